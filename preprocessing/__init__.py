@@ -1,0 +1,1 @@
+"""Raw dataset -> correspondence shards."""

@@ -1,0 +1,38 @@
+"""Ray, joined or started: one code path for a laptop and a cluster."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def ray_session(num_cpus: int | None = None) -> Iterator[None]:
+    """Have a Ray to submit to inside the block.
+
+    Joins the cluster that the environment variable ``RAY_ADDRESS`` names, else starts a local one.
+    A Ray that this process has initialised already is used as it is and left running.
+
+    Args:
+        num_cpus: CPUs that a local Ray may use; None for all of the machine. Ignored when joining.
+    """
+    # Ray reads these while it is imported.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    ray.init(
+        num_cpus=None if joins else num_cpus,
+        include_dashboard=None if joins else False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()

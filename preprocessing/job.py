@@ -1,0 +1,185 @@
+"""The preprocessing job: plan, one task a shard, collect, publish the manifest.
+
+Shards are named and filled by the plan, so neither the number of workers nor the order of
+completion nor a kill in between changes a byte.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from preprocessing import storage
+from preprocessing.config import PreprocessConfig, SyntheticConfig
+from preprocessing.errors import SkippedPair, UserError
+from preprocessing.plan import ShardPlan, plan_shards
+from preprocessing.shards.format import (
+    MANIFEST,
+    Manifest,
+    ShardEntry,
+    Totals,
+    digest,
+    read_manifest,
+    read_sidecar,
+    sidecar_path,
+    to_json,
+)
+from preprocessing.shards.write import Outcome, file_sha256, write_shard
+from preprocessing.sources.registry import open_source
+from preprocessing.tasks import run_tasks
+
+
+@dataclass(frozen=True)
+class _ShardTask:
+    config: PreprocessConfig
+    plan: ShardPlan
+
+
+def preprocess(config: PreprocessConfig) -> Manifest:
+    """Make the shards that ``config`` describes, or what is missing of them.
+
+    Returns:
+        The published manifest.
+
+    Raises:
+        UserError: the input or the output folder is not usable, the output holds shards of
+            another configuration, or no pair gave a sample.
+    """
+    config = config.model_copy(
+        update={"root": str(Path(config.root).absolute()), "out": str(Path(config.out).absolute())}
+    )
+    out = Path(config.out)
+    _refuse_other_configuration(out, config)
+    if isinstance(config, SyntheticConfig):
+        from preprocessing.sources.synthetic.job import make_worlds
+
+        make_worlds(config)
+    plans = plan_shards(open_source(config), config)
+    _sweep(out, plans)
+    tasks = [_ShardTask(config, plan) for plan in plans if not _is_done(out, plan)]
+    if tasks:
+        (out / MANIFEST).unlink(missing_ok=True)
+    with tqdm(
+        total=sum(len(plan.pairs) for plan in plans),
+        initial=sum(len(plan.pairs) for plan in plans) - sum(len(t.plan.pairs) for t in tasks),
+        desc=f"preprocess {config.source}",
+        unit="pair",
+    ) as progress:
+        for index, _ in run_tasks(_make_shard, tasks, config.workers):
+            progress.update(len(tasks[index].plan.pairs))
+    manifest = _publish(out, config, plans)
+    if not manifest.totals.samples:
+        reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
+        raise UserError(f"{config.root}: no pair gave a sample: {reasons}; see {out / MANIFEST}")
+    return manifest
+
+
+def _make_shard(task: _ShardTask) -> None:
+    """Make one shard. Runs in a worker, again if the worker dies."""
+    # Ray runs one task a core.
+    cv2.setNumThreads(1)
+    write_shard(
+        Path(task.config.out) / task.plan.name,
+        _outcomes(task),
+        task.config.images,
+        digest(task.config.content()),
+        task.plan.fingerprint,
+    )
+
+
+def _outcomes(task: _ShardTask) -> Iterator[Outcome]:
+    source = open_source(task.config)
+    for pair in task.plan.pairs:
+        try:
+            yield source.load(pair)
+        except SkippedPair as skipped:
+            yield source.key(pair), skipped
+
+
+def _refuse_other_configuration(out: Path, config: PreprocessConfig) -> None:
+    """Shards of one configuration a folder."""
+    if config.overwrite or not out.is_dir():
+        return
+    content = config.content()
+    if (out / MANIFEST).exists():
+        there = read_manifest(out).configuration
+        changed = sorted(
+            name for name in there.keys() | content if there.get(name) != content.get(name)
+        )
+        same = not changed
+    else:
+        changed = []
+        sidecars = [path for path in _shard_files(out) if path.suffix == ".json"]
+        same = all(read_sidecar(path).configuration == digest(content) for path in sidecars)
+    if not same:
+        what = f" ({', '.join(changed)} differ)" if changed else ""
+        raise UserError(
+            f"{out}: holds shards of another configuration{what}; "
+            "choose another --out, or replace them with --overwrite"
+        )
+
+
+def _shard_files(out: Path) -> list[Path]:
+    digits = "[0-9]" * 6
+    return [path for suffix in ("tar", "json") for path in out.glob(f"*-{digits}.{suffix}")]
+
+
+def _sweep(out: Path, plans: list[ShardPlan]) -> None:
+    """Remove what interrupted runs left, and shards that are no longer planned."""
+    if not out.is_dir():
+        return
+    storage.sweep_temporaries(out)
+    planned = {Path(plan.name).stem for plan in plans}
+    for path in _shard_files(out):
+        if path.stem not in planned:
+            path.unlink()
+
+
+def _is_done(out: Path, plan: ShardPlan) -> bool:
+    tar = out / plan.name
+    if not tar.exists() or not sidecar_path(tar).exists():
+        return False
+    try:
+        sidecar = read_sidecar(sidecar_path(tar))
+    except UserError:
+        return False
+    return sidecar.fingerprint == plan.fingerprint and sidecar.bytes == tar.stat().st_size
+
+
+def _publish(out: Path, config: PreprocessConfig, plans: list[ShardPlan]) -> Manifest:
+    """Write the manifest from the sidecars, unless it stands there already."""
+    entries, skipped = [], []
+    for plan in plans:
+        path = sidecar_path(out / plan.name)
+        sidecar = read_sidecar(path)
+        skipped += sidecar.skipped
+        entries.append(
+            ShardEntry(
+                name=plan.name,
+                samples=sidecar.samples,
+                matches=sidecar.matches,
+                bytes=sidecar.bytes,
+                sha256=sidecar.sha256,
+                sidecar_sha256=file_sha256(path),
+            )
+        )
+    manifest = Manifest(
+        configuration=config.content(),
+        totals=Totals(
+            shards=len(entries),
+            samples=sum(entry.samples for entry in entries),
+            matches=sum(entry.matches for entry in entries),
+            bytes=sum(entry.bytes for entry in entries),
+            skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
+        ),
+        shards=entries,
+        skipped=skipped,
+    )
+    text = to_json(manifest)
+    path = out / MANIFEST
+    if not path.exists() or path.read_text() != text:
+        storage.write_text(path, text)
+    return manifest

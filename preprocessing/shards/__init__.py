@@ -1,0 +1,1 @@
+"""The shard format: write, index, read, verify (docs/formats.md)."""

@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from preprocessing.errors import UserError
 
 ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
 
@@ -12,15 +21,37 @@ _Positive = Annotated[int, Field(ge=1)]
 _NOT_CONTENT = {"root", "out", "workers", "overwrite"}
 
 
-class PreprocessConfig(BaseModel):
-    """Options that every source has."""
+class Part(BaseModel):
+    """A frozen piece of configuration that refuses unknown fields.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Raises:
+        UserError: a value does not fit; one line that names the field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """The first thing that pydantic refuses, in one line."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "no such option; see --help for the names"
+    return f"{place}: {message}" if place else message
+
+
+class PreprocessConfig(Part):
+    """Options that every source has."""
 
     source: str
     """Name of the source."""
-    root: str
-    """Folder of the raw dataset."""
     out: str
     """Folder for the shards."""
     split: str = Field("train", pattern=r"^[a-z0-9_]+$")
@@ -54,16 +85,15 @@ class PreprocessConfig(BaseModel):
         return self
 
 
-class KittiRawConfig(PreprocessConfig):
-    """KITTI raw data, synced and rectified: Velodyne points projected into successive frames."""
+class DriveConfig(PreprocessConfig):
+    """Options of drives in KITTI raw's layout."""
 
-    source: Literal["kitti-raw"] = "kitti-raw"
+    root: str
+    """Folder that holds KITTI's days, `DATE/DATE_drive_NNNN_sync`."""
     camera: Literal[0, 1, 2, 3] = 2
     """Camera: 0 and 1 are grey, 2 and 3 in colour; even ones are left."""
     gaps: tuple[_Positive, ...] = (1, 2, 5)
     """Distances between the frames of a pair."""
-    drives: tuple[str, ...] = ()
-    """Drives such as 0052 or 2011_09_26_drive_0052; default all that are found."""
 
     @field_validator("gaps")
     @classmethod
@@ -73,17 +103,31 @@ class KittiRawConfig(PreprocessConfig):
         return tuple(sorted(set(gaps)))
 
 
-class SyntheticConfig(KittiRawConfig):
+class KittiRawConfig(DriveConfig):
+    """KITTI raw data, synced and rectified: Velodyne points projected into successive frames."""
+
+    source: Literal["kitti-raw"] = "kitti-raw"
+    drives: tuple[str, ...] = ()
+    """Drives such as 0052 or 2011_09_26_drive_0052; default all that are found."""
+
+
+class SyntheticConfig(DriveConfig):
     """Worlds made on the spot in KITTI raw's layout under --root, then read as KITTI raw is."""
 
-    source: Literal["synthetic"] = "synthetic"  # type: ignore[assignment]
+    source: Literal["synthetic"] = "synthetic"
     worlds: int = Field(2, ge=1, le=1000)
     """Number of drives, each through another world."""
     frames: int = Field(40, ge=2, le=100_000)
     """Frames a drive."""
-    first_world: int = Field(0, ge=0)
-    """Seed and drive number of the first world; worlds of different numbers differ."""
+    first_world: int = Field(1, ge=0, le=9000)
+    """Seed and drive number of the first world; worlds of other numbers are other worlds."""
     textures: Literal["train", "heldout"] = "train"
     """Which of two disjoint sets of textures covers the worlds."""
     width: int = Field(1242, ge=64, le=4096)
     """Width of the images in pixels; the height follows KITTI's aspect ratio."""
+
+
+class MotorcycleConfig(PreprocessConfig):
+    """The real Motorcycle stereo pair that scikit-image carries, with its true disparity."""
+
+    source: Literal["motorcycle"] = "motorcycle"

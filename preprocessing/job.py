@@ -4,7 +4,6 @@ Shards are named and filled by the plan, so neither the number of workers nor th
 completion nor a kill in between changes a byte.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,13 @@ from preprocessing.plan import ShardPlan, plan_shards
 from preprocessing.shards.format import (
     MANIFEST,
     Manifest,
-    ShardEntry,
-    Totals,
+    Sidecar,
     digest,
     read_manifest,
     read_sidecar,
     sidecar_path,
-    to_json,
 )
-from preprocessing.shards.write import Outcome, file_sha256, write_shard
+from preprocessing.shards.write import Outcome, write_manifest, write_shard
 from preprocessing.sources.registry import open_source
 from preprocessing.tasks import run_tasks
 
@@ -49,7 +46,9 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             another configuration, or no pair gave a sample.
     """
     config = config.model_copy(
-        update={"root": str(Path(config.root).absolute()), "out": str(Path(config.out).absolute())}
+        update={
+            name: str(Path(value).absolute()) for name, value in config if name in ("root", "out")
+        }
     )
     out = Path(config.out)
     _refuse_other_configuration(out, config)
@@ -58,6 +57,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 
         make_worlds(config)
     plans = plan_shards(open_source(config), config)
+    storage.make_folder(out)
     _sweep(out, plans)
     tasks = [_ShardTask(config, plan) for plan in plans if not _is_done(out, plan)]
     if tasks:
@@ -70,10 +70,10 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     ) as progress:
         for index, _ in run_tasks(_make_shard, tasks, config.workers):
             progress.update(len(tasks[index].plan.pairs))
-    manifest = _publish(out, config, plans)
+    manifest = write_manifest(out, [plan.name for plan in plans], config.content())
     if not manifest.totals.samples:
         reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
-        raise UserError(f"{config.root}: no pair gave a sample: {reasons}; see {out / MANIFEST}")
+        raise UserError(f"{config.source}: no pair gave a sample: {reasons}; see {out / MANIFEST}")
     return manifest
 
 
@@ -112,8 +112,8 @@ def _refuse_other_configuration(out: Path, config: PreprocessConfig) -> None:
         same = not changed
     else:
         changed = []
-        sidecars = [path for path in _shard_files(out) if path.suffix == ".json"]
-        same = all(read_sidecar(path).configuration == digest(content) for path in sidecars)
+        sidecars = [_sound_sidecar(path) for path in _shard_files(out) if path.suffix == ".json"]
+        same = all(one is None or one.configuration == digest(content) for one in sidecars)
     if not same:
         what = f" ({', '.join(changed)} differ)" if changed else ""
         raise UserError(
@@ -129,8 +129,6 @@ def _shard_files(out: Path) -> list[Path]:
 
 def _sweep(out: Path, plans: list[ShardPlan]) -> None:
     """Remove what interrupted runs left, and shards that are no longer planned."""
-    if not out.is_dir():
-        return
     storage.sweep_temporaries(out)
     planned = {Path(plan.name).stem for plan in plans}
     for path in _shard_files(out):
@@ -140,46 +138,17 @@ def _sweep(out: Path, plans: list[ShardPlan]) -> None:
 
 def _is_done(out: Path, plan: ShardPlan) -> bool:
     tar = out / plan.name
-    if not tar.exists() or not sidecar_path(tar).exists():
-        return False
-    try:
-        sidecar = read_sidecar(sidecar_path(tar))
-    except UserError:
-        return False
-    return sidecar.fingerprint == plan.fingerprint and sidecar.bytes == tar.stat().st_size
-
-
-def _publish(out: Path, config: PreprocessConfig, plans: list[ShardPlan]) -> Manifest:
-    """Write the manifest from the sidecars, unless it stands there already."""
-    entries, skipped = [], []
-    for plan in plans:
-        path = sidecar_path(out / plan.name)
-        sidecar = read_sidecar(path)
-        skipped += sidecar.skipped
-        entries.append(
-            ShardEntry(
-                name=plan.name,
-                samples=sidecar.samples,
-                matches=sidecar.matches,
-                bytes=sidecar.bytes,
-                sha256=sidecar.sha256,
-                sidecar_sha256=file_sha256(path),
-            )
-        )
-    manifest = Manifest(
-        configuration=config.content(),
-        totals=Totals(
-            shards=len(entries),
-            samples=sum(entry.samples for entry in entries),
-            matches=sum(entry.matches for entry in entries),
-            bytes=sum(entry.bytes for entry in entries),
-            skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
-        ),
-        shards=entries,
-        skipped=skipped,
+    sidecar = _sound_sidecar(sidecar_path(tar))
+    return (
+        sidecar is not None
+        and sidecar.fingerprint == plan.fingerprint
+        and tar.exists()
+        and sidecar.bytes == tar.stat().st_size
     )
-    text = to_json(manifest)
-    path = out / MANIFEST
-    if not path.exists() or path.read_text() != text:
-        storage.write_text(path, text)
-    return manifest
+
+
+def _sound_sidecar(path: Path) -> Sidecar | None:
+    try:
+        return read_sidecar(path)
+    except UserError:
+        return None

@@ -27,8 +27,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{path.name}"
+    make_folder(path.parent)
     with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             _sync(temporary)
@@ -79,6 +79,19 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Publish ``value`` as readable JSON with sorted keys: equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def make_folder(path: Path | str) -> None:
+    """Make a folder to write into, and those above it.
+
+    Raises:
+        UserError: it cannot be made, or not be written to.
+    """
+    path = Path(path)
+    with _writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "no permission")
 
 
 def sweep_temporaries(folder: Path) -> int:

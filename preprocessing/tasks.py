@@ -27,6 +27,8 @@ def run_tasks(
     Raises:
         UserError: as a task raised it.
     """
+    if not items:
+        return
     if workers == 0:
         for index, item in enumerate(items):
             yield index, function(item)

@@ -12,3 +12,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real sample data beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def world_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small synthetic drives, 0001 and 0002, of 8 frames in KITTI raw's layout."""
+    from preprocessing.sources.synthetic.config import WorldSpec
+    from preprocessing.sources.synthetic.kitti_writer import write_world
+
+    root = tmp_path_factory.mktemp("worlds")
+    for drive in (1, 2):
+        write_world(
+            root,
+            WorldSpec(seed=drive, drive=drive, frames=8, width=414, height=125, scan_degrees=120),
+        )
+    return root

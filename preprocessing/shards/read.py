@@ -1,6 +1,9 @@
 """Random access to a dataset of shards through the sidecars' offsets."""
 
+import zipfile
 from pathlib import Path
+
+import cv2
 
 from preprocessing.errors import UserError
 from preprocessing.sample import Sample
@@ -14,6 +17,9 @@ from preprocessing.shards.format import (
     sidecar_path,
 )
 from preprocessing.shards.write import file_sha256
+
+# What decoding damaged bytes raises.
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, cv2.error)
 
 
 class ShardDataset:
@@ -101,7 +107,7 @@ def read_sample(tar: Path, entry: IndexEntry) -> Sample:
             for suffix, (offset, size) in entry.members.items()
         }
         return decode_sample(entry.key, members)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{tar}: sample {entry.key} cannot be read ({error}); "
             "run `ucn verify`, then `ucn preprocess` again"

@@ -1,19 +1,26 @@
-"""Write one shard: a reproducible tar, then the sidecar that commits it."""
+"""Write shards: a reproducible tar, the sidecar that commits it, and last the manifest."""
 
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from preprocessing import storage
 from preprocessing.errors import SkippedPair
 from preprocessing.sample import Sample
 from preprocessing.shards.encode import ImageFormat, encode_image, encode_sample
 from preprocessing.shards.format import (
+    MANIFEST,
     IndexEntry,
+    Manifest,
+    ShardEntry,
     Sidecar,
     SkippedInput,
+    Totals,
+    read_sidecar,
     sidecar_path,
     to_json,
 )
@@ -76,6 +83,51 @@ def write_shard(
     )
     storage.write_text(sidecar_path(tar_path), to_json(sidecar))
     return sidecar
+
+
+def write_manifest(folder: Path, shards: Sequence[str], configuration: dict[str, Any]) -> Manifest:
+    """Publish the manifest of a dataset from its sidecars, unless it stands there already.
+
+    Args:
+        folder: where the shards lie.
+        shards: file names of the tars in order.
+        configuration: what the shards were made from, JSON-serialisable.
+
+    Raises:
+        UserError: a sidecar is missing, or the folder cannot be written.
+    """
+    entries: list[ShardEntry] = []
+    skipped: list[SkippedInput] = []
+    for name in shards:
+        path = sidecar_path(folder / name)
+        sidecar = read_sidecar(path)
+        skipped += sidecar.skipped
+        entries.append(
+            ShardEntry(
+                name=name,
+                samples=sidecar.samples,
+                matches=sidecar.matches,
+                bytes=sidecar.bytes,
+                sha256=sidecar.sha256,
+                sidecar_sha256=file_sha256(path),
+            )
+        )
+    manifest = Manifest(
+        configuration=configuration,
+        totals=Totals(
+            shards=len(entries),
+            samples=sum(entry.samples for entry in entries),
+            matches=sum(entry.matches for entry in entries),
+            bytes=sum(entry.bytes for entry in entries),
+            skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
+        ),
+        shards=entries,
+        skipped=skipped,
+    )
+    path, text = folder / MANIFEST, to_json(manifest)
+    if not path.exists() or path.read_text() != text:
+        storage.write_text(path, text)
+    return manifest
 
 
 def file_sha256(path: Path) -> str:

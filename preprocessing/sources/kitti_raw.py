@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from preprocessing.config import KittiRawConfig
+from preprocessing.config import DriveConfig
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.geometry import Floats, invert_rigid
 from preprocessing.lidar_pairs import LidarMatches, match_scans
@@ -27,14 +27,18 @@ _CAMERA_HEIGHT = 1.65
 class KittiRawSource:
     """Pairs of frames at given distances in the drives under a root.
 
+    Args:
+        config: where the drives lie and how pairs are made.
+        drives: names of the drives to take; empty for all.
+
     Raises:
         UserError: no such folder, no drives in it, or not the drives that are asked for.
     """
 
-    def __init__(self, config: KittiRawConfig) -> None:
+    def __init__(self, config: DriveConfig, drives: tuple[str, ...]) -> None:
         self._config = config
-        drives = find_drives(Path(config.root), config.camera, config.drives)
-        self._drives = {drive.sequence: drive for drive in drives}
+        found = find_drives(Path(config.root), config.camera, drives)
+        self._drives = {drive.sequence: drive for drive in found}
 
     def pairs(self) -> list[PairRef]:
         for drive in self._drives.values():

@@ -1,10 +1,18 @@
 """The sources by name."""
 
-from collections.abc import Callable
-from typing import Any
-
-from preprocessing.config import KittiRawConfig, PreprocessConfig, SyntheticConfig
+from preprocessing.config import (
+    KittiRawConfig,
+    MotorcycleConfig,
+    PreprocessConfig,
+    SyntheticConfig,
+)
 from preprocessing.sources.base import Source
+
+CONFIGS: dict[str, type[PreprocessConfig]] = {
+    "kitti-raw": KittiRawConfig,
+    "synthetic": SyntheticConfig,
+    "motorcycle": MotorcycleConfig,
+}
 
 
 def open_source(config: PreprocessConfig) -> Source:
@@ -13,10 +21,16 @@ def open_source(config: PreprocessConfig) -> Source:
     Raises:
         UserError: the dataset is not there.
     """
+    if isinstance(config, MotorcycleConfig):
+        from preprocessing.sources.motorcycle import MotorcycleSource
+
+        return MotorcycleSource(config)
     from preprocessing.sources.kitti_raw import KittiRawSource
 
-    sources: dict[type[PreprocessConfig], Callable[[Any], Source]] = {
-        KittiRawConfig: KittiRawSource,
-        SyntheticConfig: KittiRawSource,
-    }
-    return sources[type(config)](config)
+    if isinstance(config, KittiRawConfig):
+        return KittiRawSource(config, config.drives)
+    if isinstance(config, SyntheticConfig):
+        from preprocessing.sources.synthetic.job import world_specs
+
+        return KittiRawSource(config, tuple(f"{spec.drive:04d}" for spec in world_specs(config)))
+    raise TypeError(f"no source reads a {type(config).__name__}")

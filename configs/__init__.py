@@ -1,0 +1,1 @@
+"""Presets for `ucn run`, one YAML file each."""

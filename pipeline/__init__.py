@@ -1,0 +1,1 @@
+"""The `ucn` command: the rooms tied into one run."""

@@ -1,0 +1,201 @@
+"""One function a subcommand: parse, call the room that does the work, print the result."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+from pydantic import Field
+
+from evaluation.config import EvaluateConfig
+from pipeline.arguments import parse, read_layers
+from pipeline.config import RunConfig
+from preprocessing.config import Part
+from preprocessing.errors import UserError
+from preprocessing.sources.registry import CONFIGS
+from training.config import TrainConfig
+
+
+class InspectArguments(Part):
+    """What to draw."""
+
+    uri: tyro.conf.Positional[str]
+    """Folder of shards."""
+    save: Path
+    """Picture to write, .png or .jpg."""
+    sample: str | None = None
+    """Key of one pair; without it a sheet of pairs."""
+
+
+class VerifyArguments(Part):
+    """What to check."""
+
+    uri: tyro.conf.Positional[str]
+    """Folder of shards."""
+
+
+class MatchArguments(Part):
+    """Two photos to match."""
+
+    image0: tyro.conf.Positional[Path]
+    """First photo."""
+    image1: tyro.conf.Positional[Path]
+    """Second photo."""
+    model: str
+    """Folder of a trained model."""
+    save: Path | None = None
+    """Picture of the matches to write."""
+    out: Path | None = None
+    """Matches to write, .npz or .h5."""
+    max_side: int = Field(1600, ge=32)
+    """Larger photos are matched at this size; the matches refer to the photos as they are."""
+    keypoints: int = Field(2000, ge=1)
+    """Most corners of the first photo that are matched."""
+
+
+class DemoArguments(Part):
+    """Where the demo goes."""
+
+    out: str = "runs/demo"
+    """Folder of everything that the demo makes."""
+
+
+def preprocess(args: Sequence[str]) -> int:
+    """`ucn preprocess SOURCE ...`"""
+    names = ", ".join(CONFIGS)
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(
+            f"usage: ucn preprocess SOURCE --out DIR [options]\n\nSources: {names}.\n"
+            "ucn preprocess SOURCE --help lists the options of a source.\n"
+        )
+        return 0 if args else 2
+    source, *rest = args
+    if source not in CONFIGS:
+        raise UserError(f"{source}: no such source; there are {names}")
+    model = CONFIGS[source]
+    config = parse(model, rest, f"ucn preprocess {source}", model.__doc__ or "")
+    from preprocessing.job import preprocess
+
+    manifest = preprocess(config)
+    _print_json({"out": config.out} | manifest.totals.model_dump())
+    return 0
+
+
+def inspect(args: Sequence[str]) -> int:
+    """`ucn inspect URI --save PICTURE`"""
+    arguments = parse(InspectArguments, args, "ucn inspect", "Draw the matches of shards.")
+    from preprocessing.inspect import describe_sample, draw_sample, draw_sheet
+    from preprocessing.pictures import write_picture
+    from preprocessing.shards.read import ShardDataset
+
+    dataset = ShardDataset(arguments.uri)
+    if arguments.sample is None:
+        picture = draw_sheet(dataset)
+    else:
+        sample = dataset[dataset.index_of(arguments.sample)]
+        picture = draw_sample(sample)
+        _print(describe_sample(sample))
+    write_picture(arguments.save, picture)
+    _print(f"wrote {arguments.save}")
+    return 0
+
+
+def verify(args: Sequence[str]) -> int:
+    """`ucn verify URI`"""
+    arguments = parse(VerifyArguments, args, "ucn verify", "Check shards, bit by bit.")
+    from tqdm import tqdm
+
+    from preprocessing.shards.format import read_manifest
+    from preprocessing.shards.verify import verify_dataset
+
+    folder = Path(arguments.uri)
+    totals = read_manifest(folder).totals
+    with tqdm(total=totals.shards, desc="verify", unit="shard") as progress:
+        faults = verify_dataset(folder, lambda name: progress.update())
+    for fault in faults:
+        _print(fault)
+    if faults:
+        sys.stderr.write(f"ucn: {folder}: {len(faults)} faults\n")
+        return 1
+    _print(f"{folder}: sound, {totals.samples} samples, {totals.matches} matches")
+    return 0
+
+
+def train(args: Sequence[str]) -> int:
+    """`ucn train --config FILE ...`"""
+    config = parse(TrainConfig, args, "ucn train", "Train a network on shards.", layered=True)
+    from training.job import train
+
+    result = train(config)
+    _print_json({"model": str(result.model), "run_id": result.run_id} | result.metrics)
+    return 0
+
+
+def evaluate(args: Sequence[str]) -> int:
+    """`ucn evaluate --model DIR --shards URI ...`"""
+    config = parse(
+        EvaluateConfig, args, "ucn evaluate", "PCK and pose of a model and baselines.", layered=True
+    )
+    from evaluation.job import evaluate
+
+    _print_evaluation(evaluate(config), config.tracking.uri)
+    return 0
+
+
+def match(args: Sequence[str]) -> int:
+    """`ucn match IMAGE0 IMAGE1 --model DIR ...`"""
+    arguments = parse(MatchArguments, args, "ucn match", "Match two photos.")
+    from pipeline.match import match_photos
+
+    count = match_photos(**dict(arguments))
+    written = [str(path) for path in (arguments.save, arguments.out) if path is not None]
+    _print(f"{count} matches" + (f"; wrote {', '.join(written)}" if written else ""))
+    return 0
+
+
+def run(args: Sequence[str]) -> int:
+    """`ucn run --config FILE [KEY=VALUE ...]`"""
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(
+            "usage: ucn run --config FILE.yaml [KEY=VALUE ...]\n\n"
+            "Preprocess, train and evaluate, in order; what is done is not done again.\n"
+            "KEY=VALUE changes an option, such as train.steps=800. See configs/ for examples.\n"
+        )
+        return 0 if args else 2
+    values, rest = read_layers(args)
+    if rest:
+        raise UserError(f"{rest[0]}: ucn run takes --config FILE and KEY=VALUE only")
+    return _run(RunConfig(**values))
+
+
+def demo(args: Sequence[str]) -> int:
+    """`ucn demo`"""
+    arguments = parse(DemoArguments, args, "ucn demo", "The whole road on worlds made on the spot.")
+    from pipeline.demo import demo_config
+
+    return _run(demo_config(arguments.out))
+
+
+def _run(config: RunConfig) -> int:
+    from pipeline.run import run
+
+    result = run(config)
+    _print(f"model: {result.train.model}")
+    _print_evaluation(result.evaluate, config.tracking.uri)
+    return 0
+
+
+def _print_evaluation(result: Any, tracking_uri: str) -> None:
+    _print(result.markdown)
+    _print(f"report: {result.report_path}")
+    _print(f"MLflow: mlflow server --backend-store-uri {tracking_uri}  (then open the address)")
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    _print(json.dumps(values, indent=1))
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

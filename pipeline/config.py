@@ -1,0 +1,79 @@
+"""One configuration for a whole run: shards, training, evaluation. Light to import."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from evaluation.config import EvaluateConfig
+from preprocessing.config import (
+    KittiRawConfig,
+    MotorcycleConfig,
+    Part,
+    SyntheticConfig,
+)
+from training.config import TrackingConfig, TrainConfig
+
+AnySource = Annotated[
+    KittiRawConfig | SyntheticConfig | MotorcycleConfig, Field(discriminator="source")
+]
+
+TRAIN = "train"
+VALIDATION = "val"
+
+
+class RunConfig(Part):
+    """Preprocess, train, evaluate, in order.
+
+    The shards of split ``train`` are trained on, those of ``val`` validated on during training,
+    and all others are evaluated on. Where the parts lie, and how they refer to each other, is
+    filled in from ``out``.
+    """
+
+    out: str
+    """Folder of everything the run makes: shards/SPLIT, train, evaluate."""
+    shards: dict[str, AnySource]
+    """A source for each split."""
+    train: TrainConfig
+    """How to train."""
+    evaluate: EvaluateConfig
+    """How to evaluate."""
+    tracking: TrackingConfig
+    """Where MLflow keeps the runs of this run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not values.get("out"):
+            return values
+        out = Path(str(values["out"]))
+        splits = values.get("shards") or {}
+        shards = {
+            split: {"out": str(out / "shards" / split), "split": split} | (options or {})
+            for split, options in splits.items()
+        }
+        tracking = {"uri": f"sqlite:///{out.absolute() / 'mlflow.db'}"} | values.get("tracking", {})
+        train = {"output": str(out / "train"), "tracking": tracking} | values.get("train", {})
+        folders = {split: str(options["out"]) for split, options in shards.items()}
+        train["data"] = {
+            "shards": folders.get(TRAIN, ""),
+            "validation_shards": folders.get(VALIDATION),
+        } | train.get("data", {})
+        evaluate = {
+            "shards": [folders[split] for split in folders if split not in (TRAIN, VALIDATION)],
+            "model": str(Path(train["output"]) / "model"),
+            "output": str(out / "evaluate"),
+            "tracking": tracking,
+        } | values.get("evaluate", {})
+        return values | {
+            "shards": shards,
+            "train": train,
+            "evaluate": evaluate,
+            "tracking": tracking,
+        }
+
+    @model_validator(mode="after")
+    def _has_its_splits(self) -> Self:
+        if TRAIN not in self.shards:
+            raise ValueError(f"shards: no split {TRAIN}; name a source for shards.{TRAIN}")
+        return self

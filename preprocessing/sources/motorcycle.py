@@ -1,0 +1,108 @@
+"""Motorcycle: a real stereo pair with dense, sub-pixel true disparity that scikit-image carries.
+
+Scharstein et al., "High-Resolution Stereo Datasets with Subpixel-Accurate Ground Truth", GCPR 2014,
+reduced by 4. The disparity belongs to the left image: its pixel x lies at ``x - d`` in the right.
+"""
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from skimage import data
+
+from preprocessing.config import MotorcycleConfig
+from preprocessing.errors import SkippedPair
+from preprocessing.geometry import Bools, Floats, inside_image
+from preprocessing.sample import Sample
+from preprocessing.sources.base import PairRef
+from preprocessing.subsample import spread_sample
+
+# Calibration as scikit-image's documentation gives it; pixels and metres.
+_FOCAL = 994.978
+_CENTRE = (311.193, 254.877)
+_CENTRE_OFFSET = 31.086
+_BASELINE = 0.193001
+# A pixel is hidden in the right image where another lands within a pixel of it, this much nearer.
+_HIDDEN_BY = 1.0
+
+
+class MotorcycleSource:
+    """The one pair, left to right."""
+
+    def __init__(self, config: MotorcycleConfig) -> None:
+        self._config = config
+
+    def pairs(self) -> list[PairRef]:
+        return [PairRef("motorcycle", "left", "right")]
+
+    def key(self, pair: PairRef) -> str:
+        return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
+
+    def inputs(self, pair: PairRef) -> list[Any]:
+        return [version("scikit-image")]
+
+    def load(self, pair: PairRef) -> Sample:
+        left, right, disparity_HW = data.stereo_motorcycle()  # type: ignore[no-untyped-call]
+        height, width = disparity_HW.shape
+        rows, columns = np.nonzero(np.isfinite(disparity_HW))
+        disparity_N = disparity_HW[rows, columns].astype(np.float64)
+        targets_N2 = np.stack([columns - disparity_N, rows], axis=1)
+        inside_N = inside_image(targets_N2, (width, height))
+        hidden_N = np.zeros(len(rows), bool)
+        hidden_N[inside_N] = _hidden(targets_N2[inside_N], disparity_N[inside_N], disparity_HW)
+        visible_N = np.flatnonzero(inside_N & ~hidden_N)
+        if len(visible_N) < self._config.min_matches:
+            raise SkippedPair("too few matches", f"{len(visible_N)}")
+        points_N2 = np.stack([columns, rows], axis=1)[visible_N].astype(np.float64)
+        kept = spread_sample(points_N2, self._config.max_matches, [self._config.seed])
+        depth_N = _BASELINE * _FOCAL / (disparity_N[visible_N[kept]] + _CENTRE_OFFSET)
+        T_1_0 = np.eye(4)
+        T_1_0[0, 3] = -_BASELINE
+        return Sample(
+            key=self.key(pair),
+            image0=left,
+            image1=right,
+            matches_N4=np.hstack([points_N2[kept], targets_N2[visible_N[kept]]]).astype(np.float32),
+            attributes={
+                "depth0": depth_N.astype(np.float32),
+                "depth1": depth_N.astype(np.float32),
+            },
+            metadata={
+                "source": self._config.source,
+                "sequence": pair.sequence,
+                "frame0": pair.frame0,
+                "frame1": pair.frame1,
+                "size0": [width, height],
+                "size1": [width, height],
+                "K0": _intrinsics(_CENTRE[0]).tolist(),
+                "K1": _intrinsics(_CENTRE[0] + _CENTRE_OFFSET).tolist(),
+                "T_1_0": T_1_0.tolist(),
+                "unit": "metre",
+                "kind": "rigid",
+                "matches": len(kept),
+                "rejected": {
+                    "no true disparity": int(disparity_HW.size - len(rows)),
+                    "outside image 1": int((~inside_N).sum()),
+                    "hidden in image 1": int(hidden_N.sum()),
+                    "beyond max_matches": len(visible_N) - len(kept),
+                },
+            },
+        )
+
+
+def _hidden(targets_N2: Floats, disparity_N: Floats, disparity_HW: Floats) -> Bools:
+    """Which pixels are covered, in the right image, by one of larger disparity."""
+    rows = targets_N2[:, 1].astype(np.intp)
+    nearest_HW = np.zeros(disparity_HW.shape)
+    columns = [
+        np.clip(edge(targets_N2[:, 0]).astype(np.intp), 0, disparity_HW.shape[1] - 1)
+        for edge in (np.floor, np.ceil)
+    ]
+    for column in columns:
+        np.maximum.at(nearest_HW, (rows, column), disparity_N)
+    nearest_N = np.maximum(*(nearest_HW[rows, column] for column in columns))
+    return np.asarray(nearest_N > disparity_N + _HIDDEN_BY)
+
+
+def _intrinsics(centre_x: float) -> Floats:
+    return np.array([[_FOCAL, 0, centre_x], [0, _FOCAL, _CENTRE[1]], [0, 0, 1]])

@@ -1,0 +1,158 @@
+"""KITTI raw's files against pykitti, and every kind of damage to them."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pykitti
+import pytest
+
+from preprocessing.errors import SkippedPair, UserError
+from preprocessing.sources.kitti_files import (
+    read_calibration,
+    read_image,
+    read_oxts,
+    read_scan,
+    read_tracklets,
+)
+
+DATE, DRIVE = "2011_09_26", "2011_09_26_drive_0001_sync"
+
+
+@pytest.fixture
+def day(world_root: Path, tmp_path: Path) -> Path:
+    """A copy of the calibration of a day, to be damaged."""
+    copy = tmp_path / DATE
+    copy.mkdir()
+    for file in (world_root / DATE).glob("calib_*.txt"):
+        shutil.copy(file, copy)
+    return copy
+
+
+def test_calibration_is_pykittis_with_the_whole_fourth_column(world_root: Path) -> None:
+    found = read_calibration(world_root / DATE, 2)
+    calibration = pykitti.raw(str(world_root), DATE, "0001").calib
+    P = calibration.P_rect_20
+    rect0_velo = calibration.R_rect_00 @ calibration.T_cam0_velo_unrect
+    rng = np.random.default_rng()
+    points_N4 = np.c_[rng.uniform([4, -10, -2], [60, 10, 3], (50, 3)), np.ones(50)]
+    homogeneous_N3 = points_N4 @ (P @ rect0_velo).T
+    camera_N3 = (points_N4 @ found.T_cam_velo.T)[:, :3]
+    np.testing.assert_allclose(camera_N3 @ found.K.T, homogeneous_N3, rtol=1e-10)
+    assert np.abs(found.T_cam_velo - calibration.T_cam2_velo).max() > 1e-4
+
+
+def test_oxts_pose_is_pykittis(world_root: Path) -> None:
+    drive = pykitti.raw(str(world_root), DATE, "0001")
+    folder = world_root / DATE / DRIVE / "oxts" / "data"
+    first, scale = read_oxts(folder / "0000000000.txt")
+    sixth, _ = read_oxts(folder / "0000000006.txt", scale)
+    expected = np.linalg.inv(drive.oxts[0].T_w_imu) @ drive.oxts[6].T_w_imu
+    np.testing.assert_allclose(np.linalg.inv(first) @ sixth, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["calib_cam_to_cam.txt", "calib_velo_to_cam.txt", "calib_imu_to_velo.txt"]
+)
+def test_missing_calibration_is_refused_by_name(day: Path, name: str) -> None:
+    (day / name).unlink()
+    with pytest.raises(UserError, match=rf"{name}: missing calibration"):
+        read_calibration(day, 2)
+
+
+@pytest.mark.parametrize("text", ["", "R: 1 2 3\nT: 1 2 3\n", "no colon", "R: nan\nT: 0 0 0\n"])
+def test_damaged_calibration_is_refused_by_name(day: Path, text: str) -> None:
+    (day / "calib_velo_to_cam.txt").write_text(text)
+    with pytest.raises(UserError, match=r"calib_velo_to_cam\.txt"):
+        read_calibration(day, 2)
+
+
+def _fields(**changes: object) -> str:
+    values = [str(v) for v in (49.0, 8.4, 112.0, 0.03, 0.01, -1.0, *([0.0] * 19), 4, 8, 5, 5, 6)]
+    for name, value in changes.items():
+        values[int(name[1:])] = str(value)
+    return " ".join(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "damaged oxts"),
+        ("1 2 3", "damaged oxts"),
+        ("a b c", "damaged oxts"),
+        (_fields(_0="nan"), "damaged oxts"),
+        (_fields(_5="inf"), "damaged oxts"),
+        (_fields(_0=90), "damaged oxts"),
+        (None, "missing oxts"),
+    ],
+)
+def test_damaged_oxts_is_skipped_with_its_reason(
+    tmp_path: Path, text: str | None, reason: str
+) -> None:
+    path = tmp_path / "0000000000.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SkippedPair) as skipped:
+        read_oxts(path)
+    assert skipped.value.reason == reason
+    assert path.name in skipped.value.detail
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[:-7], "truncated scan"),
+        (lambda data: b"", "truncated scan"),
+        (lambda data: data[: len(data) // 32 * 16], "truncated scan"),
+        (lambda data: data[:-16] + np.full(4, np.nan, np.float32).tobytes(), "damaged scan"),
+    ],
+)
+def test_damaged_scan_is_skipped_with_its_reason(
+    world_root: Path, tmp_path: Path, damage: object, reason: str
+) -> None:
+    whole = world_root / DATE / DRIVE / "velodyne_points" / "data" / "0000000000.bin"
+    assert read_scan(whole).shape[1] == 4
+    path = tmp_path / "0000000000.bin"
+    path.write_bytes(damage(whole.read_bytes()))
+    with pytest.raises(SkippedPair) as skipped:
+        read_scan(path)
+    assert skipped.value.reason == reason
+
+
+def test_damaged_images_are_skipped_with_their_reason(tmp_path: Path) -> None:
+    image = np.random.default_rng().integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    path = tmp_path / "0000000000.png"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_image(path, (50, 30)), image)
+
+    middle = bytearray(data)
+    middle[len(data) // 2] ^= 255
+    jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+    for damaged in (data[:-20], data[: len(data) // 2], b"", jpeg, bytes(middle)):
+        path.write_bytes(damaged)
+        with pytest.raises(SkippedPair) as skipped:
+            read_image(path, (50, 30))
+        assert skipped.value.reason == "damaged image"
+    path.write_bytes(data)
+    with pytest.raises(SkippedPair, match="image size differs"):
+        read_image(path, (51, 30))
+    path.unlink()
+    with pytest.raises(SkippedPair, match="missing image"):
+        read_image(path, (50, 30))
+
+
+def test_tracklets(world_root: Path, tmp_path: Path) -> None:
+    tracklets = read_tracklets(world_root / DATE / DRIVE / "tracklet_labels.xml")
+    assert tracklets
+    assert all(len(one.poses) >= 1 and min(one.size) > 0.5 for one in tracklets)
+    assert read_tracklets(tmp_path / "absent.xml") == []
+    for text in (
+        "",
+        "<a>",
+        "<boost_serialization><tracklets><item/></tracklets></boost_serialization>",
+    ):
+        (tmp_path / "damaged.xml").write_text(text)
+        with pytest.raises(UserError, match=r"damaged\.xml: not a KITTI tracklet file"):
+            read_tracklets(tmp_path / "damaged.xml")

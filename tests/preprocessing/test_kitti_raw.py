@@ -1,0 +1,217 @@
+"""The kitti-raw source on synthetic drives with exact truth, and on real ones."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pykitti
+import pytest
+
+from preprocessing.config import KittiRawConfig
+from preprocessing.errors import SkippedPair, UserError
+from preprocessing.sample import Sample
+from preprocessing.sources.base import PairRef
+from preprocessing.sources.kitti_raw import KittiRawSource
+
+DATE = "2011_09_26"
+
+
+def open_source(root: Path, **options: object) -> KittiRawSource:
+    config = KittiRawConfig(root=str(root), out="unused", **options)
+    return KittiRawSource(config, config.drives)
+
+
+def reproject(root: Path, drive: str, sample: Sample, frames: list[int] | None = None) -> float:
+    """Largest distance of matches from a reprojection by pykitti's calibration and poses, pixels.
+
+    Each match is lifted by its depth, moved by the oxts, and projected with the full P_rect.
+    """
+    data = pykitti.raw(str(root), DATE, drive)
+    numbers = [int(Path(file).stem) for file in data.oxts_files]
+    P, R_rect = data.calib.P_rect_20, data.calib.R_rect_00
+    rect0_imu = R_rect @ data.calib.T_cam0_velo_unrect @ data.calib.T_velo_imu
+    T_w = [
+        data.oxts[numbers.index(int(sample.metadata[name]))].T_w_imu
+        for name in ("frame0", "frame1")
+    ]
+    x0_N2 = sample.matches_N4[:, :2].astype(np.float64)
+    depth_N = sample.attributes["depth0"].astype(np.float64)
+    homogeneous_N3 = np.c_[x0_N2, np.ones(len(x0_N2))] * depth_N[:, None]
+    rect0_N3 = np.linalg.solve(P[:, :3], (homogeneous_N3 - P[:, 3]).T).T
+    T_1_0 = rect0_imu @ np.linalg.inv(T_w[1]) @ T_w[0] @ np.linalg.inv(rect0_imu)
+    moved_N4 = np.c_[rect0_N3, np.ones(len(rect0_N3))] @ T_1_0.T
+    projected_N3 = moved_N4 @ P.T
+    x1_N2 = projected_N3[:, :2] / projected_N3[:, 2:]
+    return float(np.abs(x1_N2 - sample.matches_N4[:, 2:]).max())
+
+
+def test_pairs_are_ordered_and_complete(world_root: Path) -> None:
+    source = open_source(world_root, gaps=(1, 3))
+    pairs = source.pairs()
+    expected = {
+        (f"{DATE}_drive_000{drive}", f"{frame:010d}", f"{frame + gap:010d}")
+        for drive in (1, 2)
+        for gap in (1, 3)
+        for frame in range(8 - gap)
+    }
+    assert set(map(tuple, pairs)) == expected
+    assert pairs == sorted(pairs)
+    assert source.key(pairs[0]) == f"{DATE}_drive_0001-image_02-0000000000-0000000001"
+
+
+@pytest.mark.parametrize("drive", ["0001", "0002"])
+def test_matches_agree_with_an_independent_reprojection(world_root: Path, drive: str) -> None:
+    source = open_source(world_root, drives=(drive,), gaps=(1, 4), min_matches=1)
+    for pair in source.pairs():
+        # Depths are stored as float32: their rounding moves a match by far less than the bound.
+        assert reproject(world_root, drive, source.load(pair)) < 0.01
+
+
+def truth(root: Path, drive: str, frame: str) -> dict[str, np.ndarray]:
+    with np.load(root / "truth" / f"{DATE}_drive_{drive}_sync" / f"{frame}.npz") as arrays:
+        return dict(arrays)
+
+
+def at(values_HW: np.ndarray, points_N2: np.ndarray) -> np.ndarray:
+    height, width = values_HW.shape
+    columns = np.clip(np.rint(points_N2[:, 0]).astype(int), 0, width - 1)
+    rows = np.clip(np.rint(points_N2[:, 1]).astype(int), 0, height - 1)
+    return values_HW[rows, columns]
+
+
+def depth_range(depth_HW: np.ndarray, radius: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    kernel = np.ones((2 * radius + 1,) * 2, np.uint8)
+    finite_HW = np.where(np.isfinite(depth_HW) & (depth_HW > 0), depth_HW, 1e4).astype(np.float32)
+    return cv2.erode(finite_HW, kernel), cv2.dilate(finite_HW, kernel)
+
+
+@pytest.mark.parametrize("tracklets", [True, False])
+def test_matches_are_visible_and_static_in_the_exact_world(
+    world_root: Path, tmp_path: Path, tracklets: bool
+) -> None:
+    root = world_root
+    if not tracklets:
+        root = tmp_path / "unlabelled"
+        root.mkdir()
+        _link_without_tracklets(world_root, root)
+    source = open_source(root, gaps=(1, 3), min_matches=1)
+    hidden = moving = total = 0
+    for pair in source.pairs()[::3]:
+        sample = source.load(pair)
+        drive = pair.sequence[-4:]
+        for frame, points_N2, depth in (
+            (pair.frame0, sample.matches_N4[:, :2], sample.attributes["depth0"]),
+            (pair.frame1, sample.matches_N4[:, 2:], sample.attributes["depth1"]),
+        ):
+            exact = truth(world_root, drive, frame)
+            low_HW, high_HW = depth_range(exact["depth"])
+            # A point nearer than every surface around it floats; one farther is hidden.
+            hidden += int(np.sum(depth > 1.06 * at(high_HW, points_N2) + 0.3))
+            hidden += int(np.sum(depth < 0.94 * at(low_HW, points_N2) - 0.3))
+            moving += int(np.sum(at(exact["instance"], points_N2) > 0))
+        total += len(sample.matches_N4)
+    assert total > 50_000
+    assert hidden / total < (0.002 if tracklets else 0.01)
+    assert moving / total < (0.002 if tracklets else 0.02)
+
+
+def _link_without_tracklets(root: Path, copy: Path) -> None:
+    (copy / DATE).mkdir()
+    for path in (root / DATE).iterdir():
+        if path.is_file():
+            (copy / DATE / path.name).symlink_to(path)
+            continue
+        (copy / DATE / path.name).mkdir()
+        for part in path.iterdir():
+            if part.name != "tracklet_labels.xml":
+                (copy / DATE / path.name / part.name).symlink_to(part)
+
+
+def test_most_visible_static_points_are_kept(world_root: Path) -> None:
+    source = open_source(world_root, gaps=(1,), min_matches=1)
+    kept = rejected = 0
+    for pair in source.pairs():
+        counts = source.load(pair).metadata["rejected"]
+        rejected += sum(
+            counts[reason]
+            for reason in ("hidden in image 0", "hidden in image 1", "not at its depth in scan 1")
+        )
+        kept += len(source.load(pair).matches_N4)
+    assert kept / (kept + rejected) > 0.6
+
+
+def test_max_matches_takes_a_seeded_sample(world_root: Path) -> None:
+    pair = open_source(world_root).pairs()[0]
+    everything = open_source(world_root).load(pair).matches_N4
+    one, again, other = (
+        open_source(world_root, max_matches=300, seed=seed).load(pair) for seed in (1, 1, 2)
+    )
+    assert len(one.matches_N4) == len(other.matches_N4) == 300
+    np.testing.assert_array_equal(one.matches_N4, again.matches_N4)
+    assert not np.array_equal(one.matches_N4, other.matches_N4)
+    assert {tuple(row) for row in one.matches_N4} <= {tuple(row) for row in everything}
+    assert one.metadata["rejected"]["beyond max_matches"] == len(everything) - 300
+
+
+def test_wrong_folders_are_refused(world_root: Path, tmp_path: Path) -> None:
+    for root, message in (
+        (tmp_path / "nowhere", "no such folder"),
+        (tmp_path, "holds no DATE/DATE_drive"),
+        (world_root / DATE, "pass the folder above the day"),
+        (world_root / DATE / f"{DATE}_drive_0001_sync", "pass the folder above the day"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_source(root)
+    with pytest.raises(UserError, match=r"no drive 0077; there are .*0001"):
+        open_source(world_root, drives=("0077",))
+    with pytest.raises(UserError, match="no two frames lie 50 apart"):
+        open_source(world_root, gaps=(50,)).pairs()
+
+
+def real_root(shared_data: Path) -> Path:
+    return shared_data / "kitti_raw"
+
+
+def test_real_matches_agree_with_an_independent_reprojection(shared_data: Path) -> None:
+    source = open_source(real_root(shared_data))
+    for pair in source.pairs():
+        assert reproject(real_root(shared_data), "0052", source.load(pair)) < 0.01
+
+
+def test_real_matches_agree_with_sift(shared_data: Path) -> None:
+    """Sub-pixel SIFT matches move as the projected points beside them do."""
+    source = open_source(real_root(shared_data), gaps=(1,))
+    sift = cv2.SIFT_create(4000)
+    differences = []
+    for pair in source.pairs()[:5]:
+        sample = source.load(pair)
+        grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (sample.image0, sample.image1)]
+        (keys0, rows0), (keys1, rows1) = (sift.detectAndCompute(image, None) for image in grey)
+        found = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(rows0, rows1)
+        flows = np.array(
+            [[*keys0[m.queryIdx].pt, *keys1[m.trainIdx].pt] for m in found if m.distance < 150]
+        )
+        gaps = np.linalg.norm(flows[:, None, :2] - sample.matches_N4[None, :, :2], axis=2)
+        near = gaps.min(1) < 2.0
+        beside = sample.matches_N4[gaps.argmin(1)][near]
+        difference = (flows[near, 2:] - flows[near, :2]) - (beside[:, 2:] - beside[:, :2])
+        differences.append(np.linalg.norm(difference, axis=1))
+    assert len(np.concatenate(differences)) > 300
+    assert np.median(np.concatenate(differences)) < 1.5
+
+
+def test_the_real_crossing_van_is_gone(shared_data: Path) -> None:
+    """In frames 70 and 71 the recording car stands; a white van crosses at (551-606, 160-187)."""
+    source = open_source(real_root(shared_data), gaps=(1,))
+    sample = source.load(PairRef(f"{DATE}_drive_0052", "0000000070", "0000000071"))
+    assert sample.metadata["rejected"]["on a moving object"] >= 15
+    x, y = sample.matches_N4[:, 0], sample.matches_N4[:, 1]
+    on_van = (x > 553) & (x < 598) & (y > 163) & (y < 181)
+    assert not on_van.any()
+    assert len(sample.matches_N4) > 12_000
+
+
+def test_missing_frames_are_skipped_with_their_reason(shared_data: Path) -> None:
+    source = open_source(real_root(shared_data))
+    with pytest.raises(SkippedPair, match="missing image"):
+        source.load(PairRef(f"{DATE}_drive_0052", "0000000005", "0000000006"))

@@ -1,0 +1,168 @@
+"""The shard format: round trip, reproducible bytes, offsets, atomic publication."""
+
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from preprocessing.errors import SkippedPair, UserError
+from preprocessing.sample import Sample
+from preprocessing.shards.encode import decode_image, decode_sample, encode_image, encode_sample
+from preprocessing.shards.format import sidecar_path
+from preprocessing.shards.read import read_sample
+from preprocessing.shards.write import write_shard
+
+Maker = Callable[..., Sample]
+
+
+def write(path: Path, samples: list[Sample]) -> None:
+    write_shard(path, samples, "grey-png", "configuration", "fingerprint")
+
+
+@pytest.mark.parametrize("image_format", ["grey-png", "rgb-png", "rgb-jpeg"])
+def test_a_sample_survives_encoding(image_format: str, make_sample: Maker) -> None:
+    sample = make_sample(3, grey=image_format == "grey-png")
+    members = encode_sample(
+        sample,
+        image_format,
+        lambda which: encode_image(sample.image1 if which else sample.image0, image_format),
+    )
+    assert list(members) == sorted(members)
+    found = decode_sample(sample.key, members)
+    np.testing.assert_array_equal(found.matches_N4, sample.matches_N4)
+    np.testing.assert_array_equal(found.attributes["depth0"], sample.attributes["depth0"])
+    assert found.metadata == sample.metadata
+    if image_format != "rgb-jpeg":
+        np.testing.assert_array_equal(found.image0, sample.image0)
+        np.testing.assert_array_equal(found.image1, sample.image1)
+
+
+def test_jpeg_keeps_colour_at_full_resolution() -> None:
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2] = (200, 40, 40)
+    stripes[:, 1::2] = (40, 40, 200)
+    found = decode_image(encode_image(stripes, "rgb-jpeg"))
+    assert np.abs(found.astype(int) - stripes).mean() < 6
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20))))
+def test_grey_png_is_lossless(image: np.ndarray) -> None:
+    np.testing.assert_array_equal(decode_image(encode_image(image, "grey-png")), image)
+
+
+def test_equal_samples_give_equal_bytes(tmp_path: Path, make_sample: Maker) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "train-000000.tar", [make_sample(i) for i in range(4)])
+    for file in ("train-000000.tar", "train-000000.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_offsets_are_those_a_tar_reader_finds(tmp_path: Path, make_sample: Maker) -> None:
+    tar = tmp_path / "train-000000.tar"
+    sidecar = write_shard(tar, [make_sample(i) for i in range(3)], "grey-png", "c", "f")
+    with tarfile.open(tar) as archive:
+        members = {member.name: member for member in archive}
+    assert all(member.mtime == 0 and member.uid == 0 for member in members.values())
+    for entry in sidecar.index:
+        for suffix, (offset, size) in entry.members.items():
+            member = members.pop(f"{entry.key}.{suffix}")
+            assert (member.offset_data, member.size) == (offset, size)
+    assert not members
+    sample = read_sample(tar, sidecar.index[2])
+    np.testing.assert_array_equal(sample.matches_N4, make_sample(2).matches_N4)
+
+
+def test_webdataset_reads_the_shards(tmp_path: Path, make_sample: Maker) -> None:
+    tar = tmp_path / "train-000000.tar"
+    write(tar, [make_sample(i) for i in range(3)])
+    samples = list(webdataset.WebDataset(str(tar), shardshuffle=False).decode())
+    assert [sample["__key__"] for sample in samples] == ["seq-0000", "seq-0001", "seq-0002"]
+    np.testing.assert_array_equal(samples[1]["matches.npy"], make_sample(1).matches_N4)
+    assert samples[1]["json"]["frame0"] == "1"
+    assert {"image0.png", "image1.png", "attributes.npz"} <= set(samples[1])
+
+
+def test_an_interrupted_writer_leaves_no_shard(tmp_path: Path, make_sample: Maker) -> None:
+    tar = tmp_path / "train-000000.tar"
+
+    def failing():
+        yield make_sample(0)
+        raise RuntimeError("killed")
+
+    write(tar, [make_sample(9)])
+    with pytest.raises(RuntimeError, match="killed"):
+        write_shard(tar, failing(), "grey-png", "c", "f")
+    assert not sidecar_path(tar).exists(), "the old commit marker must go before the tar changes"
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_skipped_pairs_are_listed(tmp_path: Path, make_sample: Maker) -> None:
+    outcomes = [make_sample(0), ("seq-0001", SkippedPair("missing scan", "17.bin"))]
+    sidecar = write_shard(tmp_path / "train-000000.tar", outcomes, "grey-png", "c", "f")
+    assert sidecar.samples == 1
+    assert [(one.key, one.reason, one.detail) for one in sidecar.skipped] == [
+        ("seq-0001", "missing scan", "17.bin")
+    ]
+
+
+def test_a_shard_without_samples_is_a_valid_tar(tmp_path: Path) -> None:
+    tar = tmp_path / "train-000000.tar"
+    write(tar, [])
+    with tarfile.open(tar) as archive:
+        assert archive.getnames() == []
+
+
+@pytest.mark.parametrize("key", ["a.b", "a/b"])
+def test_keys_that_webdataset_would_split_are_refused(
+    tmp_path: Path, key: str, make_sample: Maker
+) -> None:
+    with pytest.raises(ValueError, match="splits names"):
+        write(tmp_path / "train-000000.tar", [replace(make_sample(0), key=key)])
+
+
+def test_pickled_arrays_are_refused(tmp_path: Path, make_sample: Maker) -> None:
+    class Trap:
+        def __reduce__(self):
+            return (Path(tmp_path / "sprung").touch, ())
+
+    sample = make_sample(0)
+    members = encode_sample(sample, "grey-png", lambda _: encode_image(sample.image0, "grey-png"))
+    members["matches.npy"] = _object_array(Trap())
+    with pytest.raises(ValueError, match="allow_pickle"):
+        decode_sample("key", members)
+    assert not (tmp_path / "sprung").exists()
+
+
+def _object_array(value: object) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([value], dtype=object), allow_pickle=True)
+    assert pickle.PROTO in buffer.getvalue()
+    return buffer.getvalue()
+
+
+def test_a_damaged_member_is_a_clear_error(tmp_path: Path, make_sample: Maker) -> None:
+    tar = tmp_path / "train-000000.tar"
+    sidecar = write_shard(tar, [make_sample(0)], "grey-png", "c", "f")
+    tar.write_bytes(tar.read_bytes()[:700])
+    with pytest.raises(UserError, match=r"train-000000\.tar: sample seq-0000 cannot be read"):
+        read_sample(tar, sidecar.index[0])
+
+
+def test_the_sidecar_is_plain_json(tmp_path: Path, make_sample: Maker) -> None:
+    tar = tmp_path / "train-000000.tar"
+    write(tar, [make_sample(0)])
+    sidecar = json.loads(sidecar_path(tar).read_text())
+    assert sidecar["samples"] == 1
+    assert sidecar["matches"] == 5
+    assert sidecar["bytes"] == tar.stat().st_size

@@ -1,7 +1,7 @@
 """One configuration for a whole run: shards, training, evaluation. Light to import."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -26,8 +26,8 @@ class RunConfig(Part):
     """Preprocess, train, evaluate, in order.
 
     The shards of split ``train`` are trained on, those of ``val`` validated on during training,
-    and all others are evaluated on. Where the parts lie, and how they refer to each other, is
-    filled in from ``out``.
+    and all others (``val`` where there are none) are evaluated on. Where the parts lie, and how
+    they refer to each other, is filled in from ``out``.
     """
 
     out: str
@@ -48,6 +48,11 @@ class RunConfig(Part):
             return values
         out = Path(str(values["out"]))
         splits = values.get("shards") or {}
+        if TRAIN not in splits:
+            raise ValueError(f"shards: no split {TRAIN}; name a source for shards.{TRAIN}")
+        held_out = [split for split in splits if split not in (TRAIN, VALIDATION)]
+        if not held_out and VALIDATION not in splits:
+            raise ValueError("shards: nothing to evaluate on; name a source for shards.test")
         shards = {
             split: {"out": str(out / "shards" / split), "split": split} | (options or {})
             for split, options in splits.items()
@@ -60,7 +65,7 @@ class RunConfig(Part):
             "validation_shards": folders.get(VALIDATION),
         } | train.get("data", {})
         evaluate = {
-            "shards": [folders[split] for split in folders if split not in (TRAIN, VALIDATION)],
+            "shards": [folders[split] for split in held_out or [VALIDATION]],
             "model": str(Path(train["output"]) / "model"),
             "output": str(out / "evaluate"),
             "tracking": tracking,
@@ -71,9 +76,3 @@ class RunConfig(Part):
             "evaluate": evaluate,
             "tracking": tracking,
         }
-
-    @model_validator(mode="after")
-    def _has_its_splits(self) -> Self:
-        if TRAIN not in self.shards:
-            raise ValueError(f"shards: no split {TRAIN}; name a source for shards.{TRAIN}")
-        return self

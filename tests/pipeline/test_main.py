@@ -1,0 +1,141 @@
+"""The command line: exit codes, one-line errors, light start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.main import main
+
+COMMANDS = ["preprocess", "inspect", "verify", "train", "evaluate", "match", "run", "demo"]
+
+
+def ucn(capfd: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    code = main([str(arg) for arg in args])
+    captured = capfd.readouterr()
+    return code, captured.out, captured.err
+
+
+def refused(capfd: pytest.CaptureFixture[str], *args: object) -> str:
+    """The one line with which a command refuses."""
+    code, out, err = ucn(capfd, *args)
+    lines = [line for line in err.splitlines() if "pair/s" not in line and line.strip()]
+    assert (code, out, len(lines)) == (2, "", 1), (code, out, err)
+    assert "Traceback" not in err
+    assert lines[0].startswith("ucn: ")
+    return lines[0]
+
+
+def test_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ucn(capfd, "--help")
+    assert code == 0
+    assert all(f"  {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(capfd: pytest.CaptureFixture[str], command: str) -> None:
+    try:
+        code = main([command, "--help"])
+    except SystemExit as end:
+        code = end.code
+    assert code in (0, None)
+    assert f"ucn {command}" in capfd.readouterr().out
+
+
+def test_the_command_line_starts_without_the_heavy_packages() -> None:
+    code = (
+        "import sys, pipeline.main; "
+        "print([n for n in ('torch', 'ray', 'mlflow', 'cv2', 'matplotlib') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["nope"], "nope: no such command; there are preprocess"),
+        (["preprocess", "nope"], "nope: no such source; there are kitti-raw"),
+        (["preprocess", "kitti-raw"], "--root"),
+        (["preprocess", "kitti-raw", "--root", "a", "--out", "b", "--bogus"], "--bogus"),
+        (["preprocess", "kitti-raw", "--root", "a", "--out", "b", "--gaps", "0"], "gaps"),
+        (["preprocess", "kitti-raw", "--root", "a", "--out", "b", "--camera", "7"], "camera"),
+        (
+            ["preprocess", "kitti-raw", "--root", "/nowhere", "--out", "b"],
+            "/nowhere: no such folder",
+        ),
+        (["verify", "/nowhere"], "/nowhere: no such folder of shards"),
+        (["inspect", "/nowhere", "--save", "x.png"], "/nowhere: no such folder of shards"),
+        (["run", "--config", "/nowhere.yaml"], "/nowhere.yaml: no such file"),
+        (["run", "--config"], "--config: names no file"),
+        (["run", "--bogus"], "--bogus"),
+        (["run", "out=x", "shards.val.source=motorcycle"], "no split train"),
+        (["run", "out=x", "shards.train.source=motorcycle"], "nothing to evaluate on"),
+        (["run", "out=x", "shards.train.source=nope", "shards.val.source=motorcycle"], "nope"),
+        (["train", "stepz=3"], "stepz: no such option"),
+        (["train", "steps=many"], "steps"),
+        (["train", "data.shards=/nowhere"], "/nowhere"),
+        (["evaluate", "--shards", "/nowhere"], "/nowhere"),
+        (["match", "/no.png", "/no.png", "--model", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_mistakes_are_refused_in_one_line(
+    capfd: pytest.CaptureFixture[str], args: list[str], named: str
+) -> None:
+    assert named in refused(capfd, *args)
+
+
+def test_bad_yaml_is_refused(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for text in ("a: [", "just words", "- 1"):
+        (tmp_path / "c.yaml").write_text(text)
+        assert "c.yaml" in refused(capfd, "train", "--config", tmp_path / "c.yaml")
+
+
+def test_a_folder_of_another_dataset_is_refused(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "training" / "clean").mkdir(parents=True)
+    line = refused(capfd, "preprocess", "kitti-raw", "--root", tmp_path, "--out", tmp_path / "out")
+    assert "is it KITTI raw, synced?" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_output_is_refused(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    line = refused(capfd, "preprocess", "motorcycle", "--out", tmp_path / "out")
+    assert "cannot be written" in line
+
+
+def test_the_motorcycle_pair_end_to_end(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    code, printed, _ = ucn(
+        capfd, "preprocess", "motorcycle", "--out", out, "--workers", 0, "--max-matches", 5000
+    )
+    assert code == 0
+    assert json.loads(printed)["matches"] == 5000
+
+    code, printed, _ = ucn(capfd, "verify", out)
+    assert (code, "sound, 1 samples, 5000 matches" in printed) == (0, True)
+
+    for key in ([], ["--sample", "motorcycle-left-right"]):
+        code, _, _ = ucn(capfd, "inspect", out, "--save", tmp_path / "p.png", *key)
+        assert code == 0
+        picture = cv2.imread(str(tmp_path / "p.png"))
+        assert picture.shape[1] > 600
+        assert np.ptp(picture) > 100
+    assert "no sample 'zz'" in refused(
+        capfd, "inspect", out, "--sample", "zz", "--save", tmp_path / "p.png"
+    )
+    assert "change the ending" in refused(capfd, "inspect", out, "--save", tmp_path / "p.gif")
+
+    tar = out / "train-000000.tar"
+    tar.write_bytes(tar.read_bytes()[:-2048])
+    code, printed, err = ucn(capfd, "verify", out)
+    assert code == 1
+    assert "train-000000.tar" in printed
+    assert "Traceback" not in err

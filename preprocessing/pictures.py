@@ -1,11 +1,15 @@
 """Pictures of matches: two images with their correspondences drawn, and sheets of such pictures."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from preprocessing.errors import UserError
+from preprocessing.storage import write_bytes
 
 Picture = NDArray[np.uint8]
 """uint8 [H, W, 3] RGB."""
@@ -23,8 +27,7 @@ def to_rgb(image: NDArray[Any]) -> Picture:
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(f"not a uint8 image: {image.dtype} {image.shape}")
     if image.ndim == 2:
-        grey: Picture = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-        return grey
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
     return image.copy()
 
 
@@ -78,7 +81,8 @@ def spread_sample(points_N2: NDArray[Any], count: int) -> NDArray[np.int64]:
         taken_N[found] = True
         if len(chosen) >= count:
             break
-    return np.asarray(sorted(chosen), np.int64)
+    rest = np.flatnonzero(~taken_N)[: count - len(chosen)]  # coincident points
+    return np.sort(np.concatenate([np.asarray(chosen, np.int64), rest]))
 
 
 def draw_matches(
@@ -118,7 +122,8 @@ def draw_matches(
     canvas[origin1[1] : origin1[1] + height1, origin1[0] : origin1[0] + width1] = to_rgb(image1)
     scale = min(1.0, max_side / max(width, height))
     if scale < 1.0:
-        canvas = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        reduced = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        canvas = np.asarray(reduced, np.uint8)
     ends0_N2 = _reduce(matches_N4[drawn, :2], scale)
     ends1_N2 = _reduce(matches_N4[drawn, 2:] + np.asarray(origin1), scale)
     _draw_ends(canvas, ends0_N2, ends1_N2, colours[drawn], lines=lines)
@@ -196,3 +201,15 @@ def _captioned(picture: Picture, caption: str, width: int) -> Picture:
         caption = caption[:-1]
     cv2.putText(band, caption, (2, 16), FONT, 0.45, INK, 1, cv2.LINE_AA)
     return np.concatenate([band, cv2.resize(picture, (width, height), interpolation=way)])
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write an RGB picture atomically, in the format that the path's ending names.
+
+    Raises:
+        UserError: an ending that is no picture's, or a folder that cannot be written.
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"{path}: pictures are written as .png or .jpg; change the ending")
+    encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    write_bytes(path, encoded.tobytes())

@@ -1,0 +1,1 @@
+"""Checkpoint and shards -> metrics and pictures."""

@@ -1,0 +1,49 @@
+"""The one shape of every dense descriptor, learned or made by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.features import sample_features
+from training.model import Model
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Describe = Callable[[Pixels, Floats], Floats]
+"""From an image, uint8 [H, W] or [H, W, 3] RGB, and points_N2 in pixels to descriptors_ND.
+
+Every point gets a row, in order. Rows are float32 of unit length, so that the nearest descriptor is
+the one of largest inner product; the row of a patch without any structure may be zero.
+"""
+
+
+def to_grey(image: NDArray[Any]) -> Pixels:
+    """Luma (ITU-R BT.601) of a uint8 image [H, W, 3] RGB; [H, W] is returned as it is."""
+    if image.ndim == 3:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    return image
+
+
+def unit_rows(rows_ND: NDArray[Any]) -> Floats:
+    """Scale rows to unit length; rows of zeros stay zero."""
+    length_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    scaled: Floats = (rows_ND / np.maximum(length_N1, 1e-12)).astype(np.float32)
+    return scaled
+
+
+def network_describer(model: Model) -> Describe:
+    """Describe points with a network: one forward pass, read bilinearly at the points."""
+
+    def describe(image: Pixels, points_N2: Floats) -> Floats:
+        features_DHW = model.describe_dense(image)
+        points = torch.from_numpy(np.ascontiguousarray(points_N2)).to(features_DHW.device)
+        with torch.no_grad():
+            sampled_ND = sample_features(features_DHW, points, model.stride, model.offset)
+        described: Floats = sampled_ND.cpu().numpy()
+        return described
+
+    return describe

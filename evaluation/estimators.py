@@ -1,0 +1,112 @@
+"""Robust estimators of the relative pose of two calibrated cameras, behind one interface."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import poselib
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+
+MIN_MATCHES = 5
+"""Matches that the five-point algorithm needs."""
+CONFIDENCE = 0.9999
+MAX_ITERATIONS = 5_000
+FARTHEST_BASELINES = 1e6
+"""Points up to this depth count in the choice of the pose. OpenCV's default of 50 baselines would
+leave most of a street out when the car moves 0.2 m between frames."""
+
+
+@dataclass(frozen=True)
+class RelativePose:
+    """Rotation R [3, 3] and unit translation t [3] of camera 0's points into camera 1's frame."""
+
+    R: Doubles
+    t: Doubles
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Matches after removal of the intrinsics.
+
+    Attributes:
+        rays0_N2, rays1_N2: float64 (x / z, y / z) in each camera.
+        focal_px: pixels of one unit of them: the mean focal length.
+    """
+
+    rays0_N2: Doubles
+    rays1_N2: Doubles
+    focal_px: float
+
+
+Estimate = Callable[[Rays, float, int], RelativePose | None]
+"""From rays, an inlier threshold in pixels and a seed to a pose; None where there is none."""
+
+
+def _opencv(rays: Rays, threshold_px: float, seed: int, method: int) -> RelativePose | None:
+    # OpenCV seeds its generator with a constant; the order of the matches stands in for a seed.
+    order_N = np.random.default_rng(seed).permutation(len(rays.rays0_N2))
+    rays0_N2, rays1_N2 = rays.rays0_N2[order_N], rays.rays1_N2[order_N]
+    identity = np.eye(3)
+    try:
+        essentials, inliers = cv2.findEssentialMat(
+            rays0_N2,
+            rays1_N2,
+            identity,
+            method=method,
+            prob=CONFIDENCE,
+            threshold=threshold_px / rays.focal_px,
+            maxIters=MAX_ITERATIONS,
+        )
+    except cv2.error:  # degenerate matches: no model was found
+        return None
+    best: tuple[int, RelativePose | None] = (0, None)
+    # The five-point solver can return several matrices, stacked.
+    for essential in [] if essentials is None else np.split(essentials, len(essentials) // 3):
+        count, R, t, *_ = cv2.recoverPose(
+            essential, rays0_N2, rays1_N2, identity, FARTHEST_BASELINES, mask=inliers.copy()
+        )
+        if count > best[0]:
+            best = (count, RelativePose(np.asarray(R, np.float64), np.ravel(t).astype(np.float64)))
+    return best[1]
+
+
+def opencv_ransac(rays: Rays, threshold_px: float, seed: int) -> RelativePose | None:
+    """Five-point RANSAC of OpenCV, without refinement: the estimator of the paper's time."""
+    return _opencv(rays, threshold_px, seed, cv2.RANSAC)
+
+
+def opencv_magsac(rays: Rays, threshold_px: float, seed: int) -> RelativePose | None:
+    """MAGSAC++ (Barath et al., CVPR 2020) in OpenCV's USAC framework."""
+    return _opencv(rays, threshold_px, seed, cv2.USAC_MAGSAC)
+
+
+def poselib_lo_ransac(rays: Rays, threshold_px: float, seed: int) -> RelativePose | None:
+    """LO-RANSAC of PoseLib, with non-linear refinement."""
+    camera = {"model": "SIMPLE_PINHOLE", "width": 1, "height": 1, "params": [rays.focal_px, 0, 0]}
+    pose, found = poselib.estimate_relative_pose(
+        rays.rays0_N2 * rays.focal_px,
+        rays.rays1_N2 * rays.focal_px,
+        camera,
+        camera,
+        {
+            "max_epipolar_error": threshold_px,
+            "max_iterations": MAX_ITERATIONS,
+            "success_prob": CONFIDENCE,
+            "seed": seed,
+        },
+        {},
+    )
+    length = float(np.linalg.norm(pose.t))
+    if found["num_inliers"] < MIN_MATCHES or not length > 0:
+        return None
+    return RelativePose(np.asarray(pose.R), np.asarray(pose.t) / length)
+
+
+ESTIMATORS: Mapping[str, Estimate] = {
+    "poselib": poselib_lo_ransac,
+    "opencv-magsac": opencv_magsac,
+    "opencv-ransac": opencv_ransac,
+}

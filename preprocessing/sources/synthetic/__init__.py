@@ -1,0 +1,1 @@
+"""Synthetic drives in the KITTI raw layout, made from real textures, with exact truth."""

@@ -1,0 +1,209 @@
+"""A drive on disk in the official KITTI raw layout, with exact truth beside it."""
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.errors import UserError
+from preprocessing.sources.synthetic import calibration, oxts
+from preprocessing.sources.synthetic.config import WorldSpec
+from preprocessing.sources.synthetic.lidar import scan
+from preprocessing.sources.synthetic.photometry import expose
+from preprocessing.sources.synthetic.render import render_radiance
+from preprocessing.sources.synthetic.scenario import make_store, plan_scenario
+from preprocessing.sources.synthetic.textures import F32, F64, U8
+from preprocessing.sources.synthetic.tracklets_xml import scenario_tracklets, tracklets_text
+from preprocessing.sources.synthetic.trajectory import FRAMES_PER_SECOND
+from preprocessing.sources.synthetic.view import depth_and_instances
+from preprocessing.sources.synthetic.world import World, build_world
+from preprocessing.storage import write_bytes, write_text
+
+VERSION = 1
+"""Raised when equal specs give other bytes than before."""
+TRUTH_CAMERA = 2
+GREY_CAMERAS = (0, 1)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What camera 2 sees, exactly, at pixel centres.
+
+    ``depth_HW`` is along the camera's axis in metres, inf in the sky; ``instance_HW`` is 0 on
+    static things and k on mover k; poses have the first IMU position as origin (east, north, up).
+    """
+
+    depth_HW: F32
+    instance_HW: NDArray[np.uint8]
+    K_33: F64
+    T_world_cam: F64
+    T_world_movers_M44: F64
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Everything recorded at one instant; images are uint8 [H, W, 3] or, if grey, [H, W]."""
+
+    images: dict[int, U8]
+    points_N4: F32
+    truth: Truth | None
+
+
+def render_frame(world: World, frame: int) -> Frame:
+    """Render images, scan and truth of one frame; depends on the spec and the number alone."""
+    images: dict[int, U8] = {}
+    for camera in world.spec.cameras:
+        image = expose(render_radiance(world, frame, camera), world.spec, frame, camera)
+        if camera in GREY_CAMERAS:
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+        images[camera] = image
+    truth = render_truth(world, frame) if world.spec.truth else None
+    return Frame(images, scan(world, frame), truth)
+
+
+def render_truth(world: World, frame: int) -> Truth:
+    """Exact depth, instances and poses of one frame."""
+    depth, instances = depth_and_instances(world, frame, TRUTH_CAMERA)
+    movers = [world.in_world(vehicle.poses_F44[frame]) for vehicle in world.movers]
+    return Truth(
+        depth,
+        instances,
+        world.rig.intrinsics(TRUTH_CAMERA),
+        world.in_world(world.T_map_cam(frame, TRUTH_CAMERA)),
+        np.array(movers, np.float64).reshape(-1, 4, 4),
+    )
+
+
+def write_world(root: Path, spec: WorldSpec) -> None:
+    """Write a whole drive below ``root``; what is already there is kept.
+
+    Raises:
+        UserError: ``root`` holds another calibration or drive of the same name, or is unwritable.
+    """
+    write_static_files(root, spec)
+    write_frames(root, spec, range(spec.frames))
+
+
+def write_frames(
+    root: Path, spec: WorldSpec, frames: Iterable[int], world: World | None = None
+) -> int:
+    """Write the frames that are missing and return their number.
+
+    Chunks may be written in any order and place. ``world`` spares building the spec's world anew.
+    """
+    missing = [k for k in frames if not all(path.exists() for path in frame_files(root, spec, k))]
+    if missing and world is None:
+        world = build_world(spec)
+    for number in missing:
+        assert world is not None
+        frame = render_frame(world, number)
+        contents = [_png(frame.images[camera]) for camera in spec.cameras]
+        contents.append(frame.points_N4.astype("<f4").tobytes())
+        if frame.truth is not None:
+            contents.append(_npz(frame.truth))
+        for path, data in zip(frame_files(root, spec, number), contents, strict=True):
+            write_bytes(path, data)
+    return len(missing)
+
+
+def write_static_files(root: Path, spec: WorldSpec) -> None:
+    """Write calibration, time stamps, oxts and tracklets, and the spec beside the truth.
+
+    Raises:
+        UserError: ``root`` holds another calibration of this date, or another spec's drive.
+    """
+    drive = drive_folder(root, spec)
+    _claim(truth_folder(root, spec) / "spec.json", _identity(spec), "drive")
+    rig = calibration.make_rig(spec)
+    day = root / spec.date
+    for name, text in {
+        "calib_cam_to_cam.txt": calibration.cam_to_cam_text(rig, spec),
+        "calib_velo_to_cam.txt": calibration.rigid_text(rig.T_cam0_velo),
+        "calib_imu_to_velo.txt": calibration.rigid_text(rig.T_velo_imu),
+    }.items():
+        _claim(day / name, text, "date")
+    tracklets = drive / "tracklet_labels.xml"
+    if tracklets.exists():
+        return
+    scenario = plan_scenario(spec, *make_store(spec))
+    stamps = timestamps(spec)
+    for folder in ["oxts", "velodyne_points", *[f"image_{camera:02d}" for camera in spec.cameras]]:
+        write_text(drive / folder / "timestamps.txt", stamps)
+    write_text(drive / "oxts" / "dataformat.txt", oxts.DATA_FORMAT)
+    for number, line in enumerate(oxts.packets(scenario.attitudes)):
+        write_text(drive / "oxts" / "data" / f"{number:010d}.txt", line)
+    write_text(tracklets, tracklets_text(scenario_tracklets(scenario)))
+
+
+def drive_folder(root: Path, spec: WorldSpec) -> Path:
+    """Folder of the drive's recordings."""
+    return root / spec.date / spec.drive_name
+
+
+def truth_folder(root: Path, spec: WorldSpec) -> Path:
+    """Folder of the drive's truth, outside what readers of KITTI look at."""
+    return root / "truth" / spec.drive_name
+
+
+def frame_files(root: Path, spec: WorldSpec, frame: int) -> list[Path]:
+    """Files of one frame: images in the order of ``spec.cameras``, the scan, the truth if any."""
+    drive = drive_folder(root, spec)
+    files = [
+        drive / f"image_{camera:02d}" / "data" / f"{frame:010d}.png" for camera in spec.cameras
+    ]
+    files.append(drive / "velodyne_points" / "data" / f"{frame:010d}.bin")
+    if spec.truth:
+        files.append(truth_folder(root, spec) / f"{frame:010d}.npz")
+    return files
+
+
+def timestamps(spec: WorldSpec) -> str:
+    """One line a frame, with nanoseconds, as in KITTI."""
+    start = datetime.strptime(spec.date, "%Y_%m_%d") + timedelta(hours=13, minutes=spec.drive % 60)
+    lines = []
+    for frame in range(spec.frames):
+        moment = start + timedelta(seconds=frame / FRAMES_PER_SECOND)
+        lines.append(f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond * 1000:09d}\n")
+    return "".join(lines)
+
+
+def _claim(path: Path, text: str, what: str) -> None:
+    """Write a file that decides others, or make sure that it is already there."""
+    if not path.exists():
+        write_text(path, text)
+    elif path.read_text() != text:
+        raise UserError(
+            f"{path}: another synthetic {what} is already here; "
+            f"choose another {what} or an empty folder"
+        )
+
+
+def _identity(spec: WorldSpec) -> str:
+    """Text that two drives share when their files are the same."""
+    return json.dumps({"version": VERSION, "spec": spec.model_dump(mode="json")}, indent=1) + "\n"
+
+
+def _png(image: U8) -> bytes:
+    coded = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    done, data = cv2.imencode(".png", coded, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    assert done
+    return data.tobytes()
+
+
+def _npz(truth: Truth) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        depth=truth.depth_HW,
+        instance=truth.instance_HW,
+        K=truth.K_33,
+        T_world_cam=truth.T_world_cam,
+        T_world_movers=truth.T_world_movers_M44,
+    )
+    return buffer.getvalue()

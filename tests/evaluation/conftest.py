@@ -1,0 +1,117 @@
+"""Image pairs with exact correspondences, small enough to be searched whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocessing.sample import Sample
+from preprocessing.shards.format import Manifest, ShardEntry, Totals, sidecar_path, to_json
+from preprocessing.shards.write import file_sha256, write_shard
+
+FOCAL = 200.0
+
+
+def textured(height: int, width: int, seed: int) -> np.ndarray:
+    """An image with structure at several scales: uint8 [H, W]."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), sigma) * sigma
+        for sigma in (1.0, 2.5, 6.0)
+    ]
+    return cv2.normalize(sum(layers), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def shifted_sample(
+    shift: tuple[int, int], seed: int = 0, size: tuple[int, int] = (120, 90), **metadata: object
+) -> Sample:
+    """A pair whose image 1 is image 0 moved by whole pixels; matches every third pixel."""
+    width, height = size
+    dx, dy = shift
+    scene = textured(height + 2 * abs(dy), width + 2 * abs(dx), seed)
+    x0, y0 = abs(dx), abs(dy)
+    image0 = scene[y0 : y0 + height, x0 : x0 + width].copy()
+    image1 = scene[y0 - dy : y0 - dy + height, x0 - dx : x0 - dx + width].copy()
+    y, x = (grid.ravel() for grid in np.mgrid[0:height:3, 0:width:3])
+    inside = (x + dx >= 0) & (x + dx < width) & (y + dy >= 0) & (y + dy < height)
+    matches = np.stack([x, y, x + dx, y + dy], axis=1)[inside].astype(np.float32)
+    name = f"shift{seed}-{dx}-{dy}"
+    return Sample(
+        key=name,
+        image0=image0,
+        image1=image1,
+        matches_N4=matches,
+        metadata={"sequence": f"drive-{seed % 2}", "frame0": f"{name}a", "frame1": f"{name}b"}
+        | {"kind": "flow", "matches": len(matches)}
+        | metadata,
+    )
+
+
+def rigid_sample(shift: int, seed: int = 0) -> Sample:
+    """A camera that moves sideways before a wall: K, T_1_0 and the matches agree exactly."""
+    depth = 5.0
+    T_1_0 = np.eye(4)
+    T_1_0[0, 3] = shift * depth / FOCAL
+    K = [[FOCAL, 0.0, 60.0], [0.0, FOCAL, 45.0], [0.0, 0.0, 1.0]]
+    return shifted_sample(
+        (shift, 0), seed, kind="rigid", K0=K, K1=K, T_1_0=T_1_0.tolist(), unit="metre"
+    )
+
+
+def write_samples(folder: Path, samples: list[Sample]) -> Path:
+    """Write samples as a finished set of one shard."""
+    tar = folder / "val-000000.tar"
+    sidecar = write_shard(tar, samples, "grey-png", "configuration", "fingerprint")
+    numbers = {"samples": sidecar.samples, "matches": sidecar.matches, "bytes": sidecar.bytes}
+    entry = ShardEntry(
+        name=tar.name,
+        sha256=sidecar.sha256,
+        sidecar_sha256=file_sha256(sidecar_path(tar)),
+        **numbers,
+    )
+    manifest = Manifest(
+        configuration={},
+        totals=Totals(shards=1, skipped={}, **numbers),
+        shards=[entry],
+        skipped=[],
+    )
+    (folder / "manifest.json").write_text(to_json(manifest))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def texture() -> Callable[..., np.ndarray]:
+    return textured
+
+
+@pytest.fixture(scope="session")
+def shifted() -> Callable[..., Sample]:
+    return shifted_sample
+
+
+@pytest.fixture(scope="session")
+def rigid() -> Callable[..., Sample]:
+    return rigid_sample
+
+
+@pytest.fixture(scope="session")
+def write_set() -> Callable[[Path, list[Sample]], Path]:
+    return write_samples
+
+
+@pytest.fixture(scope="session")
+def shift_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pairs of two sequences, two of them rigid."""
+    folder = tmp_path_factory.mktemp("sets") / "shifts"
+    folder.mkdir()
+    return write_samples(
+        folder,
+        [
+            rigid_sample(12, seed=0),
+            rigid_sample(-7, seed=1),
+            shifted_sample((6, 4), 2),
+            shifted_sample((0, -9), 3),
+        ],
+    )

@@ -1,0 +1,126 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.config import EvaluateConfig
+from evaluation.job import all_metrics, choose_indices, evaluate, set_names
+from evaluation.summary import UCN
+from evaluation.worker import PairWorker, build_methods
+from preprocessing.cluster import ray_session
+from preprocessing.errors import UserError
+from preprocessing.sample import Sample
+from preprocessing.shards.read import ShardDataset
+from training.config import NetworkConfig, TrackingConfig
+from training.model import save_model
+from training.networks import build_network
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = NetworkConfig(name="small", options={"dimension": 16, "width": 16})
+    folder = tmp_path_factory.mktemp("models") / "model"
+    save_model(folder, build_network(config.name, config.options), config)
+    return folder
+
+
+def test_network_describes_points_of_pixels(model_folder: Path, shift_set: Path) -> None:
+    methods = build_methods(EvaluateConfig(shards=("x",), model=str(model_folder)))
+    assert list(methods) == [UCN, "sift", "daisy"]
+    sample = ShardDataset(shift_set)[0]
+    points = np.float32([[0, 0], [60.25, 33.5], [119.5, 89.5]])
+    described = methods[UCN](sample.image0, points)
+    assert described.shape == (3, 16)
+    np.testing.assert_allclose(np.linalg.norm(described, axis=1), 1, atol=1e-5)
+
+
+def test_worker_asks_every_method_for_the_same_points(model_folder: Path, shift_set: Path) -> None:
+    config = EvaluateConfig(shards=(str(shift_set),), model=str(model_folder), points=60)
+    found = PairWorker(config, [shift_set]).evaluate(0, 2)
+    assert found.key == "shift2-6-4"
+    assert found.sequence == "drive-0"
+    assert {len(one.errors_N) for one in found.methods.values()} == {60}
+    assert all(one.poses == {} for one in found.methods.values())
+
+
+def test_bad_input_is_one_line(tmp_path: Path, shift_set: Path) -> None:
+    off = TrackingConfig(enabled=False)
+    with pytest.raises(UserError, match="no model"):
+        evaluate(EvaluateConfig(shards=(str(shift_set),), model=str(tmp_path), tracking=off))
+    with pytest.raises(UserError, match="no such folder"):
+        evaluate(EvaluateConfig(shards=(str(tmp_path / "none"),), tracking=off))
+
+
+def test_pairs_are_spread_evenly(shift_set: Path) -> None:
+    dataset = ShardDataset(shift_set)
+    assert choose_indices(dataset, 0) == [0, 1, 2, 3]
+    assert choose_indices(dataset, 2) == [0, 3]
+    assert choose_indices(dataset, 99) == [0, 1, 2, 3]
+
+
+def test_sets_are_named_after_their_folders() -> None:
+    assert set_names(["runs/a/val", "b/val/", "c/odd@name", "b/val"]) == [
+        "val",
+        "val-2",
+        "odd-name",
+        "val-3",
+    ]
+
+
+@pytest.mark.ray
+def test_any_number_of_workers_gives_one_result(
+    model_folder: Path, shift_set: Path, tmp_path: Path
+) -> None:
+    def config(workers: int) -> EvaluateConfig:
+        return EvaluateConfig(
+            shards=(str(shift_set), str(shift_set)),
+            model=str(model_folder),
+            baselines=("daisy",),
+            points=80,
+            pictures=1,
+            workers=workers,
+            output=tmp_path / f"report-{workers}",
+            json_path=tmp_path / f"{workers}.json",
+            tracking=TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"),
+        )
+
+    with ray_session(2):
+        one, two = evaluate(config(1)), evaluate(config(2))
+    assert one.metrics == two.metrics == json.loads((tmp_path / "1.json").read_text())
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
+    assert all_metrics(two.sets) == two.metrics
+    assert one.metrics["baseline/daisy/pck/10"] > 90
+    assert one.metrics["shifts-2/pck/10"] == one.metrics["pck/10"]
+    assert "shifts-2/baseline/daisy/pose/auc_5" in one.metrics
+    output = tmp_path / "report-2"
+    names = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    assert {"report.html", "report.md", "metrics.json", "sequences.csv"} <= names
+    assert {"shifts/pck.png", "shifts/matches/0-ucn.jpg", "shifts-2/matches/0-daisy.jpg"} <= names
+    _check_record(one.run_id, tmp_path, one.metrics, ShardDataset(shift_set).digest)
+
+
+def _check_record(run_id: str | None, folder: Path, metrics: dict[str, float], digest: str) -> None:
+    from mlflow import MlflowClient
+
+    assert run_id is not None
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == pytest.approx(metrics)
+    assert len(run.data.tags["model.sha256"]) == 64
+    inputs = run.inputs.dataset_inputs
+    assert all(digest in entry.dataset.profile for entry in inputs)
+    assert "report.html" in {artifact.path for artifact in client.list_artifacts(run_id)}
+
+
+def test_set_without_correspondences_is_refused(
+    tmp_path: Path, write_set: Callable[[Path, list[Sample]], Path], shifted: Callable[..., Sample]
+) -> None:
+    sample = shifted((1, 0))
+    empty = Sample("k", sample.image0, sample.image1, sample.matches_N4[:0], sample.metadata)
+    with pytest.raises(UserError, match="no correspondences"):
+        choose_indices(ShardDataset(write_set(tmp_path, [empty])), 0)

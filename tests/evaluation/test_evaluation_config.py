@@ -1,0 +1,35 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from evaluation.config import EvaluateConfig
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baselines": ()}, "--model or --baselines"),
+        ({"baselines": ("sift", "sift")}, "--baselines"),
+        ({"baselines": ("surf",)}, "sift"),
+        ({"thresholds": (0,)}, "--thresholds"),
+        ({"thresholds": (3, 3)}, "--thresholds"),
+        ({"thresholds": ()}, "at least 1"),
+        ({"shards": ()}, "at least 1"),
+        ({"grid": 2}, "Extra inputs"),
+        ({"pose": {"estimators": ("lmeds",)}}, "poselib"),
+    ],
+)
+def test_invalid_configurations_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EvaluateConfig.model_validate({"shards": ("a",)} | change)
+
+
+def test_importing_it_is_light() -> None:
+    code = (
+        "import sys, evaluation.config;"
+        "print({'torch', 'ray', 'mlflow', 'numpy', 'cv2'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

@@ -1,0 +1,145 @@
+"""Mining against brute force in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from training.features import cell_centres
+from training.mining.exclusion import Grid, excluded_cells
+from training.mining.hard import mine_hard
+from training.mining.nearest import nearest_cells
+from training.mining.random import mine_random
+
+cases = st.builds(
+    dict,
+    seed=st.integers(0, 2**32 - 1),
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    stride=st.sampled_from([1, 4, 8]),
+    offset=st.sampled_from([0.0, 1.5, 2.0, 3.5]),
+    radius=st.floats(0.5, 40),
+    padded=st.booleans(),
+)
+
+
+def make_case(case: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Grid, torch.Tensor]:
+    generator = torch.Generator().manual_seed(case["seed"])
+    grid = Grid(case["height"], case["width"], case["stride"], case["offset"])
+    num_cells = grid.height * grid.width
+    queries = F.normalize(torch.randn(17, 6, generator=generator), dim=1)
+    cells = F.normalize(torch.randn(num_cells, 6, generator=generator), dim=1)
+    extent = torch.tensor([grid.width, grid.height]) * grid.stride
+    points = torch.rand(17, 2, generator=generator) * extent
+    valid = torch.ones(num_cells, dtype=torch.bool)
+    if case["padded"]:
+        valid = torch.rand(num_cells, generator=generator) < 0.7
+    return queries, cells, points, grid, valid
+
+
+def brute_force(queries, cells, points, grid, radius, valid):
+    """Distances and allowed cells by definition, all in float64."""
+    y, x = np.mgrid[: grid.height, : grid.width].astype(np.float64)
+    centres = np.stack([x.ravel(), y.ravel()], axis=1) * grid.stride + grid.offset
+    apart = ((points.double().numpy()[:, None] - centres) ** 2).sum(-1)
+    outside = (apart > radius**2) & valid.numpy()
+    inside = (apart <= radius**2) & valid.numpy()
+    difference = queries.double().numpy()[:, None] - cells.double().numpy()
+    return np.linalg.norm(difference, axis=-1), outside, inside
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases)
+def test_hard_negatives_are_those_of_brute_force(case: dict) -> None:
+    queries, cells, points, grid, valid = make_case(case)
+    found = mine_hard(queries, cells, points, grid, case["radius"], valid_M=valid)
+    distance, outside, inside = brute_force(queries, cells, points, grid, case["radius"], valid)
+    np.testing.assert_array_equal(found.valid_N.numpy(), outside.any(axis=1))
+    assert (found.index_N[~found.valid_N] == 0).all()
+    for row in np.flatnonzero(outside.any(axis=1)):
+        index = int(found.index_N[row])
+        assert outside[row, index]
+        assert distance[row, index] == pytest.approx(distance[row, outside[row]].min(), abs=1e-6)
+    nearest_in = np.where(inside, distance, np.inf).min(axis=1)
+    nearest_out = np.where(outside, distance, np.inf).min(axis=1)
+    clear = np.isinf(nearest_in) | np.isinf(nearest_out) | (abs(nearest_in - nearest_out) > 1e-5)
+    np.testing.assert_array_equal(
+        found.hit_N.numpy()[clear], (nearest_in < nearest_out)[clear]
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases)
+def test_random_negatives_are_valid_and_outside(case: dict) -> None:
+    queries, cells, points, grid, valid = make_case(case)
+    generator = torch.Generator().manual_seed(case["seed"])
+    found = mine_random(
+        queries, cells, points, grid, case["radius"], valid_M=valid, generator=generator
+    )
+    _, outside, _ = brute_force(queries, cells, points, grid, case["radius"], valid)
+    np.testing.assert_array_equal(found.valid_N.numpy(), outside.any(axis=1))
+    rows = np.flatnonzero(outside.any(axis=1))
+    assert outside[rows, found.index_N.numpy()[rows]].all()
+
+
+def test_random_negatives_are_uniform() -> None:
+    grid = Grid(5, 6, 4, 1.5)
+    features = F.normalize(torch.ones(6000, 2), dim=1)
+    points = torch.tensor([[9.0, 8.0]]).expand(6000, 2)
+    valid = torch.ones(30, dtype=torch.bool)
+    valid[[0, 17, 29]] = False
+    found = mine_random(
+        features, features[:30], points, grid, 5.0,
+        valid_M=valid, generator=torch.Generator().manual_seed(3),
+    )  # fmt: skip
+    _, outside, _ = brute_force(features[:1], features[:30], points[:1], grid, 5.0, valid)
+    counts = np.bincount(found.index_N.numpy(), minlength=30)
+    assert (counts[~outside[0]] == 0).all()
+    expected = 6000 / outside.sum()
+    assert ((counts[outside[0]] - expected) ** 2 / expected).sum() < 60  # chi^2, ~25 degrees
+
+
+def test_radius_comes_before_the_argmin() -> None:
+    """A query whose nearest feature is the right one still has a negative."""
+    grid = Grid(1, 10, 4, 0.0)
+    cells = F.normalize(torch.randn(10, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    found = mine_hard(cells[5:6], cells, torch.tensor([[20.0, 0.0]]), grid, 6.0)
+    assert found.hit_N.all()
+    assert found.valid_N.all()
+    assert found.index_N[0] not in (4, 5, 6)
+
+
+def test_nothing_is_left_outside_the_radius() -> None:
+    grid = Grid(2, 2, 4, 0.0)
+    cells = F.normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+    found = mine_hard(cells[:3], cells, torch.zeros(3, 2), grid, 100.0)
+    assert not found.valid_N.any()
+    assert (found.index_N == 0).all()
+    empty = mine_hard(cells[:0], cells, torch.zeros(0, 2), grid, 1.0)
+    assert len(empty.index_N) == 0
+
+
+def test_chunks_do_not_change_the_result_and_bound_the_memory() -> None:
+    generator = torch.Generator().manual_seed(5)
+    queries = F.normalize(torch.randn(50, 8, generator=generator), dim=1)
+    cells = F.normalize(torch.randn(60_000, 8, generator=generator), dim=1)
+    held = []
+    index, similarity = nearest_cells(
+        queries, cells, 1, lambda _, chunk: held.append(chunk.numel() * 4)
+    )
+    whole, whole_similarity = nearest_cells(queries, cells, 1024)
+    assert max(held) <= 2**20
+    assert len(held) > 10
+    assert torch.equal(index, whole)
+    torch.testing.assert_close(similarity, whole_similarity)
+
+
+def test_excluded_cells_include_the_border_of_the_disc() -> None:
+    grid = Grid(9, 9, 4, 1.5)
+    centre = cell_centres(9, 9, 4, 1.5)[40:41]
+    index, inside = excluded_cells(centre, grid, 8.0)
+    assert set(index[inside].tolist()) == {
+        40, 39, 41, 38, 42, 31, 49, 22, 58, 30, 32, 48, 50,
+    }  # fmt: skip

@@ -1,0 +1,43 @@
+"""Training configuration: refusals name the field and the remedy."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from training.config import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch_size": 4, "workers": 3}, r"batch_size: 4.*set batch_size"),
+        ({"steps": 10, "schedule": {"warmup_steps": 10}}, r"schedule\.warmup_steps.*lower"),
+        ({"loss": {"name": "infonce"}, "mining": {"name": "random"}}, r"mining\.name.*hard"),
+        ({"mining": {"radius": 200}}, r"mining\.radius.*lower"),
+        ({"lr": 1}, "lr"),
+        ({"optimiser": {"learning_rate": -1}}, r"optimiser\.learning_rate"),
+    ],
+)
+def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
+        TrainConfig.model_validate(values)
+
+
+def test_fingerprint_tells_what_decides_the_model() -> None:
+    base = TrainConfig()
+    digests = ("a", "b")
+    other_place = base.model_copy(update={"output": Path("elsewhere"), "workers": 2})
+    assert base.fingerprint(digests) == other_place.fingerprint(digests)
+    assert base.fingerprint(digests) != base.fingerprint(("c", "b"))
+    changed = base.model_copy(update={"seed": 1})
+    assert base.fingerprint(digests) != changed.fingerprint(digests)
+
+
+def test_configuration_is_light_to_import() -> None:
+    code = "import sys, training.config; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "ray", "mlflow", "numpy", "cv2"} & set(loaded.stdout.split())

@@ -1,0 +1,136 @@
+"""Training batches: read, augmented and put together ahead of the network."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from preprocessing.sample import Sample
+from training.augment import augment_pair
+from training.config import TrainConfig
+from training.sampler import Sampler
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class PairDataset(Protocol):
+    """Anything that yields samples by number, such as `ShardDataset`."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """One augmented pair.
+
+    Attributes:
+        key: of the sample.
+        images: two uint8 tensors [C, H, W].
+        matches_N4: float32, x0, y0, x1, y1, pixels of the crops.
+        valid: two bool tensors [H, W], False for padding; None where both are image throughout.
+        seed: for what else is drawn for this pair in this epoch.
+    """
+
+    key: str
+    images: tuple[Tensor, Tensor]
+    matches_N4: Tensor
+    valid: tuple[Tensor, Tensor] | None
+    seed: int
+
+
+def as_channels(image: NDArray[Any], channels: int) -> NDArray[np.uint8]:
+    """Bring an image to what a network takes.
+
+    Args:
+        image: uint8 [H, W] or [H, W, 3] RGB.
+        channels: 1 or 3; grey is taken three times.
+
+    Returns:
+        uint8 [channels, H, W].
+
+    Raises:
+        ValueError: the image is of another shape or type.
+    """
+    if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)):
+        raise ValueError(f"no uint8 [H, W] or [H, W, 3] image: {image.dtype} {image.shape}")
+    if image.ndim == 3 and channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if image.ndim == 2:
+        return np.repeat(image[None], channels, axis=0)
+    return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+
+def load_item(
+    dataset: PairDataset, index: int, epoch: int, channels: int, config: TrainConfig
+) -> Item:
+    """Read and augment one pair; the outcome is a function of (config.seed, epoch, index)."""
+    rng = np.random.default_rng([config.seed, epoch, index])
+    sample = dataset[index]
+    views = augment_pair(
+        sample.image0,
+        sample.image1,
+        sample.matches_N4,
+        config.augmentation,
+        config.min_matches,
+        rng,
+    )
+    matches = views.matches_N4
+    if len(matches) > config.points:
+        matches = matches[rng.choice(len(matches), config.points, replace=False)]
+    padded = not (views.valid[0].all() and views.valid[1].all())
+    image0, image1 = (torch.from_numpy(as_channels(view, channels)) for view in views.images)
+    valid0, valid1 = map(torch.from_numpy, views.valid)
+    return Item(
+        key=sample.key,
+        images=(image0, image1),
+        matches_N4=torch.from_numpy(matches),
+        valid=(valid0, valid1) if padded else None,
+        seed=int(rng.integers(2**62)),
+    )
+
+
+def training_batches(
+    dataset: PairDataset, sampler: Sampler, channels: int, config: TrainConfig, first_step: int
+) -> Iterator[list[Item]]:
+    """Yield this worker's part of each global batch from ``first_step`` to the last step."""
+    share = sampler.batch_size // sampler.world_size
+    work = (
+        (index, epoch)
+        for epoch, indices in map(sampler.batch, range(first_step, config.steps))
+        for index in indices
+    )
+    items = map_ahead(
+        lambda place: load_item(dataset, *place, channels, config),
+        work,
+        threads=config.data.reader_threads,
+        ahead=2 * share + config.data.reader_threads,
+    )
+    for _ in range(first_step, config.steps):
+        yield [next(items) for _ in range(share)]
+
+
+def map_ahead(
+    function: Callable[[T], R], arguments: Iterable[T], threads: int, ahead: int
+) -> Iterator[R]:
+    """Map in threads, in order, at most ``ahead`` results in advance of the consumer."""
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Any] = deque()
+        try:
+            for argument in arguments:
+                pending.append(pool.submit(function, argument))
+                if len(pending) >= ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

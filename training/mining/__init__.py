@@ -1,0 +1,16 @@
+"""Negatives, found on the fly; one algorithm a file.
+
+All of them share one contract, `Miner`: for each query the cell of the other image that it is to
+be pushed away from, never within the exclusion radius of the true position.
+"""
+
+from collections.abc import Callable
+
+from training.mining.exclusion import Grid, Negatives
+from training.mining.hard import mine_hard
+from training.mining.random import mine_random
+
+__all__ = ["MINERS", "Grid", "Miner", "Negatives"]
+
+Miner = Callable[..., Negatives]
+MINERS: dict[str, Miner] = {"hard": mine_hard, "random": mine_random}

@@ -1,0 +1,151 @@
+"""A trained model as a folder: weights, and what one must know to use them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from preprocessing.errors import UserError
+from preprocessing.storage import atomic_folder, write_json
+from training.config import NetworkConfig, Part
+from training.networks import build_network
+from training.networks.base import DenseNetwork
+from training.validate import describe
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+FORMAT = "ucn-model"
+VERSION = 1
+
+
+class ImageConfig(Part):
+    """What the network takes."""
+
+    channels: int
+    """1 grey, 3 RGB (grey images are taken three times)."""
+    white: float = 1.0
+    """Value of white; black is 0. Further normalisation is inside the network."""
+
+
+class ModelConfig(Part):
+    """The content of a model's `config.json`."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    network: NetworkConfig
+    stride: int
+    """Cell j of the feature map lies at pixel j * stride + offset."""
+    offset: float
+    """See `stride`; pixels."""
+    descriptor_dimension: int
+    """Length of a descriptor."""
+    image: ImageConfig
+    training_data: str | None = None
+    """SHA-256 of the manifest of the shards it was trained on."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Configuration of the training run."""
+    scores: dict[str, float] = Field(default_factory=dict)
+    """Last training and validation metrics."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready to describe images.
+
+    Attributes:
+        config: as saved.
+        network: in evaluation mode.
+    """
+
+    config: ModelConfig
+    network: DenseNetwork
+
+    @property
+    def stride(self) -> int:
+        """Cell j of the feature map lies at pixel ``j * stride + offset``."""
+        return self.config.stride
+
+    @property
+    def offset(self) -> float:
+        """See `stride`."""
+        return self.config.offset
+
+    def describe_dense(self, image: NDArray[np.uint8], bfloat16: bool = False) -> torch.Tensor:
+        """Describe an image at every cell.
+
+        Args:
+            image: uint8 [H, W] grey or [H, W, 3] RGB, any size.
+            bfloat16: run the network in bfloat16: faster, slightly less exact.
+
+        Returns:
+            float32 [D, h, w], L2-normalised over D, on the network's device.
+        """
+        return describe(self.network, image, bfloat16)
+
+
+def save_model(
+    folder: Path,
+    network: DenseNetwork,
+    config: NetworkConfig,
+    *,
+    training_data: str | None = None,
+    training: Mapping[str, Any] | None = None,
+    scores: Mapping[str, float] | None = None,
+) -> None:
+    """Publish a model folder, atomically; replaces one that is there."""
+    record = ModelConfig(
+        network=config,
+        stride=network.stride,
+        offset=network.offset,
+        descriptor_dimension=network.dimension,
+        image=ImageConfig(channels=network.channels),
+        training_data=training_data,
+        training=dict(training or {}),
+        scores=dict(scores or {}),
+    )
+    weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
+    with atomic_folder(folder) as temporary:
+        save_file(weights, temporary / WEIGHTS)
+        write_json(temporary / CONFIG, record.model_dump(mode="json"))
+
+
+def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
+    """Load a model folder; executes nothing of what is in it.
+
+    Raises:
+        UserError: the folder is no model, or is damaged.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / CONFIG).read_text())
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise UserError(
+                f"{folder / CONFIG}: not of a model; give a folder that `ucn train` made"
+            )
+        config = ModelConfig.model_validate(record)
+        network = build_network(config.network.name, config.network.options)
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder}: no model ({Path(str(error.filename or WEIGHTS)).name} is missing); give a "
+            "folder that `ucn train` made"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{folder / CONFIG}: {field}: {first['msg']}; train the model again"
+        ) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{folder}: damaged model ({reason}); train or copy it again") from error
+    network = network.to(device).eval()
+    return Model(config, network)

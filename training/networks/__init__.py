@@ -1,0 +1,28 @@
+"""Fully convolutional networks, one a file, built by name."""
+
+from collections.abc import Callable, Mapping
+
+from preprocessing.errors import UserError
+from training.config import Option
+from training.networks.base import DenseNetwork
+from training.networks.googlenet import GoogLeNetUCN
+from training.networks.small import SmallUCN
+
+NETWORKS: dict[str, Callable[..., DenseNetwork]] = {"small": SmallUCN, "googlenet": GoogLeNetUCN}
+
+
+def build_network(name: str, options: Mapping[str, Option]) -> DenseNetwork:
+    """Build a network with random weights (from torch's generator).
+
+    Raises:
+        UserError: no such network, or an option or a value it does not have.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"network.name: no network {name!r}; choose from {', '.join(NETWORKS)}")
+    try:
+        return NETWORKS[name](**options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"network.options: {dict(options)} do not fit network {name!r} ({error}); see "
+            f"training/networks/{name}.py for its options"
+        ) from error

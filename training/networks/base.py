@@ -1,0 +1,31 @@
+"""What every network is."""
+
+from torch import Tensor, nn
+
+
+class DenseNetwork(nn.Module):
+    """A fully convolutional network from an image to a map of unit features.
+
+    Attributes:
+        stride, offset: cell j of the feature map lies at pixel ``j * stride + offset``, and its
+            receptive field is centred there.
+        dimension: D, the length of a descriptor.
+        channels: 1 for grey images, 3 for RGB.
+    """
+
+    stride: int
+    offset: float
+    dimension: int
+    channels: int
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Describe images of any size.
+
+        Args:
+            images_BCHW: float, 0 (black) to 1 (white).
+
+        Returns:
+            float32 [B, D, h, w], L2-normalised over D; the cells cover the image up to less than
+            one stride at its borders.
+        """
+        raise NotImplementedError

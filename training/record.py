@@ -1,0 +1,60 @@
+"""What an output folder is about: so that a rerun finds out what is left to do."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from preprocessing.errors import UserError
+from preprocessing.storage import write_json
+
+RECORD = "training.json"
+MODEL = "model"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of an output folder's `training.json`.
+
+    Attributes:
+        fingerprint: of the configuration and the data.
+        status: of the training.
+        run_id: in MLflow.
+    """
+
+    fingerprint: str
+    status: Literal["NEW", "RUNNING", "FINISHED"] = "NEW"
+    run_id: str | None = None
+
+
+def open_record(output: Path, fingerprint: str, *, overwrite: bool) -> RunRecord:
+    """Find out how far training in a folder has come; with ``overwrite``, start another one.
+
+    Raises:
+        UserError: the folder holds the training of another configuration, or is a file.
+    """
+    path = output / RECORD
+    if not path.exists():
+        return RunRecord(fingerprint)
+    try:
+        record = RunRecord(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged; remove the folder, or choose another output") from error
+    if record.fingerprint == fingerprint:
+        return record
+    if not overwrite:
+        raise UserError(
+            f"{output}: holds the training of another configuration or other shards; choose "
+            "another output, or set overwrite=true"
+        )
+    path.unlink()
+    for folder in (output / MODEL, output / CHECKPOINTS):
+        shutil.rmtree(folder, ignore_errors=True)
+    return RunRecord(fingerprint)
+
+
+def write_record(output: Path, record: RunRecord) -> None:
+    """Publish the record of an output folder."""
+    write_json(output / RECORD, asdict(record))

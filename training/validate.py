@@ -1,0 +1,110 @@
+"""Validation PCK: how often the nearest feature is the right one, on fixed held-out points."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.config import DataConfig
+from training.data import PairDataset, as_channels
+from training.features import cell_centres, sample_features
+from training.mining.nearest import nearest_cells
+from training.networks.base import DenseNetwork
+
+THRESHOLDS = (3, 5, 10)
+PITCH = 2
+"""Matches are searched on a grid of so many pixels, finer than the cells."""
+
+
+def describe(network: DenseNetwork, image: NDArray[np.uint8], bfloat16: bool) -> Tensor:
+    """Describe one image without a gradient.
+
+    Args:
+        network: in evaluation mode.
+        image: uint8 [H, W] or [H, W, 3] RGB.
+        bfloat16: run the network in bfloat16.
+
+    Returns:
+        float32 [D, h, w], L2-normalised, on the network's device.
+    """
+    device = next(network.parameters()).device
+    batch = torch.from_numpy(as_channels(image, network.channels))[None].to(device).float() / 255
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        features: Tensor = network(batch)[0]
+    return features
+
+
+@torch.no_grad()
+def match_points(
+    features0: Tensor,
+    features1: Tensor,
+    points0_N2: Tensor,
+    size1: tuple[int, int],
+    geometry: DenseNetwork,
+    memory_mib: int,
+) -> Tensor:
+    """Find each point of image 0 in image 1: nearest feature on a grid of `PITCH` pixels.
+
+    Args:
+        features0, features1: [D, h, w].
+        size1: width and height of image 1.
+
+    Returns:
+        float32 [N, 2] pixels of image 1.
+    """
+    stride, offset = geometry.stride, geometry.offset
+    width, height = size1
+    grid_M2 = cell_centres(-(-height // PITCH), -(-width // PITCH), PITCH, 0).to(features1.device)
+    queries_ND = sample_features(features0, points0_N2.to(features0.device), stride, offset)
+    cells_MD = sample_features(features1, grid_M2, stride, offset)
+    index_N, _ = nearest_cells(queries_ND, cells_MD, memory_mib)
+    return grid_M2[index_N]
+
+
+def validation_indices(num_samples: int, num_pairs: int) -> list[int]:
+    """The fixed list: samples spread evenly over the dataset."""
+    count = min(num_samples, num_pairs)
+    return [(2 * place + 1) * num_samples // (2 * count) for place in range(count)]
+
+
+def validation_pck(
+    network: DenseNetwork,
+    dataset: PairDataset,
+    config: DataConfig,
+    *,
+    bfloat16: bool,
+    memory_mib: int,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> dict[str, float]:
+    """Match points of the fixed validation pairs, 0 -> 1, over the whole images.
+
+    Returns:
+        ``pck/T`` for each threshold T in pixels: percent of all points matched within T of the
+        truth (inclusive). Empty without points.
+    """
+    was_training = network.training
+    network.eval()
+    errors = []
+    for index in validation_indices(len(dataset), config.validation_pairs):
+        sample = dataset[index]
+        matches = sample.matches_N4
+        if len(matches) > config.validation_points:
+            rng = np.random.default_rng([0, index])
+            matches = matches[rng.choice(len(matches), config.validation_points, replace=False)]
+        found_N2 = match_points(
+            describe(network, sample.image0, bfloat16),
+            describe(network, sample.image1, bfloat16),
+            torch.from_numpy(matches[:, :2].copy()),
+            (sample.image1.shape[1], sample.image1.shape[0]),
+            network,
+            memory_mib,
+        )
+        errors.append(np.linalg.norm(found_N2.cpu().numpy() - matches[:, 2:], axis=1))
+    network.train(was_training)
+    if sum(map(len, errors)) == 0:
+        return {}
+    error = np.concatenate(errors)
+    return {f"pck/{t:g}": 100 * float((error <= t).mean()) for t in thresholds}

@@ -47,7 +47,7 @@ class Verdict:
 
     Attributes:
         hidden: a nearer surface covers the point.
-        confirmed: a sample right beside it is at the point's depth.
+        confirmed: the nearest ring has a sample beside it at the point's depth.
         seen_through: nothing is there, or only what lies behind the point.
     """
 
@@ -112,16 +112,39 @@ def judge_points(
     beside_NK = samples_NK > point_N1 * (1 + SILHOUETTE_TOLERANCE) + slope_K
     beside_N = beside_NK[:, near_K].any(1)
 
-    near_NK = samples_NK[:, near_K]
-    tolerance_NK = point_N1 * DEPTH_TOLERANCE + slope_K[near_K]
-    confirmed_N = (np.abs(near_NK - point_N1) <= tolerance_NK).any(1)
+    confirmed_N, only_behind_N = _judge_nearest_ring(samples_NK, point_N1, slope_K, dy_K, window)
     empty_N = ~(samples_NK > 0).any(1)
-    only_behind_N = (near_NK > 0).any(1) & ~(near_NK > point_N1 - tolerance_NK).any(1)
     return Verdict(
         hidden=covered_N | beside_N,
         confirmed=confirmed_N,
         seen_through=empty_N | only_behind_N,
     )
+
+
+def _judge_nearest_ring(
+    samples_NK: NDArray[np.float32],
+    point_N1: NDArray[np.float32],
+    slope_K: NDArray[np.float32],
+    dy_K: NDArray[np.intp],
+    window: Window,
+) -> tuple[Bools, Bools]:
+    """Which points the nearest ring sees at their depth, and which it sees only behind them.
+
+    The slope of a road must be granted to a ring above or below; the nearer the ring, the less.
+    """
+    confirmed_N, only_behind_N = (np.zeros(len(samples_NK), bool) for _ in range(2))
+    undecided_N = np.ones(len(samples_NK), bool)
+    for distance in range(window.y_near + 1):
+        ring_K = np.abs(dy_K) == distance
+        ring_NK = samples_NK[:, ring_K]
+        tolerance_NK = point_N1 * DEPTH_TOLERANCE + slope_K[ring_K]
+        found_N = (ring_NK > 0).any(1)
+        agrees_N = (np.abs(ring_NK - point_N1) <= tolerance_NK).any(1)
+        behind_N = ~(ring_NK >= point_N1 - tolerance_NK).any(1)
+        confirmed_N |= undecided_N & agrees_N
+        only_behind_N |= undecided_N & found_N & behind_N
+        undecided_N &= ~found_N
+    return confirmed_N, only_behind_N
 
 
 def _nearest_pixels(

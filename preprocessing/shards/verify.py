@@ -21,7 +21,9 @@ from preprocessing.shards.read import read_sample
 from preprocessing.shards.write import file_sha256
 
 
-def verify_dataset(folder: Path, on_shard: Callable[[str], object] = lambda name: None) -> list[str]:
+def verify_dataset(
+    folder: Path, on_shard: Callable[[str], object] = lambda name: None
+) -> list[str]:
     """Check checksums, counts, offsets, and that every sample is readable and in range.
 
     Args:

@@ -52,7 +52,9 @@ def test_batch_agrees_with_single_maps() -> None:
     points = torch.rand(2, 9, 2, generator=generator) * 20
     both = sample_features(features, points, 4, 2.0)
     for index in range(2):
-        torch.testing.assert_close(both[index], sample_features(features[index], points[index], 4, 2.0))
+        torch.testing.assert_close(
+            both[index], sample_features(features[index], points[index], 4, 2.0)
+        )
 
 
 def test_shapes_are_checked() -> None:

@@ -30,15 +30,17 @@ def make_direction(seed: int, count: int, radius: float = 5.0, padded: bool = Fa
     queries, positives, cells = unit(count), unit(count), unit(20)
     points = torch.rand(count, 2, generator=generator) * 16
     valid = torch.rand(20, generator=generator) < 0.6 if padded else None
-    negatives = mine_hard(
-        queries.detach(), cells.detach(), points, GRID, radius, valid_M=valid
-    )
+    negatives = mine_hard(queries.detach(), cells.detach(), points, GRID, radius, valid_M=valid)
     return Direction(queries, positives, points, cells, valid, GRID, radius, negatives)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 2**32 - 1), st.integers(0, 12), st.floats(1, 40), st.floats(0.1, 2), st.booleans()
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 12),
+    st.floats(1, 40),
+    st.floats(0.1, 2),
+    st.booleans(),
 )
 def test_contrastive_is_equation_one(
     seed: int, count: int, radius: float, margin: float, padded: bool

@@ -65,9 +65,7 @@ def test_hard_negatives_are_those_of_brute_force(case: dict) -> None:
     nearest_in = np.where(inside, distance, np.inf).min(axis=1)
     nearest_out = np.where(outside, distance, np.inf).min(axis=1)
     clear = np.isinf(nearest_in) | np.isinf(nearest_out) | (abs(nearest_in - nearest_out) > 1e-5)
-    np.testing.assert_array_equal(
-        found.hit_N.numpy()[clear], (nearest_in < nearest_out)[clear]
-    )
+    np.testing.assert_array_equal(found.hit_N.numpy()[clear], (nearest_in < nearest_out)[clear])
 
 
 @settings(max_examples=120, deadline=None)

@@ -39,5 +39,7 @@ def test_fingerprint_tells_what_decides_the_model() -> None:
 
 def test_configuration_is_light_to_import() -> None:
     code = "import sys, training.config; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert not {"torch", "ray", "mlflow", "numpy", "cv2"} & set(loaded.stdout.split())

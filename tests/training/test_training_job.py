@@ -101,6 +101,7 @@ def test_killed_worker_goes_on_from_the_last_checkpoint(
     calm_losses, losses = (history(run, uri, "loss") for run in (calm.run_id, rough.run_id))
     assert [step for step, _ in losses] == list(range(60))
     np.testing.assert_allclose(losses, calm_losses, rtol=1e-4)
-    assert load_model(rough.model).config.scores["validation/pck/10"] == rough.metrics[
-        "validation/pck/10"
-    ]
+    assert (
+        load_model(rough.model).config.scores["validation/pck/10"]
+        == rough.metrics["validation/pck/10"]
+    )

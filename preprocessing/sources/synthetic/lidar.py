@@ -1,5 +1,7 @@
 """A 64-beam spinning scanner in the manner of the HDL-64E, frozen at the frame's instant."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ from preprocessing.sources.synthetic.raycast import (
     ray_coefficients,
     trace,
 )
+from preprocessing.sources.synthetic.surfaces import corners_of
 from preprocessing.sources.synthetic.textures import F32, F64
 from preprocessing.sources.synthetic.world import World
 
@@ -37,13 +40,39 @@ def azimuths(degrees: float) -> F64:
     return (np.arange(-half, half) + 0.5) * step
 
 
+@dataclass(frozen=True)
+class Echoes:
+    """Exact hits: rays (horizontal length 1), distance along them, cosine of incidence, albedo."""
+
+    rays_N3: F64
+    distance_N: F64
+    cosine_N: F64
+    albedo_N: F64
+
+
 def scan(world: World, frame: int) -> F32:
     """Points float32 [N, 4]: x, y, z in metres in the scanner's frame, reflectance 0..1.
 
     Rows follow the beams from top to bottom, each beam by azimuth.
     """
     spec = world.spec
-    surfaces = world.surfaces(frame)
+    echoes = _echoes(world, frame)
+    count = len(echoes.distance_N)
+    rng = np.random.default_rng([spec.seed, 102, frame])
+    spread = 1 + 0.25 * rng.standard_normal(count)
+    reflectance = echoes.albedo_N * (0.35 + 0.65 * echoes.cosine_N) * spread
+    reflectance = np.clip(reflectance, 0, 0.99)
+    kept = (echoes.distance_N > NEAREST) & (echoes.distance_N < spec.max_range)
+    lost = _lost(spec.dropout, reflectance, echoes.distance_N, echoes.cosine_N)
+    kept &= rng.random(count) >= lost
+    noisy = 1 + spec.range_noise * rng.standard_normal(count) / echoes.distance_N
+    length = np.sqrt((echoes.rays_N3**2).sum(axis=1))
+    points = echoes.rays_N3 * (echoes.distance_N / length * noisy)[:, None]
+    return np.concatenate([points, reflectance[:, None]], axis=1)[kept].astype(np.float32)
+
+
+def _echoes(world: World, frame: int) -> Echoes:
+    surfaces, spec = world.surfaces(frame), world.spec
     origin, edge_u, edge_v = in_sensor(surfaces, np.linalg.inv(world.T_map_velo(frame)))
     coefficients = ray_coefficients(origin, edge_u, edge_v)
     azimuth, elevation = azimuths(spec.scan_degrees), beam_elevations()
@@ -58,24 +87,15 @@ def scan(world: World, frame: int) -> F32:
     ring, column = np.nonzero(index != NOTHING)
     hit = index[ring, column]
     rays = rows[ring] + columns[column]
-    horizontal = 1 / (coefficients[hit, 2] * rays).sum(axis=1)
-    stretch = np.sqrt((rays**2).sum(axis=1))
-    distance = horizontal * stretch
+    length = np.sqrt((rays**2).sum(axis=1))
     normals = np.cross(edge_u[hit], edge_v[hit])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    cosine = np.abs((normals * rays).sum(axis=1)) / stretch
-
-    rng = np.random.default_rng([spec.seed, 102, frame])
     per_material = np.array([material.reflectance for material in world.materials])
-    albedo = per_material[surfaces.material_N[hit]]
-    spread = rng.standard_normal(len(hit))
-    reflectance = np.clip(albedo * (0.35 + 0.65 * cosine) * (1 + 0.25 * spread), 0, 0.99)
-    kept = (distance > NEAREST) & (distance < spec.max_range)
-    kept &= rng.random(len(hit)) > _lost(spec.dropout, reflectance, distance, cosine)
-    noisy = distance + spec.range_noise * rng.standard_normal(len(hit))
-    points = rays * (noisy / stretch)[:, None]
-    return np.asarray(
-        np.concatenate([points, reflectance[:, None]], axis=1)[kept].astype(np.float32)
+    return Echoes(
+        rays,
+        length / (coefficients[hit, 2] * rays).sum(axis=1),
+        np.abs((normals * rays).sum(axis=1)) / length,
+        per_material[surfaces.material_N[hit]],
     )
 
 
@@ -96,15 +116,7 @@ def _scan_bounds(
     max_range: float,
 ) -> Bounds:
     """Columns between the azimuths of each surface's corners; all columns if it spans the back."""
-    corners = np.stack(
-        [
-            origin_N3,
-            origin_N3 + edge_u_N3,
-            origin_N3 + edge_u_N3 + edge_v_N3,
-            origin_N3 + edge_v_N3,
-        ],
-        axis=1,
-    )
+    corners = corners_of(origin_N3, edge_u_N3, edge_v_N3)
     angles = np.arctan2(corners[..., 1], corners[..., 0])
     low, high = angles.min(axis=1), angles.max(axis=1)
     column0 = np.searchsorted(azimuth_W, low - 1e-9)

@@ -59,7 +59,7 @@ def to_mercator(offset_3: F64) -> tuple[float, float, float]:
 def packets(attitudes: list[Attitude]) -> list[str]:
     """One line of 30 values per frame; rates are finite differences between frames."""
     positions = np.array([attitude.position_3 for attitude in attitudes])
-    angles = np.array([(a.roll, a.pitch, np.nan_to_num(a.yaw)) for a in attitudes])
+    angles = np.array([(a.roll, a.pitch, a.yaw) for a in attitudes])
     angles[:, 2] = np.unwrap(angles[:, 2])
     velocity, rates = _rate(positions), _rate(angles)
     acceleration = _rate(velocity)

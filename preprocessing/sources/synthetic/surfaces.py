@@ -35,8 +35,7 @@ class Surfaces:
     @property
     def corners_N43(self) -> F64:
         """The four corners in order around each parallelogram."""
-        o, u, v = self.origin_N3, self.edge_u_N3, self.edge_v_N3
-        return np.stack([o, o + u, o + u + v, o + v], axis=1)
+        return corners_of(self.origin_N3, self.edge_u_N3, self.edge_v_N3)
 
     @property
     def normals_N3(self) -> F64:
@@ -57,6 +56,12 @@ class Surfaces:
     def tagged(self, instance: int) -> "Surfaces":
         """The same surfaces belonging to mover ``instance``."""
         return replace(self, instance_N=np.full(len(self), instance, np.int16))
+
+
+def corners_of(origin_N3: F64, edge_u_N3: F64, edge_v_N3: F64) -> F64:
+    """Corners [N, 4, 3] of parallelograms, in order around each."""
+    far_u, far_v = origin_N3 + edge_u_N3, origin_N3 + edge_v_N3
+    return np.stack([origin_N3, far_u, far_u + edge_v_N3, far_v], axis=1)
 
 
 def rotate(vectors_N3: F64, rotation_33: F64) -> F64:

@@ -14,7 +14,7 @@ from preprocessing.sources.synthetic.raycast import (
     ray_coefficients,
     trace,
 )
-from preprocessing.sources.synthetic.surfaces import Surfaces
+from preprocessing.sources.synthetic.surfaces import Surfaces, corners_of
 from preprocessing.sources.synthetic.textures import F32, F64
 from preprocessing.sources.synthetic.world import World
 
@@ -72,15 +72,7 @@ def _image_bounds(
     origin_N3: F64, edge_u_N3: F64, edge_v_N3: F64, facing_N: NDArray[np.bool_], grid: RayGrid
 ) -> Bounds:
     """Rows and columns covered by each surface's part in front of the camera."""
-    corners = np.stack(
-        [
-            origin_N3,
-            origin_N3 + edge_u_N3,
-            origin_N3 + edge_u_N3 + edge_v_N3,
-            origin_N3 + edge_v_N3,
-        ],
-        axis=1,
-    )
+    corners = corners_of(origin_N3, edge_u_N3, edge_v_N3)
     following = np.roll(corners, -1, axis=1)
     rise = following[..., 2] - corners[..., 2]
     share = (NEAR - corners[..., 2]) / np.where(np.abs(rise) < 1e-12, 1e-12, rise)

@@ -1,20 +1,16 @@
 """What an evaluation can be told; light, so that the command line starts at once."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import tyro
+from pydantic import Field, model_validator
 
+from preprocessing.config import Part
 from training.config import TrackingConfig
 
 Baseline = Literal["sift", "daisy"]
 Estimator = Literal["poselib", "opencv-magsac", "opencv-ransac"]
-
-
-class Part(BaseModel):
-    """A frozen piece of configuration that refuses unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class MatchingConfig(Part):
@@ -74,7 +70,7 @@ class EvaluateConfig(Part):
     """Where the network runs; `cuda` takes one GPU for each worker."""
     output: Path = Path("runs/evaluate")
     """Folder of the report, its tables and its pictures."""
-    json_path: Path | None = None
+    json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None
     """Also write the metrics here, under the same names as in MLflow."""
     tracking: TrackingConfig = TrackingConfig()
     run_name: str = "evaluate"

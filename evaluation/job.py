@@ -1,5 +1,6 @@
 """Evaluation on Ray: pairs spread over workers, then tables, pictures, report and record."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,15 +12,17 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.config import EvaluateConfig
+from evaluation.finished import fingerprint, finished_run, mark_finished, unmark
 from evaluation.match_pictures import MatchPicture, choose_pairs
-from evaluation.output import write_output
+from evaluation.output import METRICS, REPORT, TABLES, write_output
 from evaluation.record import recorded_run
-from evaluation.report import SetReport, markdown_report
+from evaluation.report import SetReport
 from evaluation.summary import MethodSummary, PairResult, named_metrics, summarise_set
 from evaluation.worker import PairWorker, build_methods
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
 from preprocessing.shards.read import ShardDataset
+from preprocessing.storage import write_json
 
 Task = tuple[int, int]
 """Number of the set and of the pair in it."""
@@ -31,14 +34,12 @@ class EvaluateResult:
 
     Attributes:
         metrics: plain names for the first set, ``SETNAME/...`` for each further one.
-        sets: tables of every set, whole and by sequence, with the pictures.
         markdown: the tables, to be printed.
         report_path: the HTML page.
         run_id: of the run in MLflow; None where none is kept.
     """
 
     metrics: dict[str, float]
-    sets: list[SetReport]
     markdown: str
     report_path: Path
     run_id: str | None
@@ -46,6 +47,8 @@ class EvaluateResult:
 
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Evaluate a model and baselines on the same points of one or more sets of shards.
+
+    Where the output folder holds the results of the very same evaluation, those are returned.
 
     Raises:
         UserError: shards or model cannot be read, or a set holds no correspondences.
@@ -58,6 +61,11 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         for index in choose_indices(one, config.pairs)
     ]
     build_methods(config)  # a bad model is refused here, before anything is started
+    identity = fingerprint(config, names, sets)
+    done, run_id = finished_run(config.output, identity)
+    if done:
+        return _result(config, run_id)
+    unmark(config.output)
     with recorded_run(config, names, sets) as run:
         with _workers(config, len(tasks)) as pool:
             results = _spread(pool, "evaluate", tasks)
@@ -71,11 +79,19 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
             for name, one, found, pictures in zip(names, sets, by_set, drawn, strict=True)
         ]
         metrics = all_metrics(reports)
-        report_path = write_output(reports, metrics, config)
+        write_output(reports, metrics, config)
         run.log(metrics, config.output)
-    return EvaluateResult(
-        metrics, reports, markdown_report(reports, config), report_path, run.run_id
-    )
+    mark_finished(config.output, identity, run.run_id)
+    return _result(config, run.run_id)
+
+
+def _result(config: EvaluateConfig, run_id: str | None) -> EvaluateResult:
+    """Read what lies in the output folder."""
+    metrics = json.loads((config.output / METRICS).read_text())
+    if config.json_path is not None:
+        write_json(config.json_path, metrics)
+    report = (config.output / REPORT).resolve()
+    return EvaluateResult(metrics, (config.output / TABLES).read_text(), report, run_id)
 
 
 def set_names(shards: Sequence[str]) -> list[str]:
@@ -155,9 +171,11 @@ def _workers(config: EvaluateConfig, num_tasks: int) -> Iterator[Any]:
         )
         count = max(1, min(config.workers or limit, limit, num_tasks))
         actors = [remote.remote(absolute, folders) for _ in range(count)]
-        yield ActorPool(actors)
-        for actor in actors:
-            ray.kill(actor)  # type: ignore[arg-type]
+        try:
+            yield ActorPool(actors)
+        finally:
+            for actor in actors:
+                ray.kill(actor)  # type: ignore[arg-type]
 
 
 def _spread(pool: Any, method: str, tasks: Sequence[Task]) -> list[Any]:

@@ -123,11 +123,16 @@ def markdown_report(sets: Sequence[SetReport], config: EvaluateConfig) -> str:
         first = one.methods[0]
         parts += [
             f"## {one.name}\n",
-            f"{first.pairs} pairs, {first.points} points, the same for every method; "
-            f"{pose_sentence(first, config)}\n",
+            f"{counted(first.pairs, 'pair')}, {counted(first.points, 'point')}, the same for every "
+            f"method; {pose_sentence(first, config)}\n",
             markdown_table(one.methods, config.thresholds),
         ]
     return "\n".join(parts)
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: ``1 pair``, ``1,200 pairs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def pose_sentence(summary: MethodSummary, config: EvaluateConfig) -> str:
@@ -136,8 +141,8 @@ def pose_sentence(summary: MethodSummary, config: EvaluateConfig) -> str:
         return "no pose."
     still = f", {summary.standing} of them standing still" if summary.standing else ""
     return (
-        f"pose by {config.pose.estimators[0]} on {summary.posed} pairs{still}, "
-        f"mean of {len(config.pose.seeds)} seeds."
+        f"pose by {config.pose.estimators[0]} on {counted(summary.posed, 'pair')}{still}, "
+        f"mean over {counted(len(config.pose.seeds), 'seed')}."
     )
 
 
@@ -171,5 +176,6 @@ def html_report(sets: Sequence[SetReport], config: EvaluateConfig) -> str:
         pose_rows=pose_rows,
         pose_sentence=pose_sentence,
         curve=pck_curve,
+        counted=counted,
         threshold=max(config.thresholds),
     )

@@ -135,9 +135,9 @@ def train(args: Sequence[str]) -> int:
 
 def evaluate(args: Sequence[str]) -> int:
     """`ucn evaluate --model DIR --shards URI ...`"""
-    config = parse(
-        EvaluateConfig, args, "ucn evaluate", "PCK and pose of a model and baselines.", layered=True
-    )
+    description = "PCK and pose of a model and of baselines."
+    words = _split_commas(args, "--baselines")
+    config = parse(EvaluateConfig, words, "ucn evaluate", description, layered=True)
     from evaluation.job import evaluate
 
     _print_evaluation(evaluate(config), config.tracking.uri)
@@ -185,6 +185,14 @@ def _run(config: RunConfig) -> int:
     _print(f"model: {result.train.model}")
     _print_evaluation(result.evaluate, config.tracking.uri)
     return 0
+
+
+def _split_commas(args: Sequence[str], flag: str) -> list[str]:
+    """Take ``FLAG a,b`` for ``FLAG a b``."""
+    words: list[str] = []
+    for before, word in zip(["", *args], args, strict=False):
+        words.extend(word.split(",") if before == flag else [word])
+    return words
 
 
 def _print_evaluation(result: Any, tracking_uri: str) -> None:

@@ -1,5 +1,6 @@
 """The whole road: preprocess each split, train, evaluate; what is done is not done again."""
 
+import sys
 from dataclasses import dataclass
 
 from tqdm import tqdm
@@ -36,7 +37,8 @@ def run(config: RunConfig) -> RunResult:
             skipped = sum(totals.skipped.values())
             tqdm.write(
                 f"{split}: {totals.samples} pairs, {totals.matches:,} matches"
-                + (f", {skipped} inputs skipped" if skipped else "")
+                + (f", {skipped} inputs skipped" if skipped else ""),
+                file=sys.stderr,
             )
         trained = train(config.train)
         evaluated = evaluate(config.evaluate)

@@ -186,9 +186,9 @@ def _draw_ends(
         for end0, end1, colour in rows:
             cv2.line(overlay, end0, end1, colour, 1, cv2.LINE_AA, SUBPIXEL_BITS)
         cv2.addWeighted(overlay, 0.6, canvas, 0.4, 0, dst=canvas)
+    radius = (4 if max(canvas.shape) > 800 else 3) * 2**SUBPIXEL_BITS
     for end0, end1, colour in rows:
         for end in (end0, end1):
-            radius = 4 * 2**SUBPIXEL_BITS
             cv2.circle(canvas, end, radius, INK, -1, cv2.LINE_AA, SUBPIXEL_BITS)
             cv2.circle(canvas, end, radius * 5 // 8, colour, -1, cv2.LINE_AA, SUBPIXEL_BITS)
 

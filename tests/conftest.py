@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing of whether it is right.
+settings.register_profile("ucn", deadline=None)
+settings.load_profile("ucn")
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,11 @@ import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from preprocessing.config import Part
 
 Option = bool | int | float | str
-
-
-class Part(BaseModel):
-    """A frozen piece of configuration that refuses unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class TrackingConfig(Part):
@@ -47,7 +43,7 @@ class NetworkConfig(Part):
 
     name: Literal["small", "googlenet"] = "small"
     """`small`: 0.9 M parameters for a CPU; `googlenet`: the network of the paper."""
-    options: dict[str, Option] = {}
+    options: dict[str, Option] = Field(default_factory=dict)
     """Options of that network, such as `dimension`."""
 
 

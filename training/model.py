@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from preprocessing.config import Part
 from preprocessing.errors import UserError
 from preprocessing.storage import atomic_folder, write_json
-from training.config import NetworkConfig, Part
+from training.config import NetworkConfig
 from training.networks import build_network
 from training.networks.base import DenseNetwork
 from training.validate import describe
@@ -130,7 +131,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
             raise UserError(
                 f"{folder / CONFIG}: not of a model; give a folder that `ucn train` made"
             )
-        config = ModelConfig.model_validate(record)
+        config = _read_config(folder / CONFIG, record)
         network = build_network(config.network.name, config.network.options)
         network.load_state_dict(load_file(folder / WEIGHTS))
     except FileNotFoundError as error:
@@ -138,14 +139,15 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
             f"{folder}: no model ({Path(str(error.filename or WEIGHTS)).name} is missing); give a "
             "folder that `ucn train` made"
         ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{folder / CONFIG}: {field}: {first['msg']}; train the model again"
-        ) from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder}: damaged model ({reason}); train or copy it again") from error
     network = network.to(device).eval()
     return Model(config, network)
+
+
+def _read_config(path: Path, record: dict[str, Any]) -> ModelConfig:
+    try:
+        return ModelConfig(**record)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; train the model again") from None

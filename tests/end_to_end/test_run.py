@@ -39,7 +39,7 @@ def run_folder(world_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         },
         "evaluate": {"pairs": 2, "points": 200, "baselines": ["daisy"]},
     }
-    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    (folder / "run.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     assert main(["run", "--config", str(folder / "run.yaml")]) == 0
     return folder
 

@@ -62,6 +62,7 @@ def rigid_sample(shift: int, seed: int = 0) -> Sample:
 
 def write_samples(folder: Path, samples: list[Sample]) -> Path:
     """Write samples as a finished set of one shard."""
+    folder.mkdir(exist_ok=True)
     tar = folder / "val-000000.tar"
     sidecar = write_shard(tar, samples, "grey-png", "configuration", "fingerprint")
     numbers = {"samples": sidecar.samples, "matches": sidecar.matches, "bytes": sidecar.bytes}
@@ -105,7 +106,6 @@ def write_set() -> Callable[[Path, list[Sample]], Path]:
 def shift_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four pairs of two sequences, two of them rigid."""
     folder = tmp_path_factory.mktemp("sets") / "shifts"
-    folder.mkdir()
     return write_samples(
         folder,
         [

@@ -1,13 +1,14 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from evaluation.config import EvaluateConfig
-from evaluation.job import all_metrics, choose_indices, evaluate, set_names
+from evaluation.job import choose_indices, evaluate, set_names
 from evaluation.summary import UCN
 from evaluation.worker import PairWorker, build_methods
 from preprocessing.cluster import ray_session
@@ -38,6 +39,16 @@ def test_network_describes_points_of_pixels(model_folder: Path, shift_set: Path)
     np.testing.assert_allclose(np.linalg.norm(described, axis=1), 1, atol=1e-5)
 
 
+@pytest.fixture
+def threads_kept() -> Iterator[None]:
+    """A worker has its process for itself and limits its threads; the tests' process goes on."""
+    torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(torch_threads)
+    cv2.setNumThreads(cv2_threads)
+
+
+@pytest.mark.usefixtures("threads_kept")
 def test_worker_asks_every_method_for_the_same_points(model_folder: Path, shift_set: Path) -> None:
     config = EvaluateConfig(shards=(str(shift_set),), model=str(model_folder), points=60)
     found = PairWorker(config, [shift_set]).evaluate(0, 2)
@@ -92,7 +103,10 @@ def test_any_number_of_workers_gives_one_result(
         one, two = evaluate(config(1)), evaluate(config(2))
     assert one.metrics == two.metrics == json.loads((tmp_path / "1.json").read_text())
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
-    assert all_metrics(two.sets) == two.metrics
+    report = (tmp_path / "report-2" / "report.html").stat().st_mtime_ns
+    again = evaluate(config(2))
+    assert (again.metrics, again.run_id) == (two.metrics, two.run_id)
+    assert (tmp_path / "report-2" / "report.html").stat().st_mtime_ns == report
     assert one.metrics["baseline/daisy/pck/10"] > 90
     assert one.metrics["shifts-2/pck/10"] == one.metrics["pck/10"]
     assert "shifts-2/baseline/daisy/pose/auc_5" in one.metrics
@@ -124,3 +138,21 @@ def test_set_without_correspondences_is_refused(
     empty = Sample("k", sample.image0, sample.image1, sample.matches_N4[:0], sample.metadata)
     with pytest.raises(UserError, match="no correspondences"):
         choose_indices(ShardDataset(write_set(tmp_path, [empty])), 0)
+
+
+@pytest.mark.ray
+def test_damaged_shard_is_named_in_one_line(
+    tmp_path: Path, write_set: Callable[[Path, list[Sample]], Path], shifted: Callable[..., Sample]
+) -> None:
+    tar = write_set(tmp_path / "cut", [shifted((1, 0))]) / "val-000000.tar"
+    tar.write_bytes(tar.read_bytes()[:600])
+    config = EvaluateConfig(
+        shards=(str(tar.parent),),
+        baselines=("daisy",),
+        output=tmp_path / "report",
+        tracking=TrackingConfig(enabled=False),
+    )
+    with ray_session(1), pytest.raises(UserError, match=r"val-000000\.tar") as error:
+        evaluate(config)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "report").exists()

@@ -52,7 +52,7 @@ def test_markdown_table_has_every_figure_and_marks_the_best(report: SetReport) -
 def test_markdown_report_names_every_set(report: SetReport) -> None:
     text = markdown_report([report, report], CONFIG)
     assert text.count("## night <drive>") == 2
-    assert "2 pairs, 4 points" in text
+    assert "2 pairs, 4 points, the same" in text
 
 
 def test_page_is_whole_and_needs_nothing_else(report: SetReport) -> None:

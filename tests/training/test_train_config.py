@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
+from preprocessing.errors import UserError
 from training.config import TrainConfig
 
 
@@ -23,7 +23,7 @@ from training.config import TrainConfig
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=f"(?s){message}"):
+    with pytest.raises(UserError, match=f"(?s){message}"):
         TrainConfig.model_validate(values)
 
 

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
 from training.config import TrackingConfig, TrainConfig
 from training.job import train
 from training.model import load_model

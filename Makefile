@@ -3,13 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format readme bench clean
 
 help:
 	@echo "make demo    the main job end to end on worlds made on the spot: report in runs/demo"
 	@echo "make test    all tests"
 	@echo "make check   ruff and strict types"
-	@echo "make bench   measurements side by side, into benchmarks/RESULTS.md"
+	@echo "make readme  put the demo's tables and pictures into the README"
+	@echo "make bench   measurements side by side"
 	@echo "make clean   remove the environment; runs/ stays"
 
 # torch first and pinned, so that no later step brings another build of it.
@@ -34,6 +35,9 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+readme: $(STAMP)
+	$(BIN)/python docs/update_readme.py
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/mining.py

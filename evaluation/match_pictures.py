@@ -9,8 +9,9 @@ import numpy as np
 from evaluation.pair import MethodOnPair
 from evaluation.pck import pck
 from evaluation.summary import PairResult
-from preprocessing.pictures import draw_matches, spread_sample
+from preprocessing.pictures import draw_matches
 from preprocessing.sample import Sample
+from preprocessing.subsample import spread_sample
 
 RIGHT_RGB = (46, 204, 113)
 WRONG_RGB = (231, 60, 60)
@@ -38,7 +39,7 @@ class MatchPicture:
 
 def draw_method(sample: Sample, method: str, found: MethodOnPair, threshold: float) -> MatchPicture:
     """Draw a sample of the matches; those within ``threshold`` px of the truth are green."""
-    chosen = spread_sample(found.matches_N4[:, :2], MATCHES_DRAWN)
+    chosen = spread_sample(found.matches_N4[:, :2], MATCHES_DRAWN, [0])
     # Right matches are drawn over wrong ones: they are the ones that can be followed by eye.
     chosen = chosen[np.argsort(found.errors_N[chosen] <= threshold, kind="stable")]
     right_N1 = found.errors_N[chosen, None] <= threshold

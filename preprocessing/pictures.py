@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from preprocessing.errors import UserError
 from preprocessing.storage import write_bytes
+from preprocessing.subsample import spread_sample
 
 Picture = NDArray[np.uint8]
 """uint8 [H, W, 3] RGB."""
@@ -55,36 +56,6 @@ def displacement_colours(matches_N4: NDArray[Any]) -> Colours:
     return value_colours(length_N, 0.0, float(np.percentile(length_N, 95)))
 
 
-def spread_sample(points_N2: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Choose at most ``count`` of N points that cover the picture evenly, without chance.
-
-    Takes, of finer and finer square bins in turn, the first point of each bin that has none yet.
-
-    Returns:
-        sorted indices.
-    """
-    if len(points_N2) <= count:
-        return np.arange(len(points_N2))
-    extent = float(np.ptp(points_N2, axis=0).max()) + 1.0
-    chosen: list[int] = []
-    taken_N = np.zeros(len(points_N2), bool)
-    for level in range(1, 24):
-        bins_N2 = ((points_N2 - points_N2.min(axis=0)) * (2**level / extent)).astype(np.int64)
-        code_N = bins_N2[:, 0] * 2**24 + bins_N2[:, 1]
-        fresh = np.flatnonzero(~taken_N & ~np.isin(code_N, code_N[taken_N]))
-        _, first = np.unique(code_N[fresh], return_index=True)
-        found = fresh[first]
-        room = count - len(chosen)
-        if len(found) > room:
-            found = found[np.linspace(0, len(found) - 1, room).round().astype(int)]
-        chosen.extend(found.tolist())
-        taken_N[found] = True
-        if len(chosen) >= count:
-            break
-    rest = np.flatnonzero(~taken_N)[: count - len(chosen)]  # coincident points
-    return np.sort(np.concatenate([np.asarray(chosen, np.int64), rest]))
-
-
 def draw_matches(
     image0: NDArray[Any],
     image1: NDArray[Any],
@@ -110,7 +81,7 @@ def draw_matches(
     colours = displacement_colours(matches_N4) if colours_N3 is None else colours_N3
     if matches_N4.ndim != 2 or matches_N4.shape[1] != 4 or len(colours) != len(matches_N4):
         raise ValueError(f"{matches_N4.shape} matches with {colours.shape} colours")
-    drawn = spread_sample(matches_N4[:, :2], max_matches)
+    drawn = spread_sample(matches_N4[:, :2], max_matches, [0])
     stacked = image0.shape[1] + image1.shape[1] > 1.8 * (image0.shape[0] + image1.shape[0])
     (height0, width0), (height1, width1) = image0.shape[:2], image1.shape[:2]
     if stacked:

@@ -3,12 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.geometry import Floats
-
 _CELL = 32  # pixels
 
 
-def spread_sample(pixels_N2: Floats, count: int, seed: list[int]) -> NDArray[np.intp]:
+def spread_sample(pixels_N2: NDArray[np.floating], count: int, seed: list[int]) -> NDArray[np.intp]:
     """Choose ``count`` of N points so that no part of the image is crowded.
 
     Points are drawn in rounds, one from each 32-pixel cell that has any left; within a cell, and

@@ -42,7 +42,7 @@ class NetworkConfig(Part):
     """Which network describes the images."""
 
     name: Literal["small", "googlenet"] = "small"
-    """`small`: 0.9 M parameters for a CPU; `googlenet`: the network of the paper."""
+    """`small`: 1.1 M parameters for a CPU; `googlenet`: the network of the paper."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Options of that network, such as `dimension`."""
 
@@ -50,7 +50,7 @@ class NetworkConfig(Part):
 class LossConfig(Part):
     """What is minimised."""
 
-    name: Literal["contrastive", "infonce"] = "contrastive"
+    name: Literal["contrastive", "infonce"] = "infonce"
     """`contrastive`: Eq. 1 of the paper; `infonce`: cross entropy over all positions."""
     margin: float = Field(default=1.0, gt=0, le=2)
     """Distance of unit features beyond which a negative costs nothing (`contrastive`)."""
@@ -63,8 +63,9 @@ class MiningConfig(Part):
 
     name: Literal["hard", "random"] = "hard"
     """`hard`: the nearest feature of the other image; `random`: any."""
-    radius: float = Field(default=16.0, gt=0)
-    """Pixels around the true position that never give a negative; also the hit radius."""
+    radius: float = Field(default=5.0, gt=0)
+    """Pixels around the true position that never give a negative; also the hit radius. Small ones
+    train fine localisation; the paper has 16."""
     memory_mib: int = Field(default=64, ge=1)
     """Bound on the similarity matrix that is held at once, in MiB."""
 
@@ -74,7 +75,7 @@ class AugmentationConfig(Part):
 
     crop_width: int = Field(default=320, ge=32)
     """Width of both crops, pixels."""
-    crop_height: int = Field(default=256, ge=32)
+    crop_height: int = Field(default=176, ge=32)
     """Height of both crops, pixels."""
     shift: int = Field(default=24, ge=0)
     """Largest shift of one crop's content against the other's beyond the true motion, pixels."""
@@ -133,9 +134,9 @@ class TrainConfig(Part):
     tracking: TrackingConfig = TrackingConfig()
     output: Path = Path("runs/train")
     """Folder of the model, the checkpoints and the record of the run."""
-    steps: int = Field(default=400, ge=1)
+    steps: int = Field(default=800, ge=1)
     """Optimiser steps."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=4, ge=1)
     """Image pairs in a step, over all workers together."""
     points: int = Field(default=512, ge=1)
     """Correspondences drawn from each pair in a step."""
@@ -202,6 +203,7 @@ class TrainConfig(Part):
                 "threads": True,
                 "workers": True,
                 "checkpoint_every": True,
+                "mining": {"memory_mib"},
                 "data": {"shards", "validation_shards", "reader_threads"},
             },
         )

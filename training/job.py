@@ -107,7 +107,7 @@ def train(config: TrainConfig) -> TrainResult:
         return TrainResult(config.output / MODEL, record.run_id, dict(model.config.scores))
     run_id = record.run_id or start_run(
         config.tracking,
-        name=f"train {config.output.name}",
+        name="train",
         params=config.model_dump(mode="json", exclude={"tracking", "overwrite"}),
         tags={"stage": "training"},
         datasets=dataset_links(config, training, validation),
@@ -146,12 +146,15 @@ def _train_with_ray(config: TrainConfig, record: RunRecord) -> Checkpoint:
         scaling_config=ScalingConfig(
             num_workers=config.workers, use_gpu=resources.get("GPU", 0) >= config.workers
         ),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg] # typed as that of version 1
             # Ray resumes what it finds under the same name.
             name=record.fingerprint[:16],
             storage_path=str(config.output / CHECKPOINTS),
             checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
             failure_config=FailureConfig(max_failures=config.max_failures),
+            # Threads that spin while they wait slow each other down where CPUs are shared, be it
+            # with the reader's threads alone. OpenMP reads this when the process starts.
+            worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
         ),
     )
     try:

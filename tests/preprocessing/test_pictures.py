@@ -1,13 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from preprocessing.pictures import (
     contact_sheet,
     displacement_colours,
     draw_matches,
-    spread_sample,
     to_rgb,
     value_colours,
 )
@@ -65,22 +62,6 @@ def test_values_are_coloured_from_blue_to_red() -> None:
     assert high[0] > high[2]
     assert displacement_colours(np.zeros((0, 4))).shape == (0, 3)
     assert displacement_colours(np.zeros((3, 4))).shape == (3, 3)
-
-
-@given(st.integers(1, 300), st.integers(0, 120), st.integers(0, 2**32 - 1), st.booleans())
-def test_sample_has_the_asked_number_without_repetition(
-    number: int, count: int, seed: int, flat: bool
-) -> None:
-    points = np.random.default_rng(seed).uniform(0, 0 if flat else 900, (number, 2))
-    chosen = spread_sample(points, count)
-    assert len(chosen) == len(set(chosen.tolist())) == min(number, count)
-    assert ((chosen >= 0) & (chosen < number)).all()
-
-
-def test_sample_covers_what_is_sparse() -> None:
-    rng = np.random.default_rng(0)
-    crowd, lone = rng.uniform(0, 50, (5000, 2)), np.array([[900.0, 300.0]])
-    assert 5000 in spread_sample(np.concatenate([crowd, lone]), 20)
 
 
 def test_sheet_lays_out_rows_and_cuts_long_captions() -> None:

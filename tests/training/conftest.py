@@ -1,11 +1,12 @@
 """Small made-up image pairs, in memory and as shards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from preprocessing import storage
 from preprocessing.sample import Sample
@@ -41,6 +42,15 @@ class ShiftedPairs:
         matches = np.concatenate([points0, points1], axis=1)[inside].astype(np.float32)
         metadata = {"sequence": "drive", "frame0": 2 * index, "frame1": 2 * index + 1}
         return Sample(f"drive-{index:04d}", views[0], views[1], matches, metadata)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors are faster without threads, and much so on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_hard_negatives_are_those_of_brute_force(case: dict) -> None:
         assert distance[row, index] == pytest.approx(distance[row, outside[row]].min(), abs=1e-6)
     nearest_in = np.where(inside, distance, np.inf).min(axis=1)
     nearest_out = np.where(outside, distance, np.inf).min(axis=1)
-    clear = np.isinf(nearest_in) | np.isinf(nearest_out) | (abs(nearest_in - nearest_out) > 1e-5)
+    clear = ~np.isclose(nearest_in, nearest_out, atol=1e-5)
     np.testing.assert_array_equal(found.hit_N.numpy()[clear], (nearest_in < nearest_out)[clear])
 
 

@@ -19,7 +19,7 @@ from training.config import TrainConfig
         ({"loss": {"name": "infonce"}, "mining": {"name": "random"}}, r"mining\.name.*hard"),
         ({"mining": {"radius": 200}}, r"mining\.radius.*lower"),
         ({"lr": 1}, "lr"),
-        ({"optimiser": {"learning_rate": -1}}, r"optimiser\.learning_rate"),
+        ({"optimiser": {"learning_rate": -1}}, r"learning_rate: "),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:

@@ -38,5 +38,5 @@ def _cross_entropy(direction: Direction, temperature: float) -> Tensor:
     if direction.valid_M is not None:
         excluded_NM |= ~direction.valid_M
     positive_N1 = (queries_ND * direction.positives_ND).sum(dim=1, keepdim=True)
-    logits = torch.cat([positive_N1, logits_NM.masked_fill(excluded_NM, -torch.inf)], dim=1)
+    logits = torch.cat([positive_N1, logits_NM.masked_fill_(excluded_NM, -torch.inf)], dim=1)
     return logits.logsumexp(dim=1) - positive_N1[:, 0]

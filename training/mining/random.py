@@ -40,8 +40,10 @@ def mine_random(
     uniform_N = torch.rand(len(points_N2), generator=generator, dtype=torch.float64)
     draw_N = (uniform_N.to(free_N.device) * free_N).long()
     # The u-th free cell is cell u plus the number of excluded cells that come before it.
-    excluded_NK = torch.where(inside_NK, index_NK, len(kept_V) * 2).sort(dim=1).values
-    before_NK = excluded_NK - torch.arange(excluded_NK.shape[1], device=index_NK.device)
+    num_window = index_NK.shape[1]
+    never = len(kept_V) + num_window
+    excluded_NK = torch.where(inside_NK, index_NK, never).sort(dim=1).values
+    before_NK = excluded_NK - torch.arange(num_window, device=index_NK.device)
     draw_N = draw_N + (before_NK <= draw_N[:, None]).sum(dim=1)
     valid_N = free_N > 0
     index_N = kept_V[draw_N.clamp(max=len(kept_V) - 1)]

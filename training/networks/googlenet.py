@@ -57,6 +57,7 @@ class GoogLeNetUCN(DenseNetwork):
         x = self.maxpool2(self.conv3(self.conv2(x)))
         x = self.maxpool3(self.inception3b(self.inception3a(x)))
         features = self.head(self.inception4a(x))
+        features = features[..., : -(-height // 4), : -(-width // 4)]
         return F.normalize(features.float(), dim=1)
 
 

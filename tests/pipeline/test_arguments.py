@@ -1,0 +1,43 @@
+"""Layers of configuration: later files over earlier ones, KEY=VALUE over files, flags over all."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.arguments import merge, parse, read_layers
+from preprocessing.errors import UserError
+from training.config import TrainConfig
+
+
+def test_merge_goes_into_trees_and_replaces_leaves() -> None:
+    below = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+    assert merge(below, {"a": {"y": [3]}, "c": None}) == {
+        "a": {"x": 1, "y": [3]},
+        "b": 1,
+        "c": None,
+    }
+    assert below == {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("steps: 100\nseed: 5\nnetwork: {name: small}\n")
+    (tmp_path / "b.yaml").write_text("steps: 200\n")
+    args = ["--config", str(tmp_path / "a.yaml"), f"--config={tmp_path / 'b.yaml'}"]
+    values, rest = read_layers([*args, "network.options.dimension=32", "--workers", "2"])
+    assert values == {
+        "steps": 200,
+        "seed": 5,
+        "network": {"name": "small", "options": {"dimension": 32}},
+    }
+    assert rest == ["--workers", "2"]
+
+    flags = ["network.options.dimension=32", "--batch-size", "6", "--steps", "300", "--workers=2"]
+    config = parse(TrainConfig, [*args, *flags], "ucn train", "", layered=True)
+    assert (config.steps, config.seed, config.batch_size, config.workers) == (300, 5, 6, 2)
+    assert config.network.options == {"dimension": 32}
+
+
+def test_values_that_do_not_go_together_are_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="batch_size") as error:
+        parse(TrainConfig, ["batch_size=3", "workers=2"], "ucn train", "", layered=True)
+    assert "\n" not in str(error.value)

@@ -70,6 +70,8 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     ) as progress:
         for index, _ in run_tasks(_make_shard, tasks, config.workers):
             progress.update(len(tasks[index].plan.pairs))
+    # Killed workers, whose tasks others took over, left theirs.
+    storage.sweep_temporaries(out)
     manifest = write_manifest(out, [plan.name for plan in plans], config.content())
     if not manifest.totals.samples:
         reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())

@@ -155,7 +155,9 @@ def test_killed_workers_and_worker_counts_change_no_byte(
     killed: list[int] = []
     stop = threading.Event()
     with ray_session(2):
-        watcher = threading.Thread(target=_kill_workers, args=(killed, stop, 2))
+        watcher = threading.Thread(
+            target=_kill_workers, args=(tmp_path / "killed", killed, stop, 2)
+        )
         watcher.start()
         try:
             preprocess(config(world_root, tmp_path / "killed", workers=2))
@@ -168,11 +170,13 @@ def test_killed_workers_and_worker_counts_change_no_byte(
     assert digests(tmp_path / "one") == reference
 
 
-def _kill_workers(killed: list[int], stop: threading.Event, count: int) -> None:
+def _kill_workers(out: Path, killed: list[int], stop: threading.Event, count: int) -> None:
+    """Kill workers that are in the middle of a tar."""
     while not stop.is_set() and len(killed) < count:
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 busy = (entry / "cmdline").read_bytes().startswith(b"ray::_make_shard")
+                busy = busy and any(out.glob(".tmp-*.tar"))
             except OSError:
                 continue
             if busy and int(entry.name) not in killed and len(killed) < count:

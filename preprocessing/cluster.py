@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from preprocessing.errors import UserError
+
 
 @contextmanager
 def ray_session(num_cpus: int | None = None) -> Iterator[None]:
@@ -15,6 +17,9 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
 
     Args:
         num_cpus: CPUs that a local Ray may use; None for all of the machine. Ignored when joining.
+
+    Raises:
+        UserError: the cluster cannot be joined.
     """
     # Ray reads these while it is imported.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -24,14 +29,20 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    joins = bool(os.environ.get("RAY_ADDRESS"))
-    ray.init(
-        num_cpus=None if joins else num_cpus,
-        include_dashboard=None if joins else False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-    )
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(
+            num_cpus=None if address else num_cpus,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except ConnectionError:
+        raise UserError(
+            f"RAY_ADDRESS={address}: no Ray answers there, or it wants a token; start it, or set "
+            "RAY_AUTH_MODE=token (infra/README.md)"
+        ) from None
     try:
         yield
     finally:

@@ -62,9 +62,10 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     tasks = [_ShardTask(config, plan) for plan in plans if not _is_done(out, plan)]
     if tasks:
         (out / MANIFEST).unlink(missing_ok=True)
+    total = sum(len(plan.pairs) for plan in plans)
     with tqdm(
-        total=sum(len(plan.pairs) for plan in plans),
-        initial=sum(len(plan.pairs) for plan in plans) - sum(len(t.plan.pairs) for t in tasks),
+        total=total,
+        initial=total - sum(len(task.plan.pairs) for task in tasks),
         desc=f"preprocess {config.source}",
         unit="pair",
     ) as progress:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ class Drive:
         self._scans = folder / "velodyne_points" / "data"
         self._oxts = folder / "oxts" / "data"
         self._camera = camera
-        self._cache: dict[int, Frame] = {}
+        self._frame = lru_cache(_CACHED_FRAMES)(self._read)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -104,11 +104,7 @@ class Drive:
         Raises:
             SkippedPair: a file is missing or damaged.
         """
-        found = self._cache.pop(frame, None) or self._read(frame)
-        if len(self._cache) >= _CACHED_FRAMES:
-            del self._cache[next(iter(self._cache))]
-        self._cache[frame] = found
-        return found
+        return self._frame(frame)
 
     def _read(self, frame: int) -> Frame:
         calibration = self.calibration

@@ -16,7 +16,8 @@ from preprocessing.geometry import Floats, invert_rigid
 from preprocessing.lidar_pairs import LidarMatches, match_scans
 from preprocessing.sample import Sample
 from preprocessing.sources.base import PairRef
-from preprocessing.sources.kitti_drive import Drive, find_drives
+from preprocessing.sources.kitti_drive import Drive, Frame, find_drives
+from preprocessing.sources.kitti_files import Calibration
 from preprocessing.subsample import spread_sample
 from preprocessing.visibility import lidar_window
 
@@ -68,7 +69,8 @@ class KittiRawSource:
     def load(self, pair: PairRef) -> Sample:
         drive = self._drives[pair.sequence]
         frame0, frame1 = drive.read(int(pair.frame0)), drive.read(int(pair.frame1))
-        found, T_1_0 = self._correspond(drive, pair)
+        T_1_0 = _relative_pose(drive.calibration, frame0, frame1)
+        found = _correspond(drive, pair, frame0, frame1, T_1_0)
         matches_N4 = found.matches_N4.astype(np.float32)
         unique_N = np.sort(np.unique(matches_N4, axis=0, return_index=True)[1])
         if len(unique_N) < self._config.min_matches:
@@ -94,23 +96,6 @@ class KittiRawSource:
             },
             metadata=self._metadata(drive, pair, T_1_0, len(chosen_N), rejected),
         )
-
-    def _correspond(self, drive: Drive, pair: PairRef) -> tuple[LidarMatches, Floats]:
-        frame0, frame1 = drive.read(int(pair.frame0)), drive.read(int(pair.frame1))
-        calibration = drive.calibration
-        T_velo1_velo0 = invert_rigid(frame1.T_world_velo) @ frame0.T_world_velo
-        T_1_0 = calibration.T_cam_velo @ T_velo1_velo0 @ invert_rigid(calibration.T_cam_velo)
-        points0_N3 = frame0.points_velo_N3[frame0.view.source_N]
-        found = match_scans(
-            frame0.view,
-            frame1.view,
-            T_1_0,
-            calibration.K,
-            calibration.size,
-            lidar_window(float(calibration.K[0, 0]), _CAMERA_HEIGHT),
-            drive.movers.on_mover(points0_N3, int(pair.frame0), int(pair.frame1)),
-        )
-        return found, T_1_0
 
     def _metadata(
         self,
@@ -139,3 +124,25 @@ class KittiRawSource:
 
     def _sequence(self, pair: PairRef) -> str:
         return f"{pair.sequence}-image_{self._config.camera:02d}"
+
+
+def _relative_pose(calibration: Calibration, frame0: Frame, frame1: Frame) -> Floats:
+    """``T_1_0`` of the camera at the two instants, metres."""
+    T_velo1_velo0 = invert_rigid(frame1.T_world_velo) @ frame0.T_world_velo
+    return calibration.T_cam_velo @ T_velo1_velo0 @ invert_rigid(calibration.T_cam_velo)
+
+
+def _correspond(
+    drive: Drive, pair: PairRef, frame0: Frame, frame1: Frame, T_1_0: Floats
+) -> LidarMatches:
+    calibration = drive.calibration
+    points0_N3 = frame0.points_velo_N3[frame0.view.source_N]
+    return match_scans(
+        frame0.view,
+        frame1.view,
+        T_1_0,
+        calibration.K,
+        calibration.size,
+        lidar_window(float(calibration.K[0, 0]), _CAMERA_HEIGHT),
+        drive.movers.on_mover(points0_N3, int(pair.frame0), int(pair.frame1)),
+    )

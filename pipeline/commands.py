@@ -14,7 +14,7 @@ from pipeline.arguments import parse, read_layers
 from pipeline.config import RunConfig
 from preprocessing.config import Part
 from preprocessing.errors import UserError
-from preprocessing.sources.registry import CONFIGS
+from preprocessing.sources.registry import SOURCES, source_config
 from training.config import TrainConfig
 
 
@@ -64,17 +64,14 @@ class DemoArguments(Part):
 
 def preprocess(args: Sequence[str]) -> int:
     """`ucn preprocess SOURCE ...`"""
-    names = ", ".join(CONFIGS)
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(
-            f"usage: ucn preprocess SOURCE --out DIR [options]\n\nSources: {names}.\n"
+            f"usage: ucn preprocess SOURCE --out DIR [options]\n\nSources: {', '.join(SOURCES)}.\n"
             "ucn preprocess SOURCE --help lists the options of a source.\n"
         )
         return 0 if args else 2
     source, *rest = args
-    if source not in CONFIGS:
-        raise UserError(f"{source}: no such source; there are {names}")
-    model = CONFIGS[source]
+    model = source_config(source)
     config = parse(model, rest, f"ucn preprocess {source}", model.__doc__ or "")
     from preprocessing.job import preprocess
 

@@ -3,20 +3,24 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
 from evaluation.config import EvaluateConfig
-from preprocessing.config import (
-    KittiRawConfig,
-    MotorcycleConfig,
-    Part,
-    SyntheticConfig,
-)
+from preprocessing.config import Part, PreprocessConfig
+from preprocessing.sources.registry import source_config
 from training.config import TrackingConfig, TrainConfig
 
-AnySource = Annotated[
-    KittiRawConfig | SyntheticConfig | MotorcycleConfig, Field(discriminator="source")
-]
+
+def _by_source(values: Any) -> Any:
+    """Options as the class that their source has for them."""
+    if not isinstance(values, dict):
+        return values
+    options = dict(values)
+    name = str(options.pop("source", ""))
+    return source_config(name)(**options)
+
+
+AnySource = Annotated[SerializeAsAny[PreprocessConfig], BeforeValidator(_by_source)]
 
 TRAIN = "train"
 VALIDATION = "val"

@@ -1,21 +1,16 @@
 """What a preprocessing run is made from. Light to import: the command line's help needs it."""
 
-from typing import Annotated, Any, Literal
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from preprocessing.errors import UserError
 
-ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
+if TYPE_CHECKING:
+    from preprocessing.sources.base import Source
 
-_Positive = Annotated[int, Field(ge=1)]
+ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
 
 # What changes where and how fast the shards are made, but not what is in them.
 _NOT_CONTENT = {"root", "out", "workers", "overwrite"}
@@ -47,8 +42,8 @@ def explain(error: ValidationError) -> str:
     return f"{place}: {message}" if place else message
 
 
-class PreprocessConfig(Part):
-    """Options that every source has."""
+class PreprocessConfig(Part, ABC):
+    """Options that every source has; each source adds its own in a class beside it."""
 
     source: str
     """Name of the source."""
@@ -71,6 +66,21 @@ class PreprocessConfig(Part):
     overwrite: bool = False
     """Replace shards of another configuration in the output folder."""
 
+    @abstractmethod
+    def open_source(self) -> "Source":
+        """The source that these options describe.
+
+        Raises:
+            UserError: the dataset is not there.
+        """
+
+    def prepare(self) -> None:
+        """Make what the source reads, where that is made on the spot.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+
     def content(self) -> dict[str, Any]:
         """The options that decide what the shards hold, JSON-serialisable."""
         return self.model_dump(mode="json", exclude=_NOT_CONTENT)
@@ -83,51 +93,3 @@ class PreprocessConfig(Part):
                 "raise --max-matches or lower --min-matches"
             )
         return self
-
-
-class DriveConfig(PreprocessConfig):
-    """Options of drives in KITTI raw's layout."""
-
-    root: str
-    """Folder that holds KITTI's days, `DATE/DATE_drive_NNNN_sync`."""
-    camera: Literal[0, 1, 2, 3] = 2
-    """Camera: 0 and 1 are grey, 2 and 3 in colour; even ones are left."""
-    gaps: tuple[_Positive, ...] = (1, 2, 5)
-    """Distances between the frames of a pair."""
-
-    @field_validator("gaps")
-    @classmethod
-    def _gaps_in_order(cls, gaps: tuple[int, ...]) -> tuple[int, ...]:
-        if not gaps:
-            raise ValueError("name at least one frame distance, such as --gaps 1")
-        return tuple(sorted(set(gaps)))
-
-
-class KittiRawConfig(DriveConfig):
-    """KITTI raw data, synced and rectified: Velodyne points projected into successive frames."""
-
-    source: Literal["kitti-raw"] = "kitti-raw"
-    drives: tuple[str, ...] = ()
-    """Drives such as 0052 or 2011_09_26_drive_0052; default all that are found."""
-
-
-class SyntheticConfig(DriveConfig):
-    """Worlds made on the spot in KITTI raw's layout under --root, then read as KITTI raw is."""
-
-    source: Literal["synthetic"] = "synthetic"
-    worlds: int = Field(2, ge=1, le=1000)
-    """Number of drives, each through another world."""
-    frames: int = Field(40, ge=2, le=100_000)
-    """Frames a drive."""
-    first_world: int = Field(1, ge=0, le=9000)
-    """Seed and drive number of the first world; worlds of other numbers are other worlds."""
-    textures: Literal["train", "heldout"] = "train"
-    """Which of two disjoint sets of textures covers the worlds."""
-    width: int = Field(1242, ge=64, le=4096)
-    """Width of the images in pixels; the height follows KITTI's aspect ratio."""
-
-
-class MotorcycleConfig(PreprocessConfig):
-    """The real Motorcycle stereo pair that scikit-image carries, with its true disparity."""
-
-    source: Literal["motorcycle"] = "motorcycle"

@@ -12,7 +12,7 @@ import cv2
 from tqdm import tqdm
 
 from preprocessing import storage
-from preprocessing.config import PreprocessConfig, SyntheticConfig
+from preprocessing.config import PreprocessConfig
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.plan import ShardPlan, plan_shards
 from preprocessing.shards.format import (
@@ -25,7 +25,6 @@ from preprocessing.shards.format import (
     sidecar_path,
 )
 from preprocessing.shards.write import Outcome, write_manifest, write_shard
-from preprocessing.sources.registry import open_source
 from preprocessing.tasks import run_tasks
 
 
@@ -52,11 +51,8 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     )
     out = Path(config.out)
     _refuse_other_configuration(out, config)
-    if isinstance(config, SyntheticConfig):
-        from preprocessing.sources.synthetic.job import make_worlds
-
-        make_worlds(config)
-    plans = plan_shards(open_source(config), config)
+    config.prepare()
+    plans = plan_shards(config.open_source(), config)
     storage.make_folder(out)
     _sweep(out, plans)
     tasks = [_ShardTask(config, plan) for plan in plans if not _is_done(out, plan)]
@@ -94,7 +90,7 @@ def _make_shard(task: _ShardTask) -> None:
 
 
 def _outcomes(task: _ShardTask) -> Iterator[Outcome]:
-    source = open_source(task.config)
+    source = task.config.open_source()
     for pair in task.plan.pairs:
         try:
             yield source.load(pair)

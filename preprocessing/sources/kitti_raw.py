@@ -4,25 +4,56 @@ Layout: ``ROOT/DATE/DATE_drive_NNNN_sync/{image_0C,velodyne_points,oxts}/data`` 
 calibration files in ``ROOT/DATE`` (Geiger et al., "Vision meets Robotics", IJRR 2013).
 """
 
-import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
+from pydantic import Field, field_validator
 
-from preprocessing.config import DriveConfig
-from preprocessing.errors import SkippedPair, UserError
+from preprocessing.config import PreprocessConfig
+from preprocessing.errors import UserError
 from preprocessing.geometry import Floats, invert_rigid
 from preprocessing.lidar_pairs import LidarMatches, match_scans
 from preprocessing.sample import Sample
-from preprocessing.sources.base import PairRef
+from preprocessing.sources.assemble import Candidates, PairGeometry, assemble_sample
+from preprocessing.sources.base import PairRef, Source
 from preprocessing.sources.kitti_drive import Drive, Frame, find_drives
 from preprocessing.sources.kitti_files import Calibration
-from preprocessing.subsample import spread_sample
 from preprocessing.visibility import lidar_window
 
 # Height of the cameras above the road (sensor setup, IJRR 2013), metres.
 _CAMERA_HEIGHT = 1.65
+
+
+_Positive = Annotated[int, Field(ge=1)]
+
+
+class DriveConfig(PreprocessConfig):
+    """Options of drives in KITTI raw's layout."""
+
+    root: str
+    """Folder that holds KITTI's days, `DATE/DATE_drive_NNNN_sync`."""
+    camera: Literal[0, 1, 2, 3] = 2
+    """Camera: 0 and 1 are grey, 2 and 3 in colour; even ones are left."""
+    gaps: tuple[_Positive, ...] = (1, 2, 5)
+    """Distances between the frames of a pair."""
+
+    @field_validator("gaps")
+    @classmethod
+    def _gaps_in_order(cls, gaps: tuple[int, ...]) -> tuple[int, ...]:
+        if not gaps:
+            raise ValueError("name at least one frame distance, such as --gaps 1")
+        return tuple(sorted(set(gaps)))
+
+
+class KittiRawConfig(DriveConfig):
+    """KITTI raw data, synced and rectified: Velodyne points projected into successive frames."""
+
+    source: Literal["kitti-raw"] = "kitti-raw"
+    drives: tuple[str, ...] = ()
+    """Drives such as 0052 or 2011_09_26_drive_0052; default all that are found."""
+
+    def open_source(self) -> Source:
+        return KittiRawSource(self, self.drives)
 
 
 class KittiRawSource:
@@ -39,7 +70,7 @@ class KittiRawSource:
     def __init__(self, config: DriveConfig, drives: tuple[str, ...]) -> None:
         self._config = config
         found = find_drives(Path(config.root), config.camera, drives)
-        self._drives = {drive.sequence: drive for drive in found}
+        self._drives = {f"{drive.sequence}-image_{config.camera:02d}": drive for drive in found}
 
     def pairs(self) -> list[PairRef]:
         for drive in self._drives.values():
@@ -60,7 +91,7 @@ class KittiRawSource:
         return pairs
 
     def key(self, pair: PairRef) -> str:
-        return f"{self._sequence(pair)}-{pair.frame0}-{pair.frame1}"
+        return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
 
     def inputs(self, pair: PairRef) -> list[Any]:
         drive = self._drives[pair.sequence]
@@ -71,59 +102,19 @@ class KittiRawSource:
         frame0, frame1 = drive.read(int(pair.frame0)), drive.read(int(pair.frame1))
         T_1_0 = _relative_pose(drive.calibration, frame0, frame1)
         found = _correspond(drive, pair, frame0, frame1, T_1_0)
-        matches_N4 = found.matches_N4.astype(np.float32)
-        unique_N = np.sort(np.unique(matches_N4, axis=0, return_index=True)[1])
-        if len(unique_N) < self._config.min_matches:
-            raise SkippedPair(
-                "too few matches", f"{len(unique_N)} of at least {self._config.min_matches}"
-            )
-        seed = [self._config.seed, *hashlib.sha256(self.key(pair).encode()).digest()[:4]]
-        chosen_N = unique_N[
-            spread_sample(found.matches_N4[unique_N, :2], self._config.max_matches, seed)
-        ]
-        rejected = found.rejected | {
-            "duplicate": len(matches_N4) - len(unique_N),
-            "beyond max_matches": len(unique_N) - len(chosen_N),
-        }
-        return Sample(
-            key=self.key(pair),
-            image0=frame0.image,
-            image1=frame1.image,
-            matches_N4=matches_N4[chosen_N],
-            attributes={
-                "depth0": found.depth0_N[chosen_N].astype(np.float32),
-                "depth1": found.depth1_N[chosen_N].astype(np.float32),
-            },
-            metadata=self._metadata(drive, pair, T_1_0, len(chosen_N), rejected),
+        K = drive.calibration.K
+        return assemble_sample(
+            self._config,
+            self.key(pair),
+            pair,
+            (frame0.image, frame1.image),
+            Candidates(
+                found.matches_N4,
+                {"depth0": found.depth0_N, "depth1": found.depth1_N},
+                found.rejected,
+            ),
+            PairGeometry("rigid", K, K, T_1_0, "metre"),
         )
-
-    def _metadata(
-        self,
-        drive: Drive,
-        pair: PairRef,
-        T_1_0: Floats,
-        matches: int,
-        rejected: dict[str, int],
-    ) -> dict[str, Any]:
-        K, size = drive.calibration.K.tolist(), list(drive.calibration.size)
-        return {
-            "source": self._config.source,
-            "sequence": self._sequence(pair),
-            "frame0": pair.frame0,
-            "frame1": pair.frame1,
-            "size0": size,
-            "size1": size,
-            "K0": K,
-            "K1": K,
-            "T_1_0": T_1_0.tolist(),
-            "unit": "metre",
-            "kind": "rigid",
-            "matches": matches,
-            "rejected": rejected,
-        }
-
-    def _sequence(self, pair: PairRef) -> str:
-        return f"{pair.sequence}-image_{self._config.camera:02d}"
 
 
 def _relative_pose(calibration: Calibration, frame0: Frame, frame1: Frame) -> Floats:

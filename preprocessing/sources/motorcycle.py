@@ -5,17 +5,16 @@ reduced by 4. The disparity belongs to the left image: its pixel x lies at ``x -
 """
 
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from skimage import data
 
-from preprocessing.config import MotorcycleConfig
-from preprocessing.errors import SkippedPair
+from preprocessing.config import PreprocessConfig
 from preprocessing.geometry import Bools, Floats, inside_image
 from preprocessing.sample import Sample
-from preprocessing.sources.base import PairRef
-from preprocessing.subsample import spread_sample
+from preprocessing.sources.assemble import Candidates, PairGeometry, assemble_sample
+from preprocessing.sources.base import PairRef, Source
 
 # Calibration as scikit-image's documentation gives it; pixels and metres.
 _FOCAL = 994.978
@@ -24,6 +23,15 @@ _CENTRE_OFFSET = 31.086
 _BASELINE = 0.193001
 # A pixel is hidden in the right image where another lands within a pixel of it, this much nearer.
 _HIDDEN_BY = 1.0
+
+
+class MotorcycleConfig(PreprocessConfig):
+    """The real Motorcycle stereo pair that scikit-image carries, with its true disparity."""
+
+    source: Literal["motorcycle"] = "motorcycle"
+
+    def open_source(self) -> Source:
+        return MotorcycleSource(self)
 
 
 class MotorcycleSource:
@@ -51,42 +59,31 @@ class MotorcycleSource:
         hidden_N = np.zeros(len(rows), bool)
         hidden_N[inside_N] = _hidden(targets_N2[inside_N], disparity_N[inside_N], disparity_HW)
         visible_N = np.flatnonzero(inside_N & ~hidden_N)
-        if len(visible_N) < self._config.min_matches:
-            raise SkippedPair("too few matches", f"{len(visible_N)}")
-        points_N2 = np.stack([columns, rows], axis=1)[visible_N].astype(np.float64)
-        kept = spread_sample(points_N2, self._config.max_matches, [self._config.seed])
-        depth_N = _BASELINE * _FOCAL / (disparity_N[visible_N[kept]] + _CENTRE_OFFSET)
+        points_N2 = np.stack([columns, rows], axis=1)[visible_N]
+        depth_N = _BASELINE * _FOCAL / (disparity_N[visible_N] + _CENTRE_OFFSET)
         T_1_0 = np.eye(4)
         T_1_0[0, 3] = -_BASELINE
-        return Sample(
-            key=self.key(pair),
-            image0=left,
-            image1=right,
-            matches_N4=np.hstack([points_N2[kept], targets_N2[visible_N[kept]]]).astype(np.float32),
-            attributes={
-                "depth0": depth_N.astype(np.float32),
-                "depth1": depth_N.astype(np.float32),
-            },
-            metadata={
-                "source": self._config.source,
-                "sequence": pair.sequence,
-                "frame0": pair.frame0,
-                "frame1": pair.frame1,
-                "size0": [width, height],
-                "size1": [width, height],
-                "K0": _intrinsics(_CENTRE[0]).tolist(),
-                "K1": _intrinsics(_CENTRE[0] + _CENTRE_OFFSET).tolist(),
-                "T_1_0": T_1_0.tolist(),
-                "unit": "metre",
-                "kind": "rigid",
-                "matches": len(kept),
-                "rejected": {
+        return assemble_sample(
+            self._config,
+            self.key(pair),
+            pair,
+            (left, right),
+            Candidates(
+                np.hstack([points_N2, targets_N2[visible_N]]),
+                {"depth0": depth_N, "depth1": depth_N},
+                {
                     "no true disparity": int(disparity_HW.size - len(rows)),
                     "outside image 1": int((~inside_N).sum()),
                     "hidden in image 1": int(hidden_N.sum()),
-                    "beyond max_matches": len(visible_N) - len(kept),
                 },
-            },
+            ),
+            PairGeometry(
+                "rigid",
+                _intrinsics(_CENTRE[0]),
+                _intrinsics(_CENTRE[0] + _CENTRE_OFFSET),
+                T_1_0,
+                "metre",
+            ),
         )
 
 

@@ -1,36 +1,36 @@
-"""The sources by name."""
+"""The sources by name; what a name stands for is imported when it is asked for."""
 
-from preprocessing.config import (
-    KittiRawConfig,
-    MotorcycleConfig,
-    PreprocessConfig,
-    SyntheticConfig,
-)
-from preprocessing.sources.base import Source
+import importlib
 
-CONFIGS: dict[str, type[PreprocessConfig]] = {
-    "kitti-raw": KittiRawConfig,
-    "synthetic": SyntheticConfig,
-    "motorcycle": MotorcycleConfig,
+from preprocessing.config import PreprocessConfig
+from preprocessing.errors import UserError
+
+_HERE = "preprocessing.sources"
+
+SOURCES = {
+    "kitti-raw": f"{_HERE}.kitti_raw:KittiRawConfig",
+    "synthetic": f"{_HERE}.synthetic.source:SyntheticConfig",
+    "motorcycle": f"{_HERE}.motorcycle:MotorcycleConfig",
 }
 
 
-def open_source(config: PreprocessConfig) -> Source:
-    """The source that a configuration describes.
+def source_config(name: str) -> type[PreprocessConfig]:
+    """The configuration class of a source.
+
+    Args:
+        name: one of :data:`SOURCES`, or ``package.module:Class`` for a source of one's own, which
+            every node must be able to import.
 
     Raises:
-        UserError: the dataset is not there.
+        UserError: there is no such source.
     """
-    if isinstance(config, MotorcycleConfig):
-        from preprocessing.sources.motorcycle import MotorcycleSource
-
-        return MotorcycleSource(config)
-    from preprocessing.sources.kitti_raw import KittiRawSource
-
-    if isinstance(config, KittiRawConfig):
-        return KittiRawSource(config, config.drives)
-    if isinstance(config, SyntheticConfig):
-        from preprocessing.sources.synthetic.job import world_specs
-
-        return KittiRawSource(config, tuple(f"{spec.drive:04d}" for spec in world_specs(config)))
-    raise TypeError(f"no source reads a {type(config).__name__}")
+    if name not in SOURCES and ":" not in name:
+        raise UserError(f"{name}: no such source; there are {', '.join(SOURCES)}")
+    module, _, attribute = SOURCES.get(name, name).partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{name}: {error}; name a source as package.module:Class") from error
+    if not (isinstance(found, type) and issubclass(found, PreprocessConfig)):
+        raise UserError(f"{name}: is not a subclass of preprocessing.config.PreprocessConfig")
+    return found

@@ -7,11 +7,10 @@ import numpy as np
 import pykitti
 import pytest
 
-from preprocessing.config import KittiRawConfig
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.sample import Sample
 from preprocessing.sources.base import PairRef
-from preprocessing.sources.kitti_raw import KittiRawSource
+from preprocessing.sources.kitti_raw import KittiRawConfig, KittiRawSource
 
 DATE = "2011_09_26"
 
@@ -49,7 +48,7 @@ def test_pairs_are_ordered_and_complete(world_root: Path) -> None:
     source = open_source(world_root, gaps=(1, 3))
     pairs = source.pairs()
     expected = {
-        (f"{DATE}_drive_000{drive}", f"{frame:010d}", f"{frame + gap:010d}")
+        (f"{DATE}_drive_000{drive}-image_02", f"{frame:010d}", f"{frame + gap:010d}")
         for drive in (1, 2)
         for gap in (1, 3)
         for frame in range(8 - gap)
@@ -98,7 +97,7 @@ def test_matches_are_visible_and_static_in_the_exact_world(
     hidden = moving = total = 0
     for pair in source.pairs()[::3]:
         sample = source.load(pair)
-        drive = pair.sequence[-4:]
+        drive = pair.sequence.removesuffix("-image_02")[-4:]
         for frame, points_N2, depth in (
             (pair.frame0, sample.matches_N4[:, :2], sample.attributes["depth0"]),
             (pair.frame1, sample.matches_N4[:, 2:], sample.attributes["depth1"]),
@@ -203,7 +202,7 @@ def test_real_matches_agree_with_sift(shared_data: Path) -> None:
 def test_the_real_crossing_van_is_gone(shared_data: Path) -> None:
     """In frames 70 and 71 the recording car stands; a white van crosses at (551-606, 160-187)."""
     source = open_source(real_root(shared_data), gaps=(1,))
-    sample = source.load(PairRef(f"{DATE}_drive_0052", "0000000070", "0000000071"))
+    sample = source.load(PairRef(f"{DATE}_drive_0052-image_02", "0000000070", "0000000071"))
     assert sample.metadata["rejected"]["on a moving object"] >= 15
     x, y = sample.matches_N4[:, 0], sample.matches_N4[:, 1]
     on_van = (x > 553) & (x < 598) & (y > 163) & (y < 181)
@@ -214,4 +213,4 @@ def test_the_real_crossing_van_is_gone(shared_data: Path) -> None:
 def test_missing_frames_are_skipped_with_their_reason(shared_data: Path) -> None:
     source = open_source(real_root(shared_data))
     with pytest.raises(SkippedPair, match="missing image"):
-        source.load(PairRef(f"{DATE}_drive_0052", "0000000005", "0000000006"))
+        source.load(PairRef(f"{DATE}_drive_0052-image_02", "0000000005", "0000000006"))

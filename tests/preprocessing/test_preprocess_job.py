@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from preprocessing.cluster import ray_session
-from preprocessing.config import KittiRawConfig
 from preprocessing.errors import UserError
 from preprocessing.job import preprocess
 from preprocessing.shards.read import ShardDataset
 from preprocessing.shards.verify import verify_dataset
+from preprocessing.sources.kitti_raw import KittiRawConfig
 
 
 def config(root: Path, out: Path, **options: object) -> KittiRawConfig:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocessing.config import MotorcycleConfig
 from preprocessing.errors import UserError
 from preprocessing.job import preprocess
 from preprocessing.sample import Sample
 from preprocessing.shards.read import ShardDataset
 from preprocessing.shards.verify import sample_faults, verify_dataset
 from preprocessing.shards.write import write_manifest, write_shard
+from preprocessing.sources.motorcycle import MotorcycleConfig
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
-"""Make synthetic drives: which worlds a configuration asks for, and their frames as tasks."""
+"""Make synthetic drives, their frames as tasks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
-from preprocessing.config import SyntheticConfig
 from preprocessing.sources.synthetic.config import WorldSpec
 from preprocessing.sources.synthetic.kitti_writer import (
     frame_files,
@@ -16,7 +15,6 @@ from preprocessing.sources.synthetic.kitti_writer import (
 )
 from preprocessing.tasks import run_tasks
 
-_KITTI_ASPECT = 375 / 1242
 # Building a world costs about as much as two frames.
 _FRAMES_A_TASK = 20
 
@@ -28,36 +26,12 @@ class _FramesTask:
     frames: range
 
 
-def world_specs(config: SyntheticConfig) -> list[WorldSpec]:
-    """The worlds that a configuration asks for: numbered, and each driven at a speed of its own."""
-    specs = []
-    for number in range(config.first_world, config.first_world + config.worlds):
-        rng = np.random.default_rng(number)
-        specs.append(
-            WorldSpec(
-                seed=number,
-                drive=number,
-                frames=config.frames,
-                width=config.width,
-                height=round(config.width * _KITTI_ASPECT),
-                cameras=(config.camera,),
-                textures=config.textures,
-                speed=round(float(rng.uniform(0.5, 1.2)), 2),
-                movers=int(rng.integers(3, 8)),
-                truth=False,
-            )
-        )
-    return specs
-
-
-def make_worlds(config: SyntheticConfig) -> None:
-    """Write the drives below ``config.root``, or what is missing of them.
+def make_worlds(root: Path, specs: Sequence[WorldSpec], workers: int | None) -> None:
+    """Write drives below ``root``, or what is missing of them.
 
     Raises:
-        UserError: ``config.root`` holds other drives of the same numbers, or cannot be written.
+        UserError: ``root`` holds other drives of the same numbers, or cannot be written.
     """
-    root = Path(config.root)
-    specs = world_specs(config)
     for spec in specs:
         write_static_files(root, spec)
     tasks = [
@@ -68,7 +42,7 @@ def make_worlds(config: SyntheticConfig) -> None:
     tasks = [task for task in tasks if not _is_done(task)]
     total = sum(len(task.frames) for task in tasks)
     with tqdm(total=total, desc="make worlds", unit="frame", disable=not tasks) as progress:
-        for index, _ in run_tasks(_write_frames, tasks, config.workers):
+        for index, _ in run_tasks(_write_frames, tasks, workers):
             progress.update(len(tasks[index].frames))
 
 

@@ -1,0 +1,134 @@
+"""What every source does last: from candidate matches to a sample, or to why there is none."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.config import PreprocessConfig
+from preprocessing.errors import SkippedPair
+from preprocessing.geometry import Floats
+from preprocessing.sample import Array, Sample
+from preprocessing.sources.base import PairRef
+from preprocessing.subsample import spread_sample
+
+Kind = Literal["rigid", "flow", "homography", "semantic"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Matches that a source vouches for.
+
+    Attributes:
+        matches_N4: x0, y0, x1, y1 in pixels; inside both images and visible in both.
+        attributes: per-match arrays of any type, each with N as its first dimension.
+        rejected: points that gave no match, counted by reason.
+    """
+
+    matches_N4: Floats
+    attributes: Mapping[str, Array] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairGeometry:
+    """What is known of a pair beyond its matches.
+
+    Attributes:
+        kind: ``rigid`` for one static scene seen by two cameras, ``flow``, ``homography``, or
+            ``semantic``.
+        K0, K1: 3x3 intrinsics, pixels.
+        T_1_0: 4x4, camera 0 to camera 1.
+        unit: of ``T_1_0``'s translation and of depths: ``metre`` or ``model``.
+        more: further entries of the metadata, JSON-serialisable.
+    """
+
+    kind: Kind
+    K0: Floats | None = None
+    K1: Floats | None = None
+    T_1_0: Floats | None = None
+    unit: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def assemble_sample(
+    config: PreprocessConfig,
+    key: str,
+    pair: PairRef,
+    images: tuple[Array, Array],
+    candidates: Candidates,
+    geometry: PairGeometry,
+) -> Sample:
+    """Drop duplicates, choose at most ``config.max_matches``, and describe the pair.
+
+    Floating-point attributes are stored as float32.
+
+    Args:
+        config: its ``min_matches``, ``max_matches``, ``seed`` and ``source`` are used.
+        key: of the sample.
+        pair: (sequence, frame) names each image over the whole dataset.
+        images: uint8, grey or RGB.
+        candidates: the matches.
+        geometry: of the pair.
+
+    Raises:
+        SkippedPair: fewer than ``config.min_matches`` are left.
+    """
+    matches_N4 = candidates.matches_N4.astype(np.float32)
+    unique_N = unique_rows(matches_N4)
+    if len(unique_N) < config.min_matches:
+        raise SkippedPair("too few matches", f"{len(unique_N)} of at least {config.min_matches}")
+    seed = [config.seed, *hashlib.sha256(key.encode()).digest()[:4]]
+    pixels_N2 = candidates.matches_N4[unique_N, :2]
+    chosen_N = unique_N[spread_sample(pixels_N2, config.max_matches, seed)]
+    rejected = dict(candidates.rejected) | {
+        "duplicate": len(matches_N4) - len(unique_N),
+        "beyond max_matches": len(unique_N) - len(chosen_N),
+    }
+    metadata: dict[str, Any] = {
+        "source": config.source,
+        "sequence": pair.sequence,
+        "frame0": pair.frame0,
+        "frame1": pair.frame1,
+        "size0": list(images[0].shape[1::-1]),
+        "size1": list(images[1].shape[1::-1]),
+        "K0": _to_list(geometry.K0),
+        "K1": _to_list(geometry.K1),
+        "T_1_0": _to_list(geometry.T_1_0),
+        "unit": geometry.unit,
+        "kind": geometry.kind,
+        "matches": len(chosen_N),
+        "rejected": rejected,
+    }
+    return Sample(
+        key=key,
+        image0=images[0],
+        image1=images[1],
+        matches_N4=matches_N4[chosen_N],
+        attributes={
+            name: _narrow(values[chosen_N]) for name, values in candidates.attributes.items()
+        },
+        metadata=metadata | dict(geometry.more),
+    )
+
+
+def unique_rows(rows_N4: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Ascending indices of the first occurrence of each row of float32 [N, 4]."""
+    # Adding zero turns -0 into 0, so that equal numbers have equal bits.
+    words_N2 = np.ascontiguousarray(rows_N4 + np.float32(0)).view(np.uint64)
+    order_N = np.lexsort((words_N2[:, 1], words_N2[:, 0]))
+    sorted_N2 = words_N2[order_N]
+    first_N = np.ones(len(rows_N4), bool)
+    first_N[1:] = (sorted_N2[1:] != sorted_N2[:-1]).any(1)
+    return np.sort(order_N[first_N])
+
+
+def _narrow(values: Array) -> Array:
+    return values.astype(np.float32) if np.issubdtype(values.dtype, np.floating) else values
+
+
+def _to_list(matrix: Floats | None) -> list[Any] | None:
+    return None if matrix is None else matrix.tolist()

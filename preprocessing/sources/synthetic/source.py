@@ -1,0 +1,58 @@
+"""Synthetic worlds: made on the spot in KITTI raw's layout, then read as KITTI raw is."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from preprocessing.sources.base import Source
+from preprocessing.sources.kitti_raw import DriveConfig, KittiRawSource
+from preprocessing.sources.synthetic.config import WorldSpec
+from preprocessing.sources.synthetic.job import make_worlds
+
+_KITTI_ASPECT = 375 / 1242
+
+
+class SyntheticConfig(DriveConfig):
+    """Worlds made on the spot in KITTI raw's layout under --root, then read as KITTI raw is."""
+
+    source: Literal["synthetic"] = "synthetic"
+    worlds: int = Field(2, ge=1, le=1000)
+    """Number of drives, each through another world."""
+    frames: int = Field(40, ge=2, le=100_000)
+    """Frames a drive."""
+    first_world: int = Field(1, ge=0, le=9000)
+    """Seed and drive number of the first world; worlds of other numbers are other worlds."""
+    textures: Literal["train", "heldout"] = "train"
+    """Which of two disjoint sets of textures covers the worlds."""
+    width: int = Field(1242, ge=64, le=4096)
+    """Width of the images in pixels; the height follows KITTI's aspect ratio."""
+
+    def prepare(self) -> None:
+        make_worlds(Path(self.root), world_specs(self), self.workers)
+
+    def open_source(self) -> Source:
+        return KittiRawSource(self, tuple(f"{spec.drive:04d}" for spec in world_specs(self)))
+
+
+def world_specs(config: SyntheticConfig) -> list[WorldSpec]:
+    """The worlds that a configuration asks for: numbered, and each driven at a speed of its own."""
+    specs = []
+    for number in range(config.first_world, config.first_world + config.worlds):
+        rng = np.random.default_rng(number)
+        specs.append(
+            WorldSpec(
+                seed=number,
+                drive=number,
+                frames=config.frames,
+                width=config.width,
+                height=round(config.width * _KITTI_ASPECT),
+                cameras=(config.camera,),
+                textures=config.textures,
+                speed=round(float(rng.uniform(0.5, 1.2)), 2),
+                movers=int(rng.integers(3, 8)),
+                truth=False,
+            )
+        )
+    return specs

@@ -1,37 +1,127 @@
-"""Correspondences of two camera frames from their LiDAR scans: visible in both views and static."""
+"""Correspondences of two camera frames from their LiDAR scans: visible in both views and static.
+
+Arrays of coordinates are kept as rows here ([3, N], [2, N]): every step then runs along memory.
+"""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from preprocessing.geometry import (
-    Bools,
-    Floats,
-    inside_image,
-    invert_rigid,
-    project_points,
-    transform_points,
+from preprocessing.geometry import Bools, Floats, invert_rigid
+from preprocessing.movers import (
+    SPARSE_RANGE,
+    Evidence,
+    Standing,
+    moving_points,
+    standing_points,
 )
-from preprocessing.movers import moving_clusters
-from preprocessing.visibility import Window, inverse_depth_map, judge_points
+from preprocessing.visibility import (
+    Agreement,
+    Cells,
+    Map,
+    ScanGrid,
+    SurfaceMap,
+    cells_of,
+    compare_with_surface,
+    hidden_points,
+    inverse_depth_map,
+    occluder_map,
+    silhouette_map,
+    surface_map,
+)
 
 # Nearer than this a point lies on the recording car or is noise, metres.
 _MIN_DEPTH = 1.0
 
 
 @dataclass(frozen=True)
+class Rig:
+    """What projects a scan: K 3x3, the image's (width, height), and the grid for visibility."""
+
+    K: Floats
+    size: tuple[int, int]
+    grid: ScanGrid
+
+
+@dataclass(frozen=True)
+class View:
+    """Points as a camera has them.
+
+    Attributes:
+        pixels_2N: projections; meaningless where ``visible_N`` is false.
+        depth_N: metres.
+        visible_N: in front of the camera and inside the image.
+        cells_N: grid cells of the pixels; 0 where not visible.
+        inverse_N: inverse depths; meaningless where not visible.
+    """
+
+    pixels_2N: Floats
+    depth_N: Floats
+    visible_N: Bools
+    cells_N: Cells
+    inverse_N: NDArray[np.float32]
+
+    def take(self, index_M: NDArray[np.intp]) -> "View":
+        """The view of some of the points."""
+        return View(
+            self.pixels_2N.take(index_M, axis=1),
+            self.depth_N.take(index_M),
+            self.visible_N.take(index_M),
+            self.cells_N.take(index_M),
+            self.inverse_N.take(index_M),
+        )
+
+
 class CameraScan:
     """A scan as one camera at the same instant has it: only what lies inside its image.
 
-    Attributes:
-        points_N3: in the camera's frame, metres.
-        pixels_N2: their projections.
+    Args:
+        points_3N: in the camera's frame, metres; all inside the image.
+        view: of them.
+        velo_3N: the same points in the LiDAR's frame.
         source_N: index of each in the scan it comes from.
+        grid: for visibility.
     """
 
-    points_N3: Floats
-    pixels_N2: Floats
-    source_N: np.ndarray[tuple[int], np.dtype[np.intp]]
+    def __init__(
+        self,
+        points_3N: Floats,
+        view: View,
+        velo_3N: Floats,
+        source_N: NDArray[np.intp],
+        grid: ScanGrid,
+    ) -> None:
+        self.points_3N = points_3N
+        self.view = view
+        self.velo_3N = velo_3N
+        self.source_N = source_N
+        self._grid = grid
+
+    @cached_property
+    def _map(self) -> Map:
+        return inverse_depth_map(self.view.cells_N, self.view.inverse_N, self._grid)
+
+    @cached_property
+    def occluders(self) -> Map:
+        """What its surfaces hide."""
+        return occluder_map(self._map, self._grid)
+
+    @cached_property
+    def surface(self) -> SurfaceMap:
+        """What its rings see."""
+        return surface_map(self._map, self._grid)
+
+    @cached_property
+    def hidden_N(self) -> Bools:
+        """Points that the LiDAR sees but the camera beside it does not."""
+        return hidden_points(self.occluders, self.view.cells_N, self.view.inverse_N)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Its points that may belong to what stands on the road."""
+        return standing_points(self.points_3N)
 
 
 @dataclass(frozen=True)
@@ -42,35 +132,47 @@ class LidarMatches:
         matches_N4: float64 x0, y0, x1, y1, pixels.
         depth0_N: depth in camera 0, metres.
         depth1_N: depth in camera 1, metres.
+        index_M: which points of scan 0's view they are.
+        moving_K: which points of it are on a moving object, by the scans alone.
         rejected: points of scan 0 inside image 0 that gave none, counted by reason.
     """
 
     matches_N4: Floats
     depth0_N: Floats
     depth1_N: Floats
+    index_M: NDArray[np.intp]
+    moving_K: NDArray[np.intp]
     rejected: dict[str, int]
 
 
-def view_scan(
-    points_velo_N3: Floats, T_cam_velo: Floats, K: Floats, size: tuple[int, int]
-) -> CameraScan:
-    """The points of a scan that project into a camera's image of ``size`` (width, height)."""
-    points_N3 = transform_points(T_cam_velo, points_velo_N3)
-    source_N = np.flatnonzero(points_N3[:, 2] >= _MIN_DEPTH)
-    pixels_N2 = project_points(K, points_N3[source_N])
-    inside_N = inside_image(pixels_N2, size)
-    source_N = source_N[inside_N]
-    return CameraScan(points_N3[source_N], pixels_N2[inside_N], source_N)
+def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: Rig) -> CameraScan:
+    """The points of a scan (x, y, z, reflectance) that project into a camera's image."""
+    # Most points lie behind or beside the camera: single precision, with a pixel to spare, suffices
+    # to leave them out.
+    P_34 = rig.K @ T_cam_velo[:3]
+    P_columns = np.column_stack([P_34[:, :3], np.zeros(3)]).astype(np.float32)
+    homogeneous_3N = P_columns @ scan_N4.T
+    homogeneous_3N += P_34[:, 3:].astype(np.float32)
+    u_N, v_N, depth_N = homogeneous_3N
+    width, height = rig.size
+    near_N = (depth_N > 0.9 * _MIN_DEPTH) & (u_N > -2 * depth_N) & (v_N > -2 * depth_N)
+    near_N &= (u_N < (width + 1) * depth_N) & (v_N < (height + 1) * depth_N)
+    source_N = np.flatnonzero(near_N)
+    velo_3N = scan_N4.take(source_N, axis=0)[:, :3].T.astype(np.float64)
+    points_3N = T_cam_velo[:3, :3] @ velo_3N + T_cam_velo[:3, 3:]
+    view = _view(points_3N, np.eye(4), rig)
+    inside_M = np.flatnonzero(view.visible_N)
+    return CameraScan(
+        points_3N.take(inside_M, axis=1),
+        view.take(inside_M),
+        velo_3N.take(inside_M, axis=1),
+        source_N.take(inside_M),
+        rig.grid,
+    )
 
 
 def match_scans(
-    scan0: CameraScan,
-    scan1: CameraScan,
-    T_1_0: Floats,
-    K: Floats,
-    size: tuple[int, int],
-    window: Window,
-    labelled0_N: Bools,
+    scan0: CameraScan, scan1: CameraScan, T_1_0: Floats, rig: Rig, labelled0_N: Bools
 ) -> LidarMatches:
     """Project scan 0 into both images and keep what is seen in both and does not move.
 
@@ -78,77 +180,96 @@ def match_scans(
         scan0: scan of frame 0 in camera 0.
         scan1: scan of frame 1 in camera 1.
         T_1_0: camera 0 to camera 1, metres.
-        K: intrinsics of both.
-        size: (width, height) of both images.
-        window: neighbourhood for the visibility test.
+        rig: of both.
         labelled0_N: points of scan 0 on objects known to move.
     """
-    moved_N3 = transform_points(T_1_0, scan0.points_N3)
-    pixels1_N2 = project_points(K, moved_N3)
-    in_front_N = moved_N3[:, 2] >= _MIN_DEPTH
-    inside_N = in_front_N & inside_image(pixels1_N2, size)
-
-    map0_HW = inverse_depth_map(scan0.pixels_N2, scan0.points_N3[:, 2], size)
-    hidden0_N = judge_points(map0_HW, scan0.pixels_N2, scan0.points_N3[:, 2], window).hidden
-
-    map1_HW = inverse_depth_map(scan1.pixels_N2, scan1.points_N3[:, 2], size)
-    moved_map_HW = inverse_depth_map(pixels1_N2[inside_N], moved_N3[inside_N, 2], size)
-    by_scan1 = judge_points(map1_HW, pixels1_N2[inside_N], moved_N3[inside_N, 2], window)
-    by_scan0 = judge_points(moved_map_HW, pixels1_N2[inside_N], moved_N3[inside_N, 2], window)
-
-    hidden1_N, confirmed_N, uncovered_N = (np.zeros(len(moved_N3), bool) for _ in range(3))
-    hidden1_N[inside_N] = by_scan1.hidden | by_scan0.hidden
-    confirmed_N[inside_N] = by_scan1.confirmed
-    uncovered_N[inside_N] = by_scan1.seen_through & ~by_scan0.hidden
-    moving_N = moving_clusters(
-        np.concatenate([moved_N3, scan1.points_N3]),
-        np.concatenate(
-            [uncovered_N & ~hidden0_N, _uncovered_backwards(scan1, map0_HW, T_1_0, K, size, window)]
-        ),
-    )[: len(moved_N3)]
-
+    view = _view(scan0.points_3N, T_1_0, rig)
+    own_map = inverse_depth_map(
+        view.cells_N[view.visible_N], view.inverse_N[view.visible_N], rig.grid
+    )
+    hidden1_N = hidden_points(scan1.occluders, view.cells_N, view.inverse_N)
+    hidden1_N |= hidden_points(silhouette_map(own_map, rig.grid), view.cells_N, view.inverse_N)
+    found = compare_with_surface(scan1.surface, view.cells_N, view.inverse_N)
+    moving_N = _moving(scan0, scan1, T_1_0, rig, view, found)
     reasons = {
         "on a labelled mover": labelled0_N,
-        "behind camera 1": ~in_front_N,
-        "outside image 1": ~inside_N,
-        "hidden in image 0": hidden0_N,
+        "behind camera 1": view.depth_N < _MIN_DEPTH,
+        "outside image 1": ~view.visible_N,
+        "hidden in image 0": scan0.hidden_N,
         "on a moving object": moving_N,
         "hidden in image 1": hidden1_N,
-        "not at its depth in scan 1": ~confirmed_N,
+        "not at its depth in scan 1": ~found.confirmed,
     }
-    kept_N, rejected = _apply(reasons, len(moved_N3))
+    kept_M, rejected = _apply(reasons, len(labelled0_N))
+    ends = [pixels_2N.take(kept_M, axis=1) for pixels_2N in (scan0.view.pixels_2N, view.pixels_2N)]
     return LidarMatches(
-        matches_N4=np.hstack([scan0.pixels_N2[kept_N], pixels1_N2[kept_N]]),
-        depth0_N=scan0.points_N3[kept_N, 2],
-        depth1_N=moved_N3[kept_N, 2],
+        matches_N4=np.concatenate(ends).T,
+        depth0_N=scan0.view.depth_N.take(kept_M),
+        depth1_N=view.depth_N.take(kept_M),
+        index_M=kept_M,
+        moving_K=np.flatnonzero(moving_N & view.visible_N & ~scan0.hidden_N),
         rejected=rejected,
     )
 
 
-def _uncovered_backwards(
-    scan1: CameraScan,
-    map0_HW: np.ndarray[tuple[int, int], np.dtype[np.float32]],
-    T_1_0: Floats,
-    K: Floats,
-    size: tuple[int, int],
-    window: Window,
+def _view(points_3N: Floats, T_cam_points: Floats, rig: Rig) -> View:
+    P_34 = rig.K @ T_cam_points[:3]
+    u_N, v_N, depth_N = P_34[:, :3] @ points_3N + P_34[:, 3:]
+    inverse_N = 1.0 / np.maximum(depth_N, _MIN_DEPTH)
+    x_N, y_N = u_N * inverse_N, v_N * inverse_N
+    width, height = rig.size
+    visible_N = (x_N >= -0.5) & (x_N <= width - 0.5) & (y_N >= -0.5) & (y_N <= height - 0.5)
+    visible_N &= depth_N >= _MIN_DEPTH
+    cells_N = np.where(visible_N, cells_of(x_N, y_N, rig.grid), 0)
+    return View(np.stack([x_N, y_N]), depth_N, visible_N, cells_N, inverse_N.astype(np.float32))
+
+
+def _moving(
+    scan0: CameraScan, scan1: CameraScan, T_1_0: Floats, rig: Rig, view: View, found: Agreement
 ) -> Bools:
-    """Points of scan 1 at places that scan 0 looked through: where an object arrived."""
-    points0_N3 = transform_points(invert_rigid(T_1_0), scan1.points_N3)
-    pixels0_N2 = project_points(K, points0_N3)
-    inside_N = (points0_N3[:, 2] >= _MIN_DEPTH) & inside_image(pixels0_N2, size)
-    uncovered_N = np.zeros(len(points0_N3), bool)
-    uncovered_N[inside_N] = judge_points(
-        map0_HW, pixels0_N2[inside_N], points0_N3[inside_N, 2], window
-    ).seen_through
-    return uncovered_N
+    """Which points of scan 0 lie on objects that moved."""
+    standing0, standing1 = scan0.standing, scan1.standing
+    back = _view(standing1.points_3A, invert_rigid(T_1_0), rig)
+    found_back = compare_with_surface(scan0.surface, back.cells_N, back.inverse_N)
+    index_A = standing0.index_A
+    evidence0 = _evidence(
+        T_1_0[:3, :3] @ standing0.points_3A + T_1_0[:3, 3:],
+        standing0.rises_A,
+        (view.visible_N & ~scan0.hidden_N).take(index_A),
+        view.inverse_N.take(index_A),
+        found.take(index_A),
+    )
+    evidence1 = _evidence(
+        standing1.points_3A,
+        standing1.rises_A,
+        back.visible_N & ~scan1.hidden_N.take(standing1.index_A),
+        back.inverse_N,
+        found_back,
+    )
+    moving_N = np.zeros(len(view.visible_N), bool)
+    moving_N[index_A] = moving_points(evidence0, evidence1)
+    return moving_N
 
 
-def _apply(reasons: dict[str, Bools], total: int) -> tuple[Bools, dict[str, int]]:
-    """What no reason rejects, and how many each rejects that those before it left."""
+def _evidence(
+    points_3A: Floats,
+    rises_A: Bools,
+    faced_A: Bools,
+    inverse_A: NDArray[np.float32],
+    found: Agreement,
+) -> Evidence:
+    uncovered_A = found.seen_through | (found.void & (inverse_A < 1 / SPARSE_RANGE))
+    compared_A = faced_A & (found.confirmed | found.seen_through)
+    shift_A = np.where(compared_A, found.offset / inverse_A, np.float32(np.nan))
+    return Evidence(points_3A, rises_A, faced_A, uncovered_A & faced_A, shift_A)
+
+
+def _apply(reasons: dict[str, Bools], total: int) -> tuple[NDArray[np.intp], dict[str, int]]:
+    """Indices of what no reason rejects, and how many each rejects that those before it left."""
     kept_N = np.ones(total, bool)
-    rejected: dict[str, int] = {}
+    left, rejected = total, {}
     for reason, flags_N in reasons.items():
-        rejected[reason] = int((kept_N & flags_N).sum())
         kept_N &= ~flags_N
-    return kept_N, rejected
+        rejected[reason] = left - int(np.count_nonzero(kept_N))
+        left -= rejected[reason]
+    return np.flatnonzero(kept_N), rejected

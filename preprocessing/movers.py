@@ -1,4 +1,6 @@
-"""Moving objects: found in two scans by what they uncover, or given as labelled boxes."""
+"""Moving objects in two scans: found by what they leave, reach, or by how they come and go."""
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -7,105 +9,211 @@ from numpy.typing import NDArray
 from preprocessing.geometry import Bools, Floats
 
 _CELL = 0.4  # metres of a bird's-eye cell; cars in traffic stand farther apart
+_FINER = 2  # fine cells in a cell; what has nothing within one of them finds the place empty
+_FINE_CELL = _CELL / _FINER
 _GROUND_RADIUS = 2  # cells around a cell in which the ground is looked for
 _OBJECT_HEIGHTS = (0.3, 3.0)  # metres above the ground: kerbs below, bridges above
-# An object moved when at least this many of its points, and this part of them, were at a place
-# that the other scan looks through.
-_MIN_UNCOVERED = 3
-_MIN_UNCOVERED_PART = 0.08
-# Beyond this an object is a few scattered samples: one that moved takes along all within reach.
-_SPARSE_RANGE = 35.0  # metres
-# Cells along the view (beams pass through windows to what lies behind) and across it (somewhat over
-# half a car's length).
-_SPARSE_REACH = (16, 7)
+_ROAD_HEIGHT = 0.1  # metres; below this a point beside an object is road
+# Beyond this, in metres, an object is a few scattered samples: its cells need not touch, the ground
+# is looked for in a wider neighbourhood (rows along the view, columns), and beams that return
+# nothing count as passing through.
+SPARSE_RANGE = 35.0
+_SPARSE_GROUND = (41, 9)
+# An object moved when at least so many of its points, and so large a part of all that the other
+# camera faces, are at places that the other scan looks through and finds empty: over both scans,
+# or more of them in one scan alone.
+_UNCOVERED = (3, 0.08)
+_UNCOVERED_IN_ONE = (20, 0.04)
+# Or when at least this part of its points agrees that it stands farther, or nearer, than in the
+# other scan, by metres plus a part of the depth; of so many points, and so large a part of all.
+_SHIFTED_PART = 0.5
+_SHIFT = (0.06, 0.007)
+_COMPARED = (10, 0.4)
 
 
-def moving_clusters(points_N3: Floats, uncovered_N: Bools) -> Bools:
-    """Which points belong to an object that moved between two scans.
-
-    A crossing car's flat side looks the same a moment later wherever it overlaps its former
-    place; only its ends give it away. So the points of both scans are joined to objects (connected
-    bird's-eye cells that rise above the ground), and an object moves as a whole.
-
-    Args:
-        points_N3: both scans in one frame whose y axis points down, metres.
-        uncovered_N: points that the other scan looks through.
-    """
-    if not uncovered_N.any():
-        return np.zeros(len(points_N3), bool)
-    cells = _Cells(points_N3)
-    labels = _label_objects(cells)
-    labels_N = labels.ravel()[cells.flat_N]
-    sizes = np.bincount(labels_N, minlength=labels.max() + 1)
-    uncovered = np.bincount(labels_N, weights=uncovered_N, minlength=len(sizes))
-    moved = (uncovered >= _MIN_UNCOVERED) & (uncovered >= _MIN_UNCOVERED_PART * sizes)
-    moved[0] = False
-    moved_cells = moved[labels].astype(np.uint8)
-    reach = np.ones([2 * side + 1 for side in _SPARSE_REACH], np.uint8)
-    sparse_N = points_N3[:, 2] > _SPARSE_RANGE
-    moving_N: Bools = moved_cells.ravel()[cells.flat_N] > 0
-    moving_N |= sparse_N & (cv2.dilate(moved_cells, reach).ravel()[cells.flat_N] > 0)
-    return moving_N & cells.low_N
-
-
-def inside_box(
-    points_N3: Floats, bottom: Floats, size: tuple[float, float, float], yaw: float, margin: float
-) -> Bools:
-    """Which points lie in an upright box.
-
-    Args:
-        points_N3: points in a frame whose z axis points up, metres.
-        bottom: centre of the box's bottom.
-        size: (height, width, length), the length along the box's x axis.
-        yaw: about z, radians.
-        margin: metres by which the box is grown on every side, its bottom excepted: the road
-            under a car does not move.
-    """
-    height, width, length = size
-    c, s = np.cos(yaw), np.sin(yaw)
-    offset = points_N3 - bottom
-    along = c * offset[:, 0] + s * offset[:, 1]
-    across = -s * offset[:, 0] + c * offset[:, 1]
-    inside: Bools = (
-        (np.abs(along) <= length / 2 + margin)
-        & (np.abs(across) <= width / 2 + margin)
-        & (offset[:, 2] >= 0)
-        & (offset[:, 2] <= height + margin)
-    )
-    return inside
-
-
-class _Cells:
-    """Points in bird's-eye cells.
+@dataclass(frozen=True)
+class Standing:
+    """The points of a scan that may belong to what stands on the road.
 
     Attributes:
-        shape: rows and columns of the grid.
-        flat_N: index of each point's cell in the flattened grid.
-        above_N: height of each point above the lowest one around it, metres.
-        low_N: points that are not high overhead.
+        index_A: which of the scan's points.
+        points_3A: they themselves.
+        rises_A: those that surely rise above the road.
     """
 
-    def __init__(self, points_N3: Floats) -> None:
-        cells_N2 = np.floor(points_N3[:, [2, 0]] / _CELL).astype(np.intp)
-        cells_N2 -= cells_N2.min(0)
-        rows, columns = (int(extent) + 1 for extent in cells_N2.max(0))
-        self.shape = (rows, columns)
-        self.flat_N: NDArray[np.intp] = cells_N2[:, 0] * columns + cells_N2[:, 1]
-        up_N = -points_N3[:, 1].astype(np.float32)
-        lowest = np.full(rows * columns, np.float32(1e6))
-        np.minimum.at(lowest, self.flat_N, up_N)
-        side = 2 * _GROUND_RADIUS + 1
-        ground = cv2.erode(lowest.reshape(self.shape), np.ones((side, side), np.uint8))
-        self.above_N = up_N - ground.ravel()[self.flat_N]
-        self.low_N: Bools = self.above_N < _OBJECT_HEIGHTS[1]
+    index_A: NDArray[np.intp]
+    points_3A: Floats
+    rises_A: Bools
 
 
-def _label_objects(cells: _Cells) -> NDArray[np.int32]:
-    """Number of each cell's object; 0 for flat ground.
+@dataclass(frozen=True)
+class Evidence:
+    """The standing points of one of two scans, and what the other scan says of them.
 
-    An object's cells touch points of different heights. Beyond some 20 m the LiDAR's rings meet
-    the road farther apart than cars are long, so a fitted road would be of no help there.
+    Attributes:
+        points_3A: in the frame of the second camera (y down, z forward), metres.
+        rises_A: those that surely rise above the road.
+        faced_A: those inside the other camera's image, and not hidden in their own.
+        uncovered_A: those that the other scan looks through.
+        shift_A: how much farther the other scan sees the surface than this one, along the view,
+            metres; NaN where it does not see it.
     """
-    occupied = np.zeros(cells.shape, np.uint8)
-    occupied.ravel()[cells.flat_N[(cells.above_N > _OBJECT_HEIGHTS[0]) & cells.low_N]] = 1
-    return cv2.connectedComponents(occupied, connectivity=8)[1].astype(np.int32)
+
+    points_3A: Floats
+    rises_A: Bools
+    faced_A: Bools
+    uncovered_A: Bools
+    shift_A: NDArray[np.float32]
+
+
+def standing_points(points_3N: Floats) -> Standing:
+    """What is higher than the lowest point around it, but not high overhead.
+
+    Args:
+        points_3N: a scan in a frame whose y axis points down, metres.
+    """
+    if not points_3N.size:
+        return Standing(np.zeros(0, np.intp), points_3N, np.zeros(0, bool))
+    rows_N, columns_N, shape = _birdseye(_CELL, points_3N)
+    cells_N = rows_N * shape[1] + columns_N
+    up_N = -points_3N[1].astype(np.float32)
+    lowest = np.full(shape, np.float32(1e6))
+    np.minimum.at(lowest.ravel(), cells_N, up_N)
+    side = 2 * _GROUND_RADIUS + 1
+    ground = cv2.erode(lowest, np.ones((side, side), np.uint8))
+    far = _far_rows(points_3N)
+    ground[far] = cv2.erode(lowest, np.ones(_SPARSE_GROUND, np.uint8))[far]
+    heights_N = up_N - ground.ravel().take(cells_N)
+    index_A = np.flatnonzero((heights_N > _ROAD_HEIGHT) & (heights_N < _OBJECT_HEIGHTS[1]))
+    return Standing(
+        index_A, points_3N.take(index_A, axis=1), heights_N.take(index_A) > _OBJECT_HEIGHTS[0]
+    )
+
+
+def moving_points(scan0: Evidence, scan1: Evidence) -> Bools:
+    """Which standing points of scan 0 belong to an object that moved between two scans.
+
+    A crossing car's flat side looks the same a moment later wherever it overlaps its former
+    place; only its ends give it away. A car that drives ahead is seen a little farther, all of it.
+    So the points of both scans are joined to objects (connected bird's-eye cells that rise above
+    the ground), and an object moves as a whole.
+    """
+    count0 = scan0.points_3A.shape[1]
+    if not (scan0.rises_A.any() and scan1.rises_A.any()):
+        return np.zeros(count0, bool)
+    points_3B = np.concatenate([scan0.points_3A, scan1.points_3A], axis=1)
+    rises_B = np.concatenate([scan0.rises_A, scan1.rises_A])
+    rows_B, columns_B, (rows, columns) = _birdseye(_FINE_CELL, points_3B)
+    fine_B = rows_B * columns + columns_B
+    shape = (rows // _FINER + 1, columns // _FINER + 1)
+    cells_B = (rows_B // _FINER) * shape[1] + columns_B // _FINER
+    occupied = np.zeros(shape, np.uint8)
+    occupied.ravel()[cells_B[rises_B]] = 1
+    far = _far_rows(points_3B)
+    occupied[far] = cv2.dilate(occupied, np.ones((3, 3), np.uint8))[far]
+    count, labels = cv2.connectedComponents(occupied, connectivity=8)
+    labels_B = np.asarray(labels, np.int32).ravel().take(cells_B)
+    own0, own1 = slice(count0), slice(count0, None)
+    votes = [
+        _count_votes(scan, labels_B[own], count, fine_B[own], around)
+        for scan, own, around in (
+            (scan0, own0, _around(fine_B[own1][scan1.rises_A], (rows, columns))),
+            (scan1, own1, _around(fine_B[own0][scan0.rises_A], (rows, columns))),
+        )
+    ]
+    moved = _uncovered(votes) | _shifted(votes)
+    moved[0] = False
+    moving_N: Bools = moved.take(labels_B[own0])
+    return moving_N
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """Numbers of one scan's points by object.
+
+    Attributes:
+        faced: all that the other camera faces.
+        compared: those that the other scan sees or looks through.
+        uncovered: those at places that the other scan finds empty.
+        farther, nearer: those whose surface the other scan sees farther or nearer.
+    """
+
+    faced: NDArray[np.intp]
+    compared: NDArray[np.intp]
+    uncovered: NDArray[np.intp]
+    farther: NDArray[np.intp]
+    nearer: NDArray[np.intp]
+
+
+def _count_votes(
+    scan: Evidence,
+    labels_A: NDArray[np.int32],
+    count: int,
+    fine_A: NDArray[np.intp],
+    around_other: NDArray[np.uint8],
+) -> _Votes:
+    """Count a scan's votes.
+
+    Args:
+        scan: the scan.
+        labels_A: object of each point, below ``count``.
+        count: number of objects.
+        fine_A: fine cell of each point.
+        around_other: fine cells that the other scan has points in or next to.
+    """
+
+    threshold_A = (_SHIFT[0] + _SHIFT[1] * scan.points_3A[2]).astype(np.float32)
+    flags = (
+        scan.faced_A,
+        np.isfinite(scan.shift_A),
+        scan.uncovered_A & (around_other.ravel().take(fine_A) == 0),
+        scan.shift_A > threshold_A,
+        scan.shift_A < -threshold_A,
+    )
+    # All flags of a point in one number: one histogram counts them all.
+    code_A = labels_A << len(flags)
+    for bit, flags_A in enumerate(flags):
+        code_A |= flags_A.astype(np.int32) << bit
+    histogram = np.bincount(code_A[scan.rises_A], minlength=count << len(flags))
+    by_object = histogram.reshape(count, 1 << len(flags))
+    with_bit = np.arange(1 << len(flags))[:, None] >> np.arange(len(flags)) & 1
+    return _Votes(*(by_object @ with_bit).T)
+
+
+def _uncovered(votes: list[_Votes]) -> Bools:
+    faced = np.stack([scan.faced for scan in votes])
+    uncovered = np.stack([scan.uncovered for scan in votes])
+    in_both = uncovered.sum(0) >= np.maximum(_UNCOVERED[0], _UNCOVERED[1] * faced.sum(0))
+    in_one = uncovered >= np.maximum(_UNCOVERED_IN_ONE[0], _UNCOVERED_IN_ONE[1] * faced)
+    return np.asarray(in_both | in_one.any(0))
+
+
+def _shifted(votes: list[_Votes]) -> Bools:
+    faced, compared = (sum(v.faced for v in votes), sum(v.compared for v in votes))
+    # What scan 1 sees farther than scan 0 did, scan 0 saw nearer.
+    balance = votes[0].farther - votes[0].nearer - votes[1].farther + votes[1].nearer
+    enough = compared >= np.maximum(_COMPARED[0], _COMPARED[1] * faced)
+    return np.asarray(enough & (np.abs(balance) >= _SHIFTED_PART * compared))
+
+
+def _around(fine_N: NDArray[np.intp], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Cells that hold a point or lie next to one."""
+    occupied = np.zeros(shape, np.uint8)
+    occupied.ravel()[fine_N] = 1
+    return np.asarray(cv2.dilate(occupied, np.ones((3, 3), np.uint8)), np.uint8)
+
+
+def _far_rows(points_3N: Floats) -> slice:
+    """The rows of cells beyond the sparse range."""
+    return slice(max(int((SPARSE_RANGE - points_3N[2].min()) / _CELL), 0), None)
+
+
+def _birdseye(
+    cell: float, points_3N: Floats
+) -> tuple[NDArray[np.intp], NDArray[np.intp], tuple[int, int]]:
+    """Row (along z) and column (along x) of each point in square cells, and their numbers."""
+    rows_N, columns_N = (
+        ((along_N - along_N.min()) * (1 / cell)).astype(np.intp)
+        for along_N in (points_3N[2], points_3N[0])
+    )
+    return rows_N, columns_N, (int(rows_N.max()) + 1, int(columns_N.max()) + 1)

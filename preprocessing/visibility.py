@@ -4,14 +4,23 @@ A LiDAR stands beside the camera and samples the scene at some 5 x 2 pixels, so 
 samples of a near surface points of what lies behind shine through. A sample is judged by the
 samples around it. Inverse depth is what is compared: over any plane it is linear in the image, so
 that on one surface a nearer sample on one side means a farther one on the other side.
+
+All neighbourhoods are evaluated as running maxima over the whole map, once a scan; a point then
+takes one look-up.
 """
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.geometry import Bools, Floats
+
+Map = NDArray[np.float32]
+"""Inverse depths [rows, columns] over a :class:`ScanGrid`, 1/metres; 0 where there is no sample."""
+Cells = NDArray[np.intp]
+"""Index [N] of each point's cell in a flattened :data:`Map`."""
 
 # Two samples belong to one surface when their depths agree to this part (plus the slope of a road).
 DEPTH_TOLERANCE = 0.05
@@ -25,16 +34,20 @@ AZIMUTH_STEP = np.deg2rad(0.18)
 
 
 @dataclass(frozen=True)
-class Window:
-    """Half sizes in pixels of the neighbourhood that surely holds samples on every side.
+class ScanGrid:
+    """Cells of an image in which a scan's samples are compared, about one azimuth step wide.
 
     Attributes:
-        x: one and a half horizontal steps of the LiDAR.
-        y: a bit more than one vertical step.
-        y_near: half a vertical step: the nearest ring is no farther.
-        road_slope: change of inverse depth a pixel on a horizontal road, ``1 / (f h)``.
+        cell: side of a cell, pixels.
+        shape: rows and columns.
+        x: cells to either side in which samples are looked for, some one and a half azimuth steps.
+        y: cells above and below that surely hold samples, a bit more than one ring step.
+        y_near: cells above and below within which the nearest ring passes, half a ring step.
+        road_slope: change of inverse depth from cell to cell down a horizontal road.
     """
 
+    cell: int
+    shape: tuple[int, int]
     x: int
     y: int
     y_near: int
@@ -42,126 +55,186 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the samples around each of N points say of it.
+class SurfaceMap:
+    """What the ring nearest to each cell sees.
 
     Attributes:
-        hidden: a nearer surface covers the point.
-        confirmed: the nearest ring has a sample beside it at the point's depth.
-        seen_through: nothing is there, or only what lies behind the point.
+        near_HW: its nearest sample beside the cell; 0 where no ring passes.
+        far_HW: its farthest sample beside the cell.
+        slack_HW: what the slope of a road may change between the cell and that ring.
+        void_HW: cells that rings pass by without a return.
     """
 
-    hidden: Bools
+    near_HW: Map
+    far_HW: Map
+    slack_HW: Map
+    void_HW: Bools
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How each of N points compares with the nearest ring of another scan.
+
+    Attributes:
+        confirmed: the ring has a sample at the point's depth.
+        seen_through: all its samples lie behind the point.
+        void: rings pass by, and none of them returns.
+        offset: relative depth of the ring's sample that is closest to the point's depth:
+            positive where it lies behind the point, 0 where no ring passes.
+    """
+
     confirmed: Bools
     seen_through: Bools
+    void: Bools
+    offset: NDArray[np.float32]
+
+    def take(self, index_M: NDArray[np.intp]) -> "Agreement":
+        """The agreement of some of the points."""
+        return Agreement(
+            self.confirmed.take(index_M),
+            self.seen_through.take(index_M),
+            self.void.take(index_M),
+            self.offset.take(index_M),
+        )
 
 
-def lidar_window(focal: float, camera_height: float) -> Window:
-    """The window for a camera of ``focal`` pixels, ``camera_height`` metres above the road."""
-    return Window(
-        x=int(np.ceil(1.5 * focal * AZIMUTH_STEP)),
-        y=int(np.ceil(1.1 * focal * RING_STEP)),
-        y_near=int(np.ceil(0.55 * focal * RING_STEP)),
-        road_slope=1.0 / (focal * camera_height),
+def scan_grid(size: tuple[int, int], focal: float, camera_height: float) -> ScanGrid:
+    """The grid for an image of (width, height), ``focal`` pixels, so many metres above the road."""
+    cell = max(1, round(1.25 * focal * AZIMUTH_STEP))
+    return ScanGrid(
+        cell=cell,
+        shape=(size[1] // cell + 1, size[0] // cell + 1),
+        x=max(1, round(1.5 * focal * AZIMUTH_STEP / cell)),
+        y=int(np.ceil(1.1 * focal * RING_STEP / cell)),
+        y_near=max(1, round(0.55 * focal * RING_STEP / cell)),
+        road_slope=cell / (focal * camera_height),
     )
 
 
-def inverse_depth_map(
-    pixels_N2: Floats, depths_N: Floats, size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Z-buffer: the nearest sample of each pixel as inverse depth [H, W]; 0 where there is none.
+def cells_of(x_N: Floats, y_N: Floats, grid: ScanGrid) -> Cells:
+    """The cell of each pixel (x, y); any number for pixels outside the image."""
+    cells_N: Cells = ((y_N + 0.5) * (1 / grid.cell)).astype(np.intp)
+    cells_N *= grid.shape[1]
+    cells_N += ((x_N + 0.5) * (1 / grid.cell)).astype(np.intp)
+    return cells_N
 
-    Args:
-        pixels_N2: positions inside the image.
-        depths_N: positive depths.
-        size: (width, height).
+
+def inverse_depth_map(cells_N: Cells, inverse_N: NDArray[np.float32], grid: ScanGrid) -> Map:
+    """Z-buffer: the largest inverse depth of each cell."""
+    map_HW = np.zeros(grid.shape, np.float32)
+    np.maximum.at(map_HW.ravel(), cells_N, inverse_N)
+    return map_HW
+
+
+def occluder_map(map_HW: Map, grid: ScanGrid) -> Map:
+    """For each cell, the inverse depth below which a point is hidden.
+
+    A point is hidden when nearer samples lie in diagonally opposite quadrants around it, or a much
+    nearer one lies right beside it (:func:`silhouette_map`).
     """
-    width, height = size
-    columns, rows = _nearest_pixels(pixels_N2, size)
-    map_HW = np.zeros(height * width, np.float32)
-    np.maximum.at(map_HW, rows * width + columns, (1.0 / depths_N).astype(np.float32))
-    return map_HW.reshape(height, width)
+    top, occupied_HW = _occupied_rows(map_HW, grid.y)
+    left_HW = _largest(occupied_HW, (1, grid.x + 1), (grid.x, 0))
+    right_HW = _largest(occupied_HW, (1, grid.x + 1), (0, 0))
 
+    def sloping(values_HW: Map, reach: int) -> tuple[Map, Map]:
+        """Running maxima from above and from below."""
+        below_HW = _running_max(values_HW[::-1], reach, grid.road_slope)[::-1]
+        return _running_max(values_HW, reach, grid.road_slope), below_HW
 
-def judge_points(
-    map_HW: NDArray[np.float32], pixels_N2: Floats, depths_N: Floats, window: Window
-) -> Verdict:
-    """Compare points with the samples of a z-buffer around them.
-
-    Args:
-        map_HW: from :func:`inverse_depth_map`.
-        pixels_N2: positions of the points inside the image.
-        depths_N: their positive depths.
-        window: from :func:`lidar_window`.
-    """
-    height, width = map_HW.shape
-    dy_K, dx_K = (
-        offsets.ravel() for offsets in np.mgrid[-window.y : window.y + 1, -window.x : window.x + 1]
+    left_above_HW, left_below_HW = sloping(left_HW, grid.y)
+    right_above_HW, right_below_HW = sloping(right_HW, grid.y)
+    covering_HW = np.maximum(
+        np.minimum(left_above_HW, right_below_HW), np.minimum(right_above_HW, left_below_HW)
     )
-    padded_HW = np.pad(map_HW, ((window.y,) * 2, (window.x,) * 2))
-    columns_N, rows_N = _nearest_pixels(pixels_N2, (width, height))
-    origin_N = (rows_N + window.y) * padded_HW.shape[1] + columns_N + window.x
-    samples_NK = padded_HW.ravel()[origin_N[:, None] + (dy_K * padded_HW.shape[1] + dx_K)]
+    result_HW = np.zeros_like(map_HW)
+    result_HW[top : top + len(occupied_HW)] = covering_HW / np.float32(1 + DEPTH_TOLERANCE)
+    return np.maximum(result_HW, silhouette_map(map_HW, grid))
 
-    point_N1 = (1.0 / depths_N).astype(np.float32)[:, None]
-    slope_K = (np.abs(dy_K) * window.road_slope).astype(np.float32)
-    near_K = np.abs(dy_K) <= window.y_near
 
-    nearer_NK = samples_NK > point_N1 * (1 + DEPTH_TOLERANCE) + slope_K
-    covered_N = _on_opposite_sides(nearer_NK, dx_K, dy_K)
-    beside_NK = samples_NK > point_N1 * (1 + SILHOUETTE_TOLERANCE) + slope_K
-    beside_N = beside_NK[:, near_K].any(1)
+def silhouette_map(map_HW: Map, grid: ScanGrid) -> Map:
+    """For each cell, the inverse depth below which a much nearer sample lies right beside."""
+    largest_HW = _largest(map_HW, (2 * grid.y_near + 1, 2 * grid.x + 1))
+    largest_HW -= np.float32(grid.y_near * grid.road_slope)
+    largest_HW *= np.float32(1 / (1 + SILHOUETTE_TOLERANCE))
+    return largest_HW
 
-    confirmed_N, only_behind_N = _judge_nearest_ring(samples_NK, point_N1, slope_K, dy_K, window)
-    empty_N = ~(samples_NK > 0).any(1)
-    return Verdict(
-        hidden=covered_N | beside_N,
-        confirmed=confirmed_N,
-        seen_through=empty_N | only_behind_N,
+
+def surface_map(map_HW: Map, grid: ScanGrid) -> SurfaceMap:
+    """What the ring nearest to each cell sees, within half a ring step above and below."""
+    top, occupied_HW = _occupied_rows(map_HW, grid.y_near)
+    row_near_HW = _largest(occupied_HW, (1, 2 * grid.x + 1))
+    # The smallest of the samples, as the largest of their negatives.
+    negative_HW = np.where(occupied_HW > 0, -occupied_HW, np.float32(-1e9))
+    row_far_HW = _largest(negative_HW, (1, 2 * grid.x + 1))
+    near_HW, far_HW = row_near_HW.copy(), row_far_HW.copy()
+    slack_HW = np.full_like(near_HW, 0.5 * grid.road_slope)
+    for distance in range(1, grid.y_near + 1):
+        undecided_HW = near_HW == 0
+        for towards, away in (
+            (slice(distance, None), slice(None, -distance)),
+            (slice(None, -distance), slice(distance, None)),
+        ):
+            here_HW = undecided_HW[towards]
+            np.maximum(near_HW[towards], row_near_HW[away], out=near_HW[towards], where=here_HW)
+            np.maximum(far_HW[towards], row_far_HW[away], out=far_HW[towards], where=here_HW)
+        slack_HW[undecided_HW] = (distance + 0.5) * grid.road_slope
+    void_HW = _largest(map_HW, (2 * grid.y_near + 1, 2 * grid.x + 1)) == 0
+    # The highest ring is not level: right below its top no ring may pass.
+    void_HW[: top + grid.y_near + grid.y] = False
+
+    def whole(part_HW: Map) -> Map:
+        whole_HW = np.zeros_like(map_HW)
+        whole_HW[top : top + len(part_HW)] = part_HW
+        return whole_HW
+
+    return SurfaceMap(whole(near_HW), whole(-far_HW), whole(slack_HW), void_HW)
+
+
+def hidden_points(occluders_HW: Map, cells_N: Cells, inverse_N: NDArray[np.float32]) -> Bools:
+    """Which points, given by cell and inverse depth, a nearer surface covers."""
+    hidden_N: Bools = occluders_HW.ravel().take(cells_N) > inverse_N
+    return hidden_N
+
+
+def compare_with_surface(
+    surface: SurfaceMap, cells_N: Cells, inverse_N: NDArray[np.float32]
+) -> Agreement:
+    """Compare points, given by cell and inverse depth, with what a scan sees there."""
+    near_N = surface.near_HW.ravel().take(cells_N)
+    far_N = surface.far_HW.ravel().take(cells_N)
+    tolerance_N = np.float32(DEPTH_TOLERANCE) * inverse_N + surface.slack_HW.ravel().take(cells_N)
+    above_N, below_N = inverse_N - near_N, inverse_N - far_N
+    closest_N = np.where(np.abs(above_N) < np.abs(below_N), above_N, below_N)
+    passed_N = near_N > 0
+    return Agreement(
+        confirmed=passed_N & (np.abs(closest_N) <= tolerance_N),
+        seen_through=passed_N & (above_N > np.float32(DEPTH_TOLERANCE) * inverse_N),
+        void=surface.void_HW.ravel().take(cells_N),
+        offset=np.where(passed_N, closest_N / inverse_N, np.float32(0)),
     )
 
 
-def _judge_nearest_ring(
-    samples_NK: NDArray[np.float32],
-    point_N1: NDArray[np.float32],
-    slope_K: NDArray[np.float32],
-    dy_K: NDArray[np.intp],
-    window: Window,
-) -> tuple[Bools, Bools]:
-    """Which points the nearest ring sees at their depth, and which it sees only behind them.
-
-    The slope of a road must be granted to a ring above or below; the nearer the ring, the less.
-    """
-    confirmed_N, only_behind_N = (np.zeros(len(samples_NK), bool) for _ in range(2))
-    undecided_N = np.ones(len(samples_NK), bool)
-    for distance in range(window.y_near + 1):
-        ring_K = np.abs(dy_K) == distance
-        ring_NK = samples_NK[:, ring_K]
-        tolerance_NK = point_N1 * DEPTH_TOLERANCE + slope_K[ring_K]
-        found_N = (ring_NK > 0).any(1)
-        agrees_N = (np.abs(ring_NK - point_N1) <= tolerance_NK).any(1)
-        behind_N = ~(ring_NK >= point_N1 - tolerance_NK).any(1)
-        confirmed_N |= undecided_N & agrees_N
-        only_behind_N |= undecided_N & found_N & behind_N
-        undecided_N &= ~found_N
-    return confirmed_N, only_behind_N
+def _occupied_rows(map_HW: Map, margin: int) -> tuple[int, Map]:
+    """The rows that hold samples, and ``margin`` more; the index of the first."""
+    occupied = np.flatnonzero(map_HW.max(axis=1))
+    if not len(occupied):
+        return 0, map_HW[: 2 * margin + 1]
+    top = max(int(occupied[0]) - margin, 0)
+    return top, map_HW[top : int(occupied[-1]) + margin + 1]
 
 
-def _nearest_pixels(
-    pixels_N2: Floats, size: tuple[int, int]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    columns = np.clip(np.rint(pixels_N2[:, 0]).astype(np.intp), 0, size[0] - 1)
-    rows = np.clip(np.rint(pixels_N2[:, 1]).astype(np.intp), 0, size[1] - 1)
-    return columns, rows
+def _running_max(values_HW: Map, reach: int, slope: float) -> Map:
+    """Largest of each value and the ``reach`` above it, lowered by ``slope`` for each row."""
+    result_HW = values_HW.copy()
+    covered = 0
+    while covered < reach:
+        step = min(covered + 1, reach - covered)
+        lowered_HW = result_HW[:-step] - np.float32(step * slope)
+        np.maximum(result_HW[step:], lowered_HW, out=result_HW[step:])
+        covered += step
+    return result_HW
 
 
-def _on_opposite_sides(flags_NK: Bools, dx_K: NDArray[np.intp], dy_K: NDArray[np.intp]) -> Bools:
-    """Points with a flagged sample in two diagonally opposite quadrants."""
-
-    def any_in(sign_x: int, sign_y: int) -> Bools:
-        inside_K = (dx_K * sign_x >= 0) & (dy_K * sign_y >= 0) & ((dx_K != 0) | (dy_K != 0))
-        return np.asarray(flags_NK[:, inside_K].any(axis=1))
-
-    rising_N = any_in(-1, -1) & any_in(1, 1)
-    falling_N = any_in(-1, 1) & any_in(1, -1)
-    return np.asarray(rising_N | falling_N)
+def _largest(values_HW: Map, window: tuple[int, int], anchor: tuple[int, int] = (-1, -1)) -> Map:
+    """Largest value in a window of (rows, columns); its anchor (x, y) is the middle by default."""
+    return np.asarray(cv2.dilate(values_HW, np.ones(window, np.uint8), anchor=anchor), np.float32)

@@ -15,6 +15,8 @@ from preprocessing.sample import Array, Sample
 from preprocessing.sources.base import PairRef
 from preprocessing.subsample import spread_sample
 
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
 Kind = Literal["rigid", "flow", "homography", "semantic"]
 
 
@@ -77,13 +79,13 @@ def assemble_sample(
     Raises:
         SkippedPair: fewer than ``config.min_matches`` are left.
     """
-    matches_N4 = candidates.matches_N4.astype(np.float32)
+    matches_N4 = candidates.matches_N4.astype(np.float32, order="C")
     unique_N = unique_rows(matches_N4)
     if len(unique_N) < config.min_matches:
         raise SkippedPair("too few matches", f"{len(unique_N)} of at least {config.min_matches}")
     seed = [config.seed, *hashlib.sha256(key.encode()).digest()[:4]]
-    pixels_N2 = candidates.matches_N4[unique_N, :2]
-    chosen_N = unique_N[spread_sample(pixels_N2, config.max_matches, seed)]
+    pixels_N2 = matches_N4.take(unique_N, axis=0)[:, :2]
+    chosen_N = unique_N.take(spread_sample(pixels_N2, config.max_matches, seed))
     rejected = dict(candidates.rejected) | {
         "duplicate": len(matches_N4) - len(unique_N),
         "beyond max_matches": len(unique_N) - len(chosen_N),
@@ -107,9 +109,10 @@ def assemble_sample(
         key=key,
         image0=images[0],
         image1=images[1],
-        matches_N4=matches_N4[chosen_N],
+        matches_N4=matches_N4.take(chosen_N, axis=0),
         attributes={
-            name: _narrow(values[chosen_N]) for name, values in candidates.attributes.items()
+            name: _narrow(values.take(chosen_N, axis=0))
+            for name, values in candidates.attributes.items()
         },
         metadata=metadata | dict(geometry.more),
     )
@@ -119,6 +122,10 @@ def unique_rows(rows_N4: NDArray[np.float32]) -> NDArray[np.intp]:
     """Ascending indices of the first occurrence of each row of float32 [N, 4]."""
     # Adding zero turns -0 into 0, so that equal numbers have equal bits.
     words_N2 = np.ascontiguousarray(rows_N4 + np.float32(0)).view(np.uint64)
+    # Rows of equal bits have equal sums; sorting those alone is quick and mostly suffices.
+    sums_N = np.sort(words_N2[:, 0] * _MIX + words_N2[:, 1])
+    if (sums_N[1:] != sums_N[:-1]).all():
+        return np.arange(len(rows_N4))
     order_N = np.lexsort((words_N2[:, 1], words_N2[:, 0]))
     sorted_N2 = words_N2[order_N]
     first_N = np.ones(len(rows_N4), bool)

@@ -1,18 +1,13 @@
-"""One drive of KITTI raw: which files it has, and its frames, each read once while in use."""
+"""One drive of KITTI raw: which files it has, and its frames."""
 
 import hashlib
 import os
 import re
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from preprocessing.errors import SkippedPair, UserError
-from preprocessing.geometry import Floats, invert_rigid
-from preprocessing.lidar_pairs import CameraScan, view_scan
-from preprocessing.sample import Array
+from preprocessing.geometry import Bools, Floats, invert_rigid
 from preprocessing.sources.kitti_files import (
     Calibration,
     read_calibration,
@@ -22,71 +17,47 @@ from preprocessing.sources.kitti_files import (
     read_tracklets,
 )
 from preprocessing.sources.kitti_movers import LabelledMovers
+from preprocessing.sources.lidar_sequence import Frame, LidarSequence
 
 _DAY = re.compile(r"\d{4}_\d{2}_\d{2}")
 _DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync")
-_FRAME = re.compile(r"\d{10}")
-# Pairs come ordered by their first frame: this many frames back a gap may reach without rereading.
-_CACHED_FRAMES = 32
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One instant of a drive.
-
-    Attributes:
-        image: uint8 [H, W] or RGB [H, W, 3].
-        points_velo_N3: the scan in the Velodyne frame, metres.
-        view: the part of the scan inside the image.
-        T_world_velo: pose of the Velodyne.
-    """
-
-    image: Array
-    points_velo_N3: Floats
-    view: CameraScan
-    T_world_velo: Floats
-
-
-class Drive:
+class Drive(LidarSequence):
     """A drive as one of its cameras has it.
 
     Args:
         folder: ``DATE_drive_NNNN_sync``.
         camera: 0 to 3.
+
+    Attributes:
+        drive: ``DATE_drive_NNNN``.
     """
 
+    digits = 10
+
     def __init__(self, folder: Path, camera: int) -> None:
-        self.sequence = folder.name.removesuffix("_sync")
+        super().__init__()
+        self.drive = folder.name.removesuffix("_sync")
+        self.name = f"{self.drive}-image_{camera:02d}"
         self._folder = folder
         self._images = folder / f"image_{camera:02d}" / "data"
         self._scans = folder / "velodyne_points" / "data"
         self._oxts = folder / "oxts" / "data"
         self._camera = camera
-        self._frame = lru_cache(_CACHED_FRAMES)(self._read)
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Of the day of this drive."""
         return read_calibration(self._folder.parent, self._camera)
 
     @cached_property
     def frames(self) -> list[int]:
-        """Numbers of the frames of which any sensor has a file, ascending."""
+        # A damaged tracklet file concerns every pair: it is told before any is made.
+        _ = self._movers
         return sorted(set().union(*self._sizes))
 
     @cached_property
-    def movers(self) -> LabelledMovers:
-        """Labelled objects of the drive.
-
-        Raises:
-            UserError: the tracklet file is damaged.
-        """
-        tracklets = read_tracklets(self._folder / "tracklet_labels.xml")
-        return LabelledMovers(tracklets, self._known_pose)
-
-    @cached_property
     def digest(self) -> str:
-        """Of the small files that bear on every pair of the drive."""
         state = hashlib.sha256()
         day = self._folder.parent
         for path in (*sorted(day.glob("calib_*.txt")), self._folder / "tracklet_labels.xml"):
@@ -95,46 +66,35 @@ class Drive:
         return state.hexdigest()
 
     def sizes(self, frame: int) -> list[int]:
-        """Bytes of the frame's image, scan and oxts files; -1 for a missing one."""
         return [sizes.get(frame, -1) for sizes in self._sizes]
 
-    def read(self, frame: int) -> Frame:
-        """Read a frame, or take it from the last ones read.
-
-        Raises:
-            SkippedPair: a file is missing or damaged.
-        """
-        return self._frame(frame)
-
-    def _read(self, frame: int) -> Frame:
-        calibration = self.calibration
-        image = read_image(self._images / f"{frame:010d}.png", calibration.size)
-        scan_N4 = read_scan(self._scans / f"{frame:010d}.bin")
-        points_velo_N3 = scan_N4[:, :3].astype(np.float64)
-        return Frame(
-            image=image,
-            points_velo_N3=points_velo_N3,
-            view=view_scan(points_velo_N3, calibration.T_cam_velo, calibration.K, calibration.size),
-            T_world_velo=self._pose(frame),
-        )
-
-    def _pose(self, frame: int) -> Floats:
+    def camera_pose(self, frame: int) -> Floats:
         T_world_imu, _ = read_oxts(self._oxts / f"{frame:010d}.txt", self._mercator_scale)
-        calibration = self.calibration
-        return T_world_imu @ invert_rigid(calibration.T_cam_imu) @ calibration.T_cam_velo
+        return T_world_imu @ invert_rigid(self.calibration.T_cam_imu)
 
-    def _known_pose(self, frame: int) -> Floats | None:
-        try:
-            return self._pose(frame)
-        except SkippedPair:
-            return None
+    def read_frame(self, frame: int) -> Frame:
+        image = read_image(self._images / f"{frame:010d}.png", self.calibration.size)
+        scan_N4 = read_scan(self._scans / f"{frame:010d}.bin")
+        return Frame(image, self.view(scan_N4), self.camera_pose(frame))
+
+    def on_mover(self, frame0: int, frame1: int) -> Bools:
+        return self._movers.on_mover(self.read(frame0).view.velo_3N, frame0, frame1)
+
+    @cached_property
+    def _movers(self) -> LabelledMovers:
+        tracklets = read_tracklets(self._folder / "tracklet_labels.xml")
+        return LabelledMovers(tracklets, self._velo_pose)
+
+    def _velo_pose(self, frame: int) -> Floats | None:
+        T_world_cam = self.known_pose(frame)
+        return None if T_world_cam is None else T_world_cam @ self.calibration.T_cam_velo
 
     @cached_property
     def _sizes(self) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
         return (
-            _frame_files(self._images, ".png"),
-            _frame_files(self._scans, ".bin"),
-            _frame_files(self._oxts, ".txt"),
+            frame_files(self._images, ".png", self.digits),
+            frame_files(self._scans, ".bin", self.digits),
+            frame_files(self._oxts, ".txt", self.digits),
         )
 
     @cached_property
@@ -195,13 +155,11 @@ def _chosen(root: Path, folders: list[Path], names: tuple[str, ...]) -> list[Pat
     return sorted(chosen)
 
 
-def _frame_files(folder: Path, suffix: str) -> dict[int, int]:
-    """Sizes of the files that are named by a frame number."""
+def frame_files(folder: Path, suffix: str, digits: int) -> dict[int, int]:
+    """Sizes of the files that are named by a frame number of so many digits."""
     if not folder.is_dir():
         return {}
+    name = re.compile(rf"(\d{{{digits}}}){re.escape(suffix)}")
     with os.scandir(folder) as entries:
-        return {
-            int(entry.name[: -len(suffix)]): entry.stat().st_size
-            for entry in entries
-            if entry.name.endswith(suffix) and _FRAME.fullmatch(entry.name[: -len(suffix)])
-        }
+        found = ((name.fullmatch(entry.name), entry) for entry in entries)
+        return {int(match[1]): entry.stat().st_size for match, entry in found if match}

@@ -7,20 +7,19 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pykitti import utils as pykitti
 
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.geometry import Floats
+from preprocessing.image_files import read_photo
 from preprocessing.sample import Array
 
 _OXTS_FIELDS = 30
 # Slope that the lowest ring of an HDL-64E reaches (24 degrees down, some of it lost to tilt).
 _LOWEST_RING = np.tan(np.deg2rad(-22.5))
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
+_LAST_RINGS = 8192  # points, some four rings
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ def read_calibration(day: Path, camera: int) -> Calibration:
     Raises:
         UserError: a file is missing or incomplete.
     """
-    cameras = _read_calibration_file(
+    cameras = read_calibration_file(
         day / "calib_cam_to_cam.txt",
         {f"P_rect_{camera:02d}": 12, "R_rect_00": 9, f"S_rect_{camera:02d}": 2},
     )
-    velo_to_cam = _read_calibration_file(day / "calib_velo_to_cam.txt", {"R": 9, "T": 3})
-    imu_to_velo = _read_calibration_file(day / "calib_imu_to_velo.txt", {"R": 9, "T": 3})
+    velo_to_cam = read_calibration_file(day / "calib_velo_to_cam.txt", {"R": 9, "T": 3})
+    imu_to_velo = read_calibration_file(day / "calib_imu_to_velo.txt", {"R": 9, "T": 3})
 
     P_rect = cameras[f"P_rect_{camera:02d}"].reshape(3, 4)
     K = P_rect[:, :3]
@@ -88,6 +87,27 @@ def read_calibration(day: Path, camera: int) -> Calibration:
         T_cam_velo=T_cam_velo,
         T_cam_imu=T_cam_velo @ _rigid(imu_to_velo),
     )
+
+
+def read_calibration_file(path: Path, expected: dict[str, int]) -> dict[str, Floats]:
+    """Entries of a calibration file by name.
+
+    Raises:
+        UserError: missing, or an entry lacks its number of finite values.
+    """
+    try:
+        entries: dict[str, Floats] = pykitti.read_calib_file(str(path))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: missing calibration; download KITTI's calibration of that day"
+        ) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a calibration file ({error}); download it again") from error
+    for name, count in expected.items():
+        values = entries.get(name)
+        if values is None or values.shape != (count,) or not np.isfinite(values).all():
+            raise UserError(f"{path}: no {name} with {count} numbers; download it again")
+    return entries
 
 
 def read_oxts(path: Path, scale: float | None = None) -> tuple[Floats, float]:
@@ -137,31 +157,27 @@ def read_scan(path: Path) -> NDArray[np.float32]:
         raise SkippedPair("damaged scan", f"{path.name}: values that are not finite")
     scan_N4 = values.reshape(-1, 4)
     # Rings are stored from the top down; the lowest meets the road some four metres away.
-    if (scan_N4[:, 2] / np.hypot(scan_N4[:, 0], scan_N4[:, 1])).min() > _LOWEST_RING:
+    x_N, y_N, z_N, _ = scan_N4[-_LAST_RINGS:].T
+    if (z_N / np.hypot(x_N, y_N)).min() > _LOWEST_RING:
         raise SkippedPair("truncated scan", f"{path.name}: its lower rings are missing")
     return scan_N4
 
 
-def read_image(path: Path, size: tuple[int, int]) -> Array:
-    """Read an 8-bit PNG: uint8 [H, W] grey or [H, W, 3] RGB.
+def read_image(path: Path, size: tuple[int, int] | None = None) -> Array:
+    """Read an 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
+
+    Args:
+        path: the file.
+        size: (width, height) that it must have.
 
     Raises:
-        SkippedPair: missing, cut, damaged, or not of ``size`` (width, height).
+        SkippedPair: missing, cut, damaged, or of another size.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise SkippedPair("missing image", path.name) from None
-    # The decoder fills up what a cut file lacks instead of failing.
-    if not data.startswith(_PNG_SIGNATURE) or not data.endswith(_PNG_END):
-        raise SkippedPair("damaged image", f"{path.name}: not a whole PNG")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint8:
-        raise SkippedPair("damaged image", f"{path.name}: cannot be decoded to 8 bits")
-    if image.shape[1::-1] != size:
+    image = read_photo(path, path.parent)
+    if size is not None and image.shape[1::-1] != size:
         found = "x".join(map(str, image.shape[1::-1]))
         raise SkippedPair("image size differs", f"{path.name}: {found}, calibrated for {size}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+    return image
 
 
 def read_tracklets(path: Path) -> list[Tracklet]:
@@ -198,23 +214,6 @@ def _tracklet(item: ElementTree.Element) -> Tracklet:
         first_frame=int(number(item, "first_frame")),
         poses=np.array(poses, np.float64).reshape(-1, 4),
     )
-
-
-def _read_calibration_file(path: Path, expected: dict[str, int]) -> dict[str, Floats]:
-    """Entries by name, each with the expected number of finite values."""
-    try:
-        entries: dict[str, Floats] = pykitti.read_calib_file(str(path))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: missing calibration; download KITTI's calibration of that day"
-        ) from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a calibration file ({error}); download it again") from error
-    for name, count in expected.items():
-        values = entries.get(name)
-        if values is None or values.shape != (count,) or not np.isfinite(values).all():
-            raise UserError(f"{path}: no {name} with {count} numbers; download it again")
-    return entries
 
 
 def _rigid(entries: dict[str, Floats]) -> Floats:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from preprocessing.boxes import inside_box
 from preprocessing.geometry import Bools, Floats, transform_points
-from preprocessing.movers import inside_box
 from preprocessing.sources.kitti_files import Tracklet
 
 # An object moves when its box travels this far in the world over its life, or this far between the
@@ -29,9 +29,9 @@ class LabelledMovers:
         self._tracklets = tracklets
         self._paths = [_path(tracklet, world_from_velo) for tracklet in tracklets]
 
-    def on_mover(self, points_velo_N3: Floats, frame0: int, frame1: int) -> Bools:
+    def on_mover(self, points_velo_3N: Floats, frame0: int, frame1: int) -> Bools:
         """Which points of frame 0's scan lie on an object that moves."""
-        on_mover_N = np.zeros(len(points_velo_N3), bool)
+        on_mover_N = np.zeros(points_velo_3N.shape[1], bool)
         for tracklet, path_F3 in zip(self._tracklets, self._paths, strict=True):
             row = frame0 - tracklet.first_frame
             if 0 <= row < len(path_F3) and _moves(
@@ -39,7 +39,7 @@ class LabelledMovers:
             ):
                 pose = tracklet.poses[row]
                 on_mover_N |= inside_box(
-                    points_velo_N3, pose[:3], tracklet.size, float(pose[3]), _BOX_MARGIN
+                    points_velo_3N, pose[:3], tracklet.size, float(pose[3]), _BOX_MARGIN
                 )
         return on_mover_N
 

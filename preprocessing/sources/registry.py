@@ -9,6 +9,7 @@ _HERE = "preprocessing.sources"
 
 SOURCES = {
     "kitti-raw": f"{_HERE}.kitti_raw:KittiRawConfig",
+    "kitti-odometry": f"{_HERE}.kitti_odometry:KittiOdometryConfig",
     "synthetic": f"{_HERE}.synthetic.source:SyntheticConfig",
     "motorcycle": f"{_HERE}.motorcycle:MotorcycleConfig",
 }

@@ -129,8 +129,7 @@ def test_damaged_images_are_skipped_with_their_reason(tmp_path: Path) -> None:
 
     middle = bytearray(data)
     middle[len(data) // 2] ^= 255
-    jpeg = cv2.imencode(".jpg", image)[1].tobytes()
-    for damaged in (data[:-20], data[: len(data) // 2], b"", jpeg, bytes(middle)):
+    for damaged in (data[:-20], data[: len(data) // 2], b"", bytes(middle)):
         path.write_bytes(damaged)
         with pytest.raises(SkippedPair) as skipped:
             read_image(path, (50, 30))

@@ -8,16 +8,19 @@ import pykitti
 import pytest
 
 from preprocessing.errors import SkippedPair, UserError
+from preprocessing.geometry import inside_image
+from preprocessing.lidar_pairs import match_scans
 from preprocessing.sample import Sample
-from preprocessing.sources.base import PairRef
-from preprocessing.sources.kitti_raw import KittiRawConfig, KittiRawSource
+from preprocessing.sources.base import PairRef, Source
+from preprocessing.sources.kitti_drive import find_drives
+from preprocessing.sources.kitti_drive_lists import EIGEN_TEST, VALIDATION
+from preprocessing.sources.kitti_raw import KittiRawConfig
 
 DATE = "2011_09_26"
 
 
-def open_source(root: Path, **options: object) -> KittiRawSource:
-    config = KittiRawConfig(root=str(root), out="unused", **options)
-    return KittiRawSource(config, config.drives)
+def open_source(root: Path, **options: object) -> Source:
+    return KittiRawConfig(root=str(root), out="unused", **options).open_source()
 
 
 def reproject(root: Path, drive: str, sample: Sample, frames: list[int] | None = None) -> float:
@@ -88,6 +91,7 @@ def depth_range(depth_HW: np.ndarray, radius: int = 2) -> tuple[np.ndarray, np.n
 def test_matches_are_visible_and_static_in_the_exact_world(
     world_root: Path, tmp_path: Path, tracklets: bool
 ) -> None:
+    """No match is hidden by more than 6 % of its depth and 0.3 m, but for 1 in 500."""
     root = world_root
     if not tracklets:
         root = tmp_path / "unlabelled"
@@ -97,12 +101,11 @@ def test_matches_are_visible_and_static_in_the_exact_world(
     hidden = moving = total = 0
     for pair in source.pairs()[::3]:
         sample = source.load(pair)
-        drive = pair.sequence.removesuffix("-image_02")[-4:]
         for frame, points_N2, depth in (
             (pair.frame0, sample.matches_N4[:, :2], sample.attributes["depth0"]),
             (pair.frame1, sample.matches_N4[:, 2:], sample.attributes["depth1"]),
         ):
-            exact = truth(world_root, drive, frame)
+            exact = truth(world_root, drive_of(pair), frame)
             low_HW, high_HW = depth_range(exact["depth"])
             # A point nearer than every surface around it floats; one farther is hidden.
             hidden += int(np.sum(depth > 1.06 * at(high_HW, points_N2) + 0.3))
@@ -110,8 +113,50 @@ def test_matches_are_visible_and_static_in_the_exact_world(
             moving += int(np.sum(at(exact["instance"], points_N2) > 0))
         total += len(sample.matches_N4)
     assert total > 50_000
-    assert hidden / total < (0.002 if tracklets else 0.01)
-    assert moving / total < (0.002 if tracklets else 0.02)
+    assert hidden / total < 0.002
+    assert moving / total < (0.002 if tracklets else 0.01)
+
+
+def drive_of(pair: PairRef) -> str:
+    return pair.sequence.removesuffix("-image_02")[-4:]
+
+
+@pytest.mark.parametrize("gap", [1, 3])
+def test_movers_are_found_without_labels(world_root: Path, tmp_path: Path, gap: int) -> None:
+    """By the world's own instances: at least 95 % of what goes moves, 95 % of what moves goes."""
+    root = tmp_path / "unlabelled"
+    root.mkdir()
+    _link_without_tracklets(world_root, root)
+    sequences = {drive.name: drive for drive in find_drives(root, camera=2)}
+    right = wrong = leaked = movers = 0
+    for pair in open_source(root, gaps=(gap,), min_matches=1).pairs():
+        sequence = sequences[pair.sequence]
+        frames = [sequence.read(int(frame)) for frame in (pair.frame0, pair.frame1)]
+        T_1_0 = np.linalg.inv(frames[1].T_world_cam) @ frames[0].T_world_cam
+        view = frames[0].view
+        found = match_scans(
+            view, frames[1].view, T_1_0, sequence.rig, np.zeros(len(view.source_N), bool)
+        )
+        exact = [truth(world_root, drive_of(pair), frame) for frame in (pair.frame0, pair.frame1)]
+        travel = np.linalg.norm(
+            exact[0]["T_world_movers"][:, :3, 3] - exact[1]["T_world_movers"][:, :3, 3], axis=1
+        )
+        instance_N = at(exact[0]["instance"], view.view.pixels_2N.T)
+        # What moves by less than a hand's breadth between the frames is neither right nor wrong.
+        moves_N = np.isin(instance_N, 1 + np.flatnonzero(travel > 0.15))
+        stands_N = ~mask_near(exact[0]["instance"] > 0, view.view.pixels_2N.T)
+        right += int(moves_N[found.moving_K].sum())
+        wrong += int(stands_N[found.moving_K].sum())
+        leaked += int(moves_N[found.index_M].sum())
+        movers += int(moves_N[found.index_M].sum() + moves_N[found.moving_K].sum())
+    assert movers > 3000
+    assert right / (right + wrong) > 0.95
+    assert 1 - leaked / movers > 0.95
+
+
+def mask_near(mask_HW: np.ndarray, points_N2: np.ndarray) -> np.ndarray:
+    """Whether the mask holds within a pixel of each point."""
+    return at(cv2.dilate(mask_HW.astype(np.uint8), np.ones((3, 3), np.uint8)), points_N2) > 0
 
 
 def _link_without_tracklets(root: Path, copy: Path) -> None:
@@ -127,16 +172,32 @@ def _link_without_tracklets(root: Path, copy: Path) -> None:
 
 
 def test_most_visible_static_points_are_kept(world_root: Path) -> None:
-    source = open_source(world_root, gaps=(1,), min_matches=1)
-    kept = rejected = 0
-    for pair in source.pairs():
-        counts = source.load(pair).metadata["rejected"]
-        rejected += sum(
-            counts[reason]
-            for reason in ("hidden in image 0", "hidden in image 1", "not at its depth in scan 1")
+    """Nine in ten, of those that the world's exact depth shows in both images."""
+    sequences = {drive.name: drive for drive in find_drives(world_root, camera=2)}
+    kept = visible = 0
+    for pair in open_source(world_root, gaps=(1,), min_matches=1).pairs()[::2]:
+        sequence = sequences[pair.sequence]
+        frames = [sequence.read(int(frame)) for frame in (pair.frame0, pair.frame1)]
+        T_1_0 = np.linalg.inv(frames[1].T_world_cam) @ frames[0].T_world_cam
+        view = frames[0].view
+        found = match_scans(
+            view, frames[1].view, T_1_0, sequence.rig, np.zeros(len(view.source_N), bool)
         )
-        kept += len(source.load(pair).matches_N4)
-    assert kept / (kept + rejected) > 0.6
+        points_N3 = view.points_3N.T @ T_1_0[:3, :3].T + T_1_0[:3, 3]
+        pixels_N2 = (points_N3 @ sequence.rig.K.T)[:, :2] / points_N3[:, 2:]
+        inside_N = (points_N3[:, 2] > 1) & inside_image(pixels_N2, sequence.rig.size)
+        for frame, where_N2, depth_N in (
+            (pair.frame0, view.view.pixels_2N.T, view.view.depth_N),
+            (pair.frame1, pixels_N2, points_N3[:, 2]),
+        ):
+            exact = truth(world_root, drive_of(pair), frame)
+            where_N2 = np.where(inside_N[:, None], where_N2, 0)
+            inside_N &= np.abs(at(exact["depth"], where_N2) - depth_N) < 0.03 * depth_N + 0.05
+            inside_N &= at(exact["instance"], where_N2) == 0
+        visible += int(inside_N.sum())
+        kept += int(inside_N[found.index_M].sum())
+    assert visible > 20_000
+    assert kept / visible > 0.9
 
 
 def test_max_matches_takes_a_seeded_sample(world_root: Path) -> None:
@@ -150,6 +211,51 @@ def test_max_matches_takes_a_seeded_sample(world_root: Path) -> None:
     assert not np.array_equal(one.matches_N4, other.matches_N4)
     assert {tuple(row) for row in one.matches_N4} <= {tuple(row) for row in everything}
     assert one.metadata["rejected"]["beyond max_matches"] == len(everything) - 300
+
+
+def test_partners_are_chosen_by_overlap(world_root: Path) -> None:
+    source = open_source(world_root, overlaps=(0.9, 0.7), max_gap=7, min_matches=1)
+    pairs = source.pairs()
+    assert pairs == sorted(set(pairs))
+    gaps = {int(pair.frame1) - int(pair.frame0) for pair in pairs}
+    assert len(gaps) > 1
+    assert max(gaps) <= 7
+    overlaps = []
+    for share in (0.9, 0.7):
+        chosen = open_source(world_root, overlaps=(share,), max_gap=7).pairs()[::3]
+        overlaps.append(np.mean([source.load(pair).metadata["overlap"] for pair in chosen]))
+    assert overlaps[0] > overlaps[1] > 0.3
+
+
+def test_pairs_of_too_little_overlap_are_skipped(world_root: Path) -> None:
+    source = open_source(world_root, gaps=(1,), min_overlap=0.99, min_matches=1)
+    with pytest.raises(SkippedPair, match=r"too little overlap: 0\.[0-9]+ of at least 0\.99"):
+        source.load(source.pairs()[0])
+
+
+def test_no_partner_of_that_overlap_is_told(world_root: Path) -> None:
+    with pytest.raises(UserError, match="--overlaps"):
+        open_source(world_root, overlaps=(0.01,), max_gap=2).pairs()
+
+
+def test_the_lists_share_no_drive_and_choose_by_split(world_root: Path, tmp_path: Path) -> None:
+    assert len(EIGEN_TEST) == 28
+    assert not EIGEN_TEST & VALIDATION
+    day = tmp_path / DATE
+    day.mkdir()
+    for number in ("0001", "0005", "0052"):
+        (day / f"{DATE}_drive_{number}_sync").symlink_to(
+            world_root / DATE / f"{DATE}_drive_0001_sync"
+        )
+    for path in (world_root / DATE).glob("*.txt"):
+        (day / path.name).symlink_to(path)
+    for split, number in (("train", "0001"), ("val", "0005"), ("test", "0052")):
+        pairs = open_source(tmp_path, lists="eigen", split=split).pairs()
+        assert {pair.sequence for pair in pairs} == {f"{DATE}_drive_{number}-image_02"}
+    with pytest.raises(UserError, match="--split holdout"):
+        open_source(tmp_path, lists="eigen", split="holdout")
+    with pytest.raises(UserError, match="no drive of the val list"):
+        open_source(world_root, lists="eigen", split="val")
 
 
 def test_wrong_folders_are_refused(world_root: Path, tmp_path: Path) -> None:
@@ -200,12 +306,15 @@ def test_real_matches_agree_with_sift(shared_data: Path) -> None:
 
 
 def test_the_real_crossing_van_is_gone(shared_data: Path) -> None:
-    """In frames 70 and 71 the recording car stands; a white van crosses at (551-606, 160-187)."""
+    """In frames 70 and 71 the recording car stands; a white van crosses at (551-606, 160-187).
+
+    Beams that meet the grass behind its front window say nothing of it.
+    """
     source = open_source(real_root(shared_data), gaps=(1,))
     sample = source.load(PairRef(f"{DATE}_drive_0052-image_02", "0000000070", "0000000071"))
-    assert sample.metadata["rejected"]["on a moving object"] >= 15
+    assert sample.metadata["rejected"]["on a moving object"] >= 12
     x, y = sample.matches_N4[:, 0], sample.matches_N4[:, 1]
-    on_van = (x > 553) & (x < 598) & (y > 163) & (y < 181)
+    on_van = (x > 553) & (x < 590) & (y > 163) & (y < 181)
     assert not on_van.any()
     assert len(sample.matches_N4) > 12_000
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.movers import inside_box, moving_clusters
+from preprocessing.boxes import inside_box
+from preprocessing.movers import Evidence, moving_points, standing_points
 
 
 def car_side(x: float, z: float) -> np.ndarray:
@@ -19,29 +20,83 @@ def road() -> np.ndarray:
     return np.stack([x.ravel(), np.full(x.size, 1.65), z.ravel()], axis=1)
 
 
+def evidence(
+    points: np.ndarray, uncovered: np.ndarray | None = None, shift: np.ndarray | None = None
+) -> Evidence:
+    """Everything is in view of the other camera and seen by it, unless said otherwise."""
+    standing = standing_points(points.T)
+    index = standing.index_A
+    none = np.zeros(len(points))
+    return Evidence(
+        standing.points_3A,
+        standing.rises_A,
+        np.ones(len(index), bool),
+        (none if uncovered is None else uncovered)[index].astype(bool),
+        (none if shift is None else shift)[index].astype(np.float32),
+    )
+
+
+def moving(points: np.ndarray, scan0: Evidence, scan1: Evidence) -> np.ndarray:
+    """Flags of all the points of scan 0."""
+    flags = np.zeros(len(points), bool)
+    flags[standing_points(points.T).index_A] = moving_points(scan0, scan1)
+    return flags
+
+
+def street(*objects: np.ndarray) -> np.ndarray:
+    return np.vstack([road(), car_side(-8, 12), *objects])
+
+
 @pytest.mark.parametrize("step", [0.8, 2.0])
 def test_a_crossing_car_moves_as_a_whole_and_nothing_else_does(step: float) -> None:
-    parked, before, after = car_side(-8, 12), car_side(0, 15), car_side(step, 15)
-    points = np.vstack([road(), parked, before, after])
-    ends = [len(road()), len(parked), len(before), len(after)]
-    _, parked_at, before_at, after_at = np.split(np.arange(len(points)), np.cumsum(ends)[:-1])
-    uncovered = np.zeros(len(points), bool)
-    uncovered[before_at] = before[:, 0] < step
-    uncovered[after_at] = after[:, 0] > 4
-    moving = moving_clusters(points, uncovered)
-    height = 1.65 - points[:, 1]
-    assert moving[before_at].all()
-    assert moving[after_at].all()
-    assert not moving[parked_at].any()
-    assert not moving[(height < 0.01) & (np.abs(points[:, 2] - 15) > 2)].any()
+    before, after = street(car_side(0, 15)), street(car_side(step, 15))
+    car = np.abs(before[:, 2] - 15) < 0.01
+    on_road = before[:, 1] > 1.64
+    left = car & ~on_road & (before[:, 0] < step)
+    reached = (np.abs(after[:, 2] - 15) < 0.01) & (after[:, 1] < 1.64) & (after[:, 0] > 4)
+    flags = moving(before, evidence(before, left), evidence(after, reached))
+    height = 1.65 - before[:, 1]
+    assert flags[car & (height > 0.11)].all()
+    assert not flags[~car].any()
+    assert not flags[height < 0.09].any()
+
+
+def test_a_car_that_drives_ahead_is_seen_farther_all_of_it() -> None:
+    scene = street(car_side(0, 15))
+    car = (np.abs(scene[:, 2] - 15) < 0.01) & (scene[:, 1] < 1.5)
+    shift = np.where(car, 0.4, 0.0)
+    flags = moving(scene, evidence(scene, shift=shift), evidence(scene, shift=-shift))
+    assert flags[car].all()
+    assert not flags[~car & (np.abs(scene[:, 2] - 15) > 0.01)].any()
+    # Half of the points farther and half of them nearer is no motion.
+    shift[car] *= np.where(np.arange(car.sum()) % 2, 1, -1)
+    assert not moving(scene, evidence(scene, shift=shift), evidence(scene, shift=-shift)).any()
+
+
+def test_what_the_other_scan_does_not_see_says_nothing() -> None:
+    scene = street(car_side(0, 15))
+    unknown = np.full(len(scene), np.nan)
+    assert not moving(scene, evidence(scene, shift=unknown), evidence(scene, shift=unknown)).any()
+
+
+def test_uncovered_points_beside_others_of_the_other_scan_do_not_count() -> None:
+    """Beams pass a standing pole by; the other scan has it all the same."""
+    scene = street(car_side(0, 15))
+    everywhere = (scene[:, 1] < 1.3).astype(float)
+    assert not moving(scene, evidence(scene, everywhere), evidence(scene)).any()
 
 
 def test_a_few_stray_points_move_nothing() -> None:
-    points = np.vstack([road(), car_side(0, 15)])
-    uncovered = np.zeros(len(points), bool)
-    assert not moving_clusters(points, uncovered).any()
-    uncovered[-2:] = True
-    assert not moving_clusters(points, uncovered).any()
+    scene, gone = street(car_side(0, 15)), street()
+    uncovered = np.zeros(len(scene))
+    uncovered[-2:] = 1
+    assert not moving(scene, evidence(scene, uncovered), evidence(gone)).any()
+
+
+def test_a_scan_without_objects_has_none_that_move() -> None:
+    scene, empty = road(), np.zeros((0, 3))
+    assert not moving(scene, evidence(scene), evidence(scene)).any()
+    assert not moving(scene, evidence(scene), evidence(empty)).any()
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -54,5 +109,5 @@ def test_inside_box_equals_the_box_frame(seed: int) -> None:
     local_N3 = np.linalg.solve(R, (points_N3 - bottom).T).T
     expected = (np.abs(local_N3[:, :2]) <= np.array([length, width]) / 2 + 0.2).all(1)
     expected &= (local_N3[:, 2] >= 0) & (local_N3[:, 2] <= height + 0.2)
-    found = inside_box(points_N3, bottom, (height, width, length), yaw, 0.2)
+    found = inside_box(points_N3.T, bottom, (height, width, length), yaw, 0.2)
     np.testing.assert_array_equal(found, expected)

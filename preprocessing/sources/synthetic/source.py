@@ -7,14 +7,15 @@ import numpy as np
 from pydantic import Field
 
 from preprocessing.sources.base import Source
-from preprocessing.sources.kitti_raw import DriveConfig, KittiRawSource
+from preprocessing.sources.kitti_drive import find_drives
+from preprocessing.sources.lidar_source import LidarConfig, LidarSource
 from preprocessing.sources.synthetic.config import WorldSpec
 from preprocessing.sources.synthetic.job import make_worlds
 
 _KITTI_ASPECT = 375 / 1242
 
 
-class SyntheticConfig(DriveConfig):
+class SyntheticConfig(LidarConfig):
     """Worlds made on the spot in KITTI raw's layout under --root, then read as KITTI raw is."""
 
     source: Literal["synthetic"] = "synthetic"
@@ -33,7 +34,8 @@ class SyntheticConfig(DriveConfig):
         make_worlds(Path(self.root), world_specs(self), self.workers)
 
     def open_source(self) -> Source:
-        return KittiRawSource(self, tuple(f"{spec.drive:04d}" for spec in world_specs(self)))
+        names = tuple(f"{spec.drive:04d}" for spec in world_specs(self))
+        return LidarSource(self, find_drives(Path(self.root), self.camera, names))
 
 
 def world_specs(config: SyntheticConfig) -> list[WorldSpec]:

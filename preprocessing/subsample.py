@@ -24,12 +24,19 @@ def spread_sample(pixels_N2: NDArray[np.floating], count: int, seed: list[int]) 
     if count == 0 or count >= total:
         return np.arange(total)
     shuffled_N = np.random.default_rng(seed).permutation(total)
-    cells_N2 = np.floor(pixels_N2[shuffled_N] / _CELL).astype(np.int64)
-    cell_N = np.unique(cells_N2, axis=0, return_inverse=True)[1].ravel()
+    cells_N2 = np.floor(pixels_N2 / _CELL).astype(np.int64)
+    cells_N2 -= cells_N2.min(axis=0)
+    columns = int(cells_N2[:, 0].max()) + 1
+    cell_N = _narrow(cells_N2[:, 1] * columns + cells_N2[:, 0])[shuffled_N]
     by_cell_N = np.argsort(cell_N, kind="stable")
-    starts = np.flatnonzero(np.diff(cell_N[by_cell_N], prepend=-1))
+    starts = np.flatnonzero(np.diff(cell_N[by_cell_N].astype(np.int64), prepend=-1))
     lengths = np.diff(np.append(starts, total))
-    round_N = np.empty(total, np.intp)
+    round_N = np.empty(total, np.int64)
     round_N[by_cell_N] = np.arange(total) - np.repeat(starts, lengths)
-    chosen = shuffled_N[np.argsort(round_N, kind="stable")[:count]]
+    chosen = shuffled_N[np.argsort(_narrow(round_N), kind="stable")[:count]]
     return np.sort(chosen)
+
+
+def _narrow(numbers_N: NDArray[np.int64]) -> NDArray[np.integer]:
+    """The same numbers in 16 bits where they fit: NumPy sorts those by radix."""
+    return numbers_N.astype(np.uint16) if numbers_N.max() < 2**16 else numbers_N

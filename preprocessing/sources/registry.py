@@ -10,6 +10,9 @@ _HERE = "preprocessing.sources"
 SOURCES = {
     "kitti-raw": f"{_HERE}.kitti_raw:KittiRawConfig",
     "kitti-odometry": f"{_HERE}.kitti_odometry:KittiOdometryConfig",
+    "kitti-flow": f"{_HERE}.kitti_flow:KittiFlowConfig",
+    "sintel": f"{_HERE}.sintel:SintelConfig",
+    "flow-folder": f"{_HERE}.flow_folder:FlowFolderConfig",
     "synthetic": f"{_HERE}.synthetic.source:SyntheticConfig",
     "motorcycle": f"{_HERE}.motorcycle:MotorcycleConfig",
 }

@@ -1,0 +1,173 @@
+"""The kitti-odometry source on a synthetic drive rewritten in its layout, with its labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pykitti
+import pytest
+
+from preprocessing.config import PreprocessConfig
+from preprocessing.errors import SkippedPair, UserError
+from preprocessing.job import preprocess
+from preprocessing.shards.read import ShardDataset
+from preprocessing.sources.base import Source
+from preprocessing.sources.kitti_odometry import KittiOdometryConfig
+from preprocessing.sources.kitti_raw import KittiRawConfig
+
+DATE = "2011_09_26"
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def odometry_root(world_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drive 0001 as sequence 08, by pykitti's calibration; frame 5 has no scan."""
+    root = tmp_path_factory.mktemp("odometry")
+    folder = root / "sequences" / "08"
+    drive = world_root / DATE / f"{DATE}_drive_0001_sync"
+    data = pykitti.raw(str(world_root), DATE, "0001")
+    for name in ("image_2", "velodyne", "labels"):
+        (folder / name).mkdir(parents=True)
+    (root / "poses").mkdir()
+    R_rect = data.calib.R_rect_00
+    Tr = R_rect @ data.calib.T_cam0_velo_unrect
+    lines = [
+        f"P{camera}: " + " ".join(map(repr, data.calib.P_rect_20.ravel().tolist()))
+        for camera in range(4)
+    ]
+    lines.append("Tr: " + " ".join(map(repr, Tr[:3].ravel().tolist())))
+    (folder / "calib.txt").write_text("\n".join(lines) + "\n")
+    T_cam0_imu = Tr @ data.calib.T_velo_imu
+    first = data.oxts[0].T_w_imu @ np.linalg.inv(T_cam0_imu)
+    poses = []
+    for frame in range(FRAMES):
+        pose = np.linalg.inv(first) @ data.oxts[frame].T_w_imu @ np.linalg.inv(T_cam0_imu)
+        poses.append(" ".join(map(repr, pose[:3].ravel().tolist())))
+        (folder / "image_2" / f"{frame:06d}.png").symlink_to(
+            drive / "image_02" / "data" / f"{frame:010d}.png"
+        )
+        scan = drive / "velodyne_points" / "data" / f"{frame:010d}.bin"
+        if frame != 5:
+            (folder / "velodyne" / f"{frame:06d}.bin").symlink_to(scan)
+        labels = classes(np.fromfile(scan, np.float32).reshape(-1, 4))
+        (labels | np.uint32(7 << 16)).tofile(folder / "labels" / f"{frame:06d}.label")
+    (root / "poses" / "08.txt").write_text("\n".join(poses) + "\n")
+    return root
+
+
+def classes(scan_N4: np.ndarray) -> np.ndarray:
+    """Building on the left, a car that is said to move on the right, road between."""
+    side = scan_N4[:, 1]
+    return np.select([side > 3, side < -3], [50, 252], 40).astype(np.uint32)
+
+
+def open_source(root: Path, **options: object) -> Source:
+    defaults = {"split": "val", "min_matches": 1, "gaps": (1, 3)}
+    config: PreprocessConfig = KittiOdometryConfig(
+        root=str(root), out="unused", **defaults | options
+    )
+    return config.open_source()
+
+
+def test_the_same_drive_gives_the_same_matches_in_both_layouts(
+    world_root: Path, odometry_root: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    (bare / "sequences" / "08").mkdir(parents=True)
+    (bare / "poses").symlink_to(odometry_root / "poses")
+    for name in ("image_2", "velodyne", "calib.txt"):
+        (bare / "sequences" / "08" / name).symlink_to(odometry_root / "sequences" / "08" / name)
+    unlabelled = tmp_path / "raw"
+    (unlabelled / DATE / f"{DATE}_drive_0001_sync").mkdir(parents=True)
+    for path in (world_root / DATE).glob("*.txt"):
+        (unlabelled / DATE / path.name).symlink_to(path)
+    for path in (world_root / DATE / f"{DATE}_drive_0001_sync").iterdir():
+        if path.name != "tracklet_labels.xml":
+            (unlabelled / DATE / f"{DATE}_drive_0001_sync" / path.name).symlink_to(path)
+    odometry, raw = (
+        open_source(bare),
+        KittiRawConfig(
+            root=str(unlabelled), out="unused", min_matches=1, gaps=(1, 3)
+        ).open_source(),
+    )
+    for pair in odometry.pairs():
+        if pair.frame1 == "000005":
+            continue
+        sample = odometry.load(pair)
+        twin = raw.load(
+            next(
+                other
+                for other in raw.pairs()
+                if (int(other.frame0), int(other.frame1)) == (int(pair.frame0), int(pair.frame1))
+            )
+        )
+        assert "class" not in sample.attributes
+        np.testing.assert_array_equal(sample.image1, twin.image1)
+        np.testing.assert_allclose(sample.metadata["T_1_0"], twin.metadata["T_1_0"], atol=1e-6)
+        assert len(sample.matches_N4) == pytest.approx(len(twin.matches_N4), rel=1e-3)
+        matches = {tuple(row) for row in np.round(twin.matches_N4, 2).tolist()}
+        same = [tuple(row) in matches for row in np.round(sample.matches_N4, 2).tolist()]
+        # Rounding to two digits splits equal numbers now and then.
+        assert np.mean(same) > 0.97
+
+
+def test_classes_are_kept_and_moving_ones_removed(odometry_root: Path) -> None:
+    source = open_source(odometry_root)
+    sample = source.load(source.pairs()[0])
+    found = sample.attributes["class"]
+    assert found.dtype == np.uint16
+    assert set(found.tolist()) == {40, 50}
+    assert sample.metadata["classes"] == {
+        "road": int((found == 40).sum()),
+        "building": int((found == 50).sum()),
+    }
+    assert sample.metadata["rejected"]["on a labelled mover"] > 100
+
+
+def test_missing_and_damaged_frames_are_skipped(odometry_root: Path, tmp_path: Path) -> None:
+    config = KittiOdometryConfig(
+        root=str(odometry_root), out=str(tmp_path), split="val", gaps=(1,), workers=0, min_matches=1
+    )
+    manifest = preprocess(config)
+    assert manifest.totals.samples == FRAMES - 2
+    assert manifest.totals.skipped == {"missing scan": 1}
+    assert ShardDataset(tmp_path).keys[0] == "08-image_2-000000-000001"
+
+
+def test_short_poses_and_labels_are_told(odometry_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    folder = root / "sequences" / "08"
+    folder.mkdir(parents=True)
+    for name in ("image_2", "velodyne", "calib.txt"):
+        (folder / name).symlink_to(odometry_root / "sequences" / "08" / name)
+    (folder / "labels").mkdir()
+    (folder / "labels" / "000000.label").write_bytes(b"\0" * 40)
+    (root / "poses").mkdir()
+    poses = root / "poses" / "08.txt"
+    lines = (odometry_root / "poses" / "08.txt").read_text().splitlines()
+    poses.write_text("\n".join(lines[:3]))
+    source = open_source(root, gaps=(1,))
+    pairs = source.pairs()
+    with pytest.raises(SkippedPair, match=r"damaged labels: 000000\.label: 10 for"):
+        source.load(pairs[0])
+    with pytest.raises(SkippedPair, match=r"missing pose: 08\.txt: line 4"):
+        source.load(pairs[2])
+    poses.write_text("1 2 3\n")
+    source = open_source(root, gaps=(1,))
+    with pytest.raises(UserError, match=r"08.txt: not 12 numbers a line"):
+        source.load(pairs[1])
+    poses.unlink()
+    with pytest.raises(UserError, match=r"missing poses; KITTI has them for 00 to 10"):
+        open_source(root, gaps=(1,)).load(pairs[1])
+
+
+def test_wrong_roots_and_splits_are_refused(odometry_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no folder `sequences`"):
+        open_source(tmp_path)
+    with pytest.raises(UserError, match="--split holdout"):
+        open_source(odometry_root, split="holdout")
+    with pytest.raises(UserError, match="lacks 09, 10"):
+        open_source(odometry_root, split="test")
+    with pytest.raises(UserError, match="lacks 07"):
+        open_source(odometry_root, sequences=("07", "08"))
+    with pytest.raises(UserError, match="holds no image"):
+        open_source(odometry_root, camera=0).pairs()

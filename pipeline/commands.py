@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from pydantic import Field
@@ -27,6 +27,8 @@ class InspectArguments(Part):
     """Picture to write, .png or .jpg."""
     sample: str | None = None
     """Key of one pair; without it a sheet of pairs."""
+    colour: Literal["displacement", "depth"] = "displacement"
+    """What the colour of a match shows."""
 
 
 class VerifyArguments(Part):
@@ -83,18 +85,26 @@ def preprocess(args: Sequence[str]) -> int:
 def inspect(args: Sequence[str]) -> int:
     """`ucn inspect URI --save PICTURE`"""
     arguments = parse(InspectArguments, args, "ucn inspect", "Draw the matches of shards.")
-    from preprocessing.inspect import describe_sample, draw_sample, draw_sheet
+    from preprocessing.inspect import (
+        describe_dataset,
+        describe_sample,
+        draw_sample,
+        draw_sheet,
+    )
     from preprocessing.pictures import write_picture
     from preprocessing.shards.read import ShardDataset
+    from preprocessing.statistics import dataset_statistics
 
     dataset = ShardDataset(arguments.uri)
     if arguments.sample is None:
-        picture = draw_sheet(dataset)
+        picture = draw_sheet(dataset, colour=arguments.colour)
+        description = describe_dataset(dataset_statistics(dataset))
     else:
         sample = dataset[dataset.index_of(arguments.sample)]
-        picture = draw_sample(sample)
-        _print(describe_sample(sample))
+        picture = draw_sample(sample, colour=arguments.colour)
+        description = describe_sample(sample)
     write_picture(arguments.save, picture)
+    _print(description)
     _print(f"wrote {arguments.save}")
     return 0
 

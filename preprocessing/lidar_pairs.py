@@ -80,7 +80,6 @@ class CameraScan:
     Args:
         points_3N: in the camera's frame, metres; all inside the image.
         view: of them.
-        velo_3N: the same points in the LiDAR's frame.
         source_N: index of each in the scan it comes from.
         grid: for visibility.
     """
@@ -89,13 +88,11 @@ class CameraScan:
         self,
         points_3N: Floats,
         view: View,
-        velo_3N: Floats,
         source_N: NDArray[np.intp],
         grid: ScanGrid,
     ) -> None:
         self.points_3N = points_3N
         self.view = view
-        self.velo_3N = velo_3N
         self.source_N = source_N
         self._grid = grid
 
@@ -150,23 +147,23 @@ def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: Rig) -> Cam
     # Most points lie behind or beside the camera: single precision, with a pixel to spare, suffices
     # to leave them out.
     P_34 = rig.K @ T_cam_velo[:3]
-    P_columns = np.column_stack([P_34[:, :3], np.zeros(3)]).astype(np.float32)
-    homogeneous_3N = P_columns @ scan_N4.T
-    homogeneous_3N += P_34[:, 3:].astype(np.float32)
-    u_N, v_N, depth_N = homogeneous_3N
+    columns_43 = np.vstack([P_34[:, :3].T, np.zeros(3)]).astype(np.float32)
+    offset_3 = P_34[:, 3].astype(np.float32)
+    ahead_N = np.flatnonzero(scan_N4 @ columns_43[:, 2] > 0.9 * _MIN_DEPTH - offset_3[2])
+    scan_A4 = scan_N4.take(ahead_N, axis=0)
+    u_A, v_A, depth_A = (scan_A4 @ columns_43 + offset_3).T
     width, height = rig.size
-    near_N = (depth_N > 0.9 * _MIN_DEPTH) & (u_N > -2 * depth_N) & (v_N > -2 * depth_N)
-    near_N &= (u_N < (width + 1) * depth_N) & (v_N < (height + 1) * depth_N)
-    source_N = np.flatnonzero(near_N)
-    velo_3N = scan_N4.take(source_N, axis=0)[:, :3].T.astype(np.float64)
+    near_A = (u_A > -2 * depth_A) & (v_A > -2 * depth_A)
+    near_A &= (u_A < (width + 1) * depth_A) & (v_A < (height + 1) * depth_A)
+    source_A = np.flatnonzero(near_A)
+    velo_3N = scan_A4.take(source_A, axis=0)[:, :3].T.astype(np.float64)
     points_3N = T_cam_velo[:3, :3] @ velo_3N + T_cam_velo[:3, 3:]
     view = _view(points_3N, np.eye(4), rig)
     inside_M = np.flatnonzero(view.visible_N)
     return CameraScan(
         points_3N.take(inside_M, axis=1),
         view.take(inside_M),
-        velo_3N.take(inside_M, axis=1),
-        source_N.take(inside_M),
+        ahead_N.take(source_A.take(inside_M)),
         rig.grid,
     )
 

@@ -6,6 +6,8 @@ import re
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.geometry import Bools, Floats, invert_rigid
 from preprocessing.sources.kitti_files import (
@@ -78,7 +80,12 @@ class Drive(LidarSequence):
         return Frame(image, self.view(scan_N4), self.camera_pose(frame))
 
     def on_mover(self, frame0: int, frame1: int) -> Bools:
-        return self._movers.on_mover(self.read(frame0).view.velo_3N, frame0, frame1)
+        points_3N = self.read(frame0).view.points_3N
+        if not self._movers.tracklets:
+            return np.zeros(points_3N.shape[1], bool)
+        T_velo_cam = invert_rigid(self.calibration.T_cam_velo)
+        velo_3N = T_velo_cam[:3, :3] @ points_3N + T_velo_cam[:3, 3:]
+        return self._movers.on_mover(velo_3N, frame0, frame1)
 
     @cached_property
     def _movers(self) -> LabelledMovers:

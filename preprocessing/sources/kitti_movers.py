@@ -26,13 +26,13 @@ class LabelledMovers:
     def __init__(
         self, tracklets: list[Tracklet], world_from_velo: Callable[[int], Floats | None]
     ) -> None:
-        self._tracklets = tracklets
+        self.tracklets = tracklets
         self._paths = [_path(tracklet, world_from_velo) for tracklet in tracklets]
 
     def on_mover(self, points_velo_3N: Floats, frame0: int, frame1: int) -> Bools:
         """Which points of frame 0's scan lie on an object that moves."""
         on_mover_N = np.zeros(points_velo_3N.shape[1], bool)
-        for tracklet, path_F3 in zip(self._tracklets, self._paths, strict=True):
+        for tracklet, path_F3 in zip(self.tracklets, self._paths, strict=True):
             row = frame0 - tracklet.first_frame
             if 0 <= row < len(path_F3) and _moves(
                 path_F3, row, min(frame1 - tracklet.first_frame, len(path_F3) - 1)

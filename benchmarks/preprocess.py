@@ -33,6 +33,7 @@ from preprocessing.sources.base import PairRef
 from preprocessing.sources.kitti_raw import KittiRawConfig
 from preprocessing.sources.synthetic.config import WorldSpec
 from preprocessing.sources.synthetic.kitti_writer import write_world
+from preprocessing.stores.open import open_store
 from preprocessing.tasks import run_tasks
 
 
@@ -122,7 +123,7 @@ def limit(config: KittiRawConfig, samples: list[Sample]) -> Iterator[Sample]:
 
 
 def write(folder: Path, samples: Iterator[Sample]) -> None:
-    write_shard(folder / "bench-000000.tar", samples, "grey-png", "configuration", "fingerprint")
+    write_shard(open_store(folder), "bench-000000.tar", samples, "grey-png", "c", "f")
 
 
 def plain_loop(config: KittiRawConfig, pairs: list[PairRef], folder: Path) -> None:

@@ -23,6 +23,7 @@ from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
 from preprocessing.shards.read import ShardDataset
 from preprocessing.storage import write_json
+from preprocessing.stores.open import absolute_uri
 
 Task = tuple[int, int]
 """Number of the set and of the pair in it."""
@@ -117,9 +118,7 @@ def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
     """
     usable = [index for index in range(len(dataset)) if dataset.matches_of(index)]
     if not usable:
-        raise UserError(
-            f"{dataset.folder}: holds no correspondences; see `skipped` in its manifest"
-        )
+        raise UserError(f"{dataset.uri}: holds no correspondences; see `skipped` in its manifest")
     if pairs == 0 or pairs >= len(usable):
         return usable
     return [usable[rank] for rank in np.linspace(0, len(usable) - 1, pairs).round().astype(int)]
@@ -143,7 +142,7 @@ def _report(
 ) -> SetReport:
     whole: list[MethodSummary]
     whole, sequences = summarise_set(results, config.thresholds)
-    return SetReport(name, str(dataset.folder), dataset.digest, whole, sequences, pictures)
+    return SetReport(name, dataset.uri, dataset.digest, whole, sequences, pictures)
 
 
 @contextmanager
@@ -165,12 +164,12 @@ def _workers(config: EvaluateConfig, num_tasks: int) -> Iterator[Any]:
             max_restarts=3,
             max_task_retries=3,
         )
-        folders = [Path(folder).resolve() for folder in config.shards]
+        shards = [absolute_uri(uri) for uri in config.shards]
         absolute = config.model_copy(
             update={"model": config.model and str(Path(config.model).resolve())}
         )
         count = max(1, min(config.workers or limit, limit, num_tasks))
-        actors = [remote.remote(absolute, folders) for _ in range(count)]
+        actors = [remote.remote(absolute, shards) for _ in range(count)]
         try:
             yield ActorPool(actors)
         finally:

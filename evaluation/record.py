@@ -40,7 +40,7 @@ def recorded_run(
         folder = Path(config.model).resolve()
         tags |= {"model.folder": str(folder), "model.sha256": file_sha256(folder / WEIGHTS)}
     links = [
-        DatasetLink(name, one.digest, str(one.folder.resolve()), "evaluation")
+        DatasetLink(name, one.digest, one.uri, "evaluation")
         for name, one in zip(names, sets, strict=True)
     ]
     run_id = start_run(tracking, config.run_name, config.model_dump(mode="json"), tags, links)

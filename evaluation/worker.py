@@ -1,7 +1,6 @@
 """One process's share of an evaluation: the network is loaded once for all its pairs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import torch
@@ -34,16 +33,16 @@ class PairWorker:
 
     Args:
         config: what to evaluate.
-        folders: of the sets of shards.
+        shards: where the sets of shards lie.
     """
 
-    def __init__(self, config: EvaluateConfig, folders: Sequence[Path]) -> None:
+    def __init__(self, config: EvaluateConfig, shards: Sequence[str]) -> None:
         # One thread each: the workers share the CPUs, and sums keep their order.
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         self.config = config
         self.methods = build_methods(config)
-        self.sets = [ShardDataset(folder) for folder in folders]
+        self.sets = [ShardDataset(uri) for uri in shards]
 
     def evaluate(self, which: int, index: int) -> PairResult:
         """Evaluate all methods on pair ``index`` of set ``which``."""

@@ -22,7 +22,7 @@ class InspectArguments(Part):
     """What to draw."""
 
     uri: tyro.conf.Positional[str]
-    """Folder of shards."""
+    """Folder or URI of shards."""
     save: Path
     """Picture to write, .png or .jpg."""
     sample: str | None = None
@@ -35,7 +35,9 @@ class VerifyArguments(Part):
     """What to check."""
 
     uri: tyro.conf.Positional[str]
-    """Folder of shards."""
+    """Folder or URI of shards."""
+    workers: int | None = Field(0, ge=0)
+    """Shards checked at once; 0 works without Ray."""
 
 
 class MatchArguments(Part):
@@ -116,17 +118,20 @@ def verify(args: Sequence[str]) -> int:
 
     from preprocessing.shards.format import read_manifest
     from preprocessing.shards.verify import verify_dataset
+    from preprocessing.stores.open import open_store
 
-    folder = Path(arguments.uri)
-    totals = read_manifest(folder).totals
+    store = open_store(arguments.uri)
+    totals = read_manifest(store).totals
     with tqdm(total=totals.shards, desc="verify", unit="shard") as progress:
-        faults = verify_dataset(folder, lambda name: progress.update())
+        faults = verify_dataset(
+            arguments.uri, arguments.workers, on_shard=lambda name: progress.update()
+        )
     for fault in faults:
         _print(fault)
     if faults:
-        sys.stderr.write(f"ucn: {folder}: {len(faults)} faults\n")
+        sys.stderr.write(f"ucn: {store.uri}: {len(faults)} faults\n")
         return 1
-    _print(f"{folder}: sound, {totals.samples} samples, {totals.matches} matches")
+    _print(f"{store.uri}: sound, {totals.samples} samples, {totals.matches} matches")
     return 0
 
 

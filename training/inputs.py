@@ -1,23 +1,19 @@
 """What a training run reads: paths, shards, and their record in MLflow."""
 
-from pathlib import Path
-
 from preprocessing.errors import UserError
 from preprocessing.shards.read import ShardDataset
+from preprocessing.stores.open import absolute_uri
 from training.config import TrainConfig
 from training.tracking import DatasetLink, resolve_tracking
 
 
 def absolute_paths(config: TrainConfig) -> TrainConfig:
     """Make paths hold in the workers, whose working directory is another."""
-
-    def absolute(uri: str | None) -> str | None:
-        return str(Path(uri).absolute()) if uri and "://" not in uri else uri
-
+    validation = config.data.validation_shards
     data = config.data.model_copy(
         update={
-            "shards": absolute(config.data.shards),
-            "validation_shards": absolute(config.data.validation_shards),
+            "shards": config.data.shards and absolute_uri(config.data.shards),
+            "validation_shards": validation and absolute_uri(validation),
         }
     )
     return config.model_copy(

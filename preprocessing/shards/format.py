@@ -6,12 +6,12 @@ A dataset is a folder of WebDataset tars ``SPLIT-000000.tar``, each with a sidec
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from preprocessing.errors import UserError
+from preprocessing.stores.base import Store
 
 FORMAT = "ucn-shards"
 VERSION = 1
@@ -80,6 +80,13 @@ class ShardEntry(_Record):
     sidecar_sha256: str
 
 
+class FinishedShard(_Record):
+    """What the manifest takes from one shard."""
+
+    entry: ShardEntry
+    skipped: list[SkippedInput]
+
+
 class Totals(_Record):
     """Sums over the shards; ``skipped`` counts by reason."""
 
@@ -106,9 +113,9 @@ def shard_name(split: str, index: int) -> str:
     return f"{split}-{index:06d}.tar"
 
 
-def sidecar_path(tar: Path) -> Path:
-    """The sidecar beside a tar."""
-    return tar.with_suffix(".json")
+def sidecar_name(tar: str) -> str:
+    """File name of the sidecar of a tar."""
+    return tar.removesuffix(".tar") + ".json"
 
 
 def to_json(record: BaseModel) -> str:
@@ -122,40 +129,78 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_sidecar(path: Path) -> Sidecar:
-    """Read a sidecar.
+def read_sidecar(store: Store, tar: str) -> Sidecar:
+    """Read the sidecar of a tar.
 
     Raises:
         UserError: missing, or not a sidecar.
     """
-    return _read(path, Sidecar, "sidecar")
+    return parse_sidecar(store, tar, _read(store, sidecar_name(tar)))
 
 
-def read_manifest(folder: Path) -> Manifest:
+def parse_sidecar(store: Store, tar: str, data: bytes) -> Sidecar:
+    """The sidecar of a tar from its bytes.
+
+    Raises:
+        UserError: not a sidecar.
+    """
+    return _parse(store, sidecar_name(tar), data, Sidecar, "sidecar")
+
+
+def read_manifest(store: Store) -> Manifest:
     """Read the manifest of a dataset.
 
     Raises:
         UserError: missing, not a manifest, or of another format version.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of shards; make one with `ucn preprocess`")
-    path = folder / MANIFEST
-    if not path.exists() and any(folder.glob("*.tar")):
-        raise UserError(f"{path}: missing, preprocessing has not finished; run it again to resume")
-    manifest = _read(path, Manifest, "manifest of shards")
+    return parse_manifest(store, read_manifest_bytes(store))
+
+
+def read_manifest_bytes(store: Store) -> bytes:
+    """The manifest of a dataset as it lies there.
+
+    Raises:
+        UserError: missing.
+    """
+    try:
+        return store.read(MANIFEST)
+    except FileNotFoundError:
+        names = store.sizes()
+    if any(name.endswith(".tar") for name in names):
+        raise UserError(
+            f"{store.uri}/{MANIFEST}: missing, preprocessing has not finished; run it again to "
+            "resume"
+        )
+    raise UserError(f"{store.uri}: no such folder of shards; make one with `ucn preprocess`")
+
+
+def parse_manifest(store: Store, data: bytes) -> Manifest:
+    """A manifest from its bytes.
+
+    Raises:
+        UserError: not a manifest, or of another format version.
+    """
+    manifest = _parse(store, MANIFEST, data, Manifest, "manifest of shards")
     if (manifest.format, manifest.version) != (FORMAT, VERSION):
         raise UserError(
-            f"{path}: format {manifest.format} {manifest.version}, expected {FORMAT} {VERSION}; "
-            "make the shards again"
+            f"{store.uri}/{MANIFEST}: format {manifest.format} {manifest.version}, expected "
+            f"{FORMAT} {VERSION}; make the shards again"
         )
     return manifest
 
 
-def _read(path: Path, record: type[T], what: str) -> T:
+def _read(store: Store, name: str) -> bytes:
     try:
-        return record.model_validate_json(path.read_bytes())
+        return store.read(name)
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; run `ucn preprocess` again") from None
+        raise UserError(f"{store.uri}/{name}: missing; run `ucn preprocess` again") from None
+
+
+def _parse(store: Store, name: str, data: bytes, record: type[T], what: str) -> T:
+    try:
+        return record.model_validate_json(data)
     except (ValidationError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a {what} ({first}); run `ucn preprocess` again") from error
+        raise UserError(
+            f"{store.uri}/{name}: not a {what} ({first}); run `ucn preprocess` again"
+        ) from error

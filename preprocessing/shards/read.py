@@ -1,6 +1,8 @@
 """Random access to a dataset of shards through the sidecars' offsets."""
 
+import hashlib
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -12,12 +14,16 @@ from preprocessing.shards.format import (
     MANIFEST,
     IndexEntry,
     Manifest,
-    read_manifest,
+    parse_manifest,
+    read_manifest_bytes,
     read_sidecar,
-    sidecar_path,
+    sidecar_name,
 )
-from preprocessing.shards.write import file_sha256
+from preprocessing.stores.base import Store
+from preprocessing.stores.open import open_store
 
+# Sidecars read at once: over a network it is their number that takes the time.
+_READERS = 16
 # What decoding damaged bytes raises.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, cv2.error)
 
@@ -28,8 +34,11 @@ class ShardDataset:
     Opening reads the manifest and the sidecars; a sample is one read of its tar. Picklable and
     safe to use from several threads and processes.
 
+    Args:
+        uri: folder or URI of the shards.
+
     Attributes:
-        folder: where the shards lie.
+        uri: where the shards lie, absolute.
         manifest: as published.
         digest: sha256 of ``manifest.json``: names the dataset's exact content.
         keys: keys of all samples.
@@ -38,20 +47,23 @@ class ShardDataset:
         UserError: no finished dataset there, or the sidecars disagree with the manifest.
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        self.manifest: Manifest = read_manifest(self.folder)
-        self.digest: str = file_sha256(self.folder / MANIFEST)
-        self._entries: list[tuple[Path, IndexEntry]] = []
-        for shard in self.manifest.shards:
-            tar = self.folder / shard.name
-            sidecar = read_sidecar(sidecar_path(tar))
+    def __init__(self, uri: Path | str) -> None:
+        self._store = open_store(uri)
+        self.uri = self._store.uri
+        data = read_manifest_bytes(self._store)
+        self.manifest: Manifest = parse_manifest(self._store, data)
+        self.digest: str = hashlib.sha256(data).hexdigest()
+        with ThreadPoolExecutor(_READERS) as pool:
+            names = [shard.name for shard in self.manifest.shards]
+            sidecars = list(pool.map(lambda name: read_sidecar(self._store, name), names))
+        self._entries: list[tuple[str, IndexEntry]] = []
+        for shard, sidecar in zip(self.manifest.shards, sidecars, strict=True):
             if (sidecar.sha256, sidecar.samples) != (shard.sha256, shard.samples):
                 raise UserError(
-                    f"{sidecar_path(tar)}: disagrees with {MANIFEST}; "
+                    f"{self.uri}/{sidecar_name(shard.name)}: disagrees with {MANIFEST}; "
                     "run `ucn verify`, then `ucn preprocess` again"
                 )
-            self._entries.extend((tar, entry) for entry in sidecar.index)
+            self._entries.extend((shard.name, entry) for entry in sidecar.index)
         self.keys: list[str] = [entry.key for _, entry in self._entries]
 
     def __len__(self) -> int:
@@ -64,7 +76,7 @@ class ShardDataset:
             UserError: its tar is missing, cut or damaged.
         """
         tar, entry = self._entries[index]
-        return read_sample(tar, entry)
+        return read_sample(self._store, tar, entry)
 
     def index_of(self, key: str) -> int:
         """Number of the sample with this key.
@@ -76,9 +88,9 @@ class ShardDataset:
             return self.keys.index(key)
         except ValueError:
             raise UserError(
-                f"{self.folder}: no sample {key!r}; its keys look like {self.keys[0]!r}"
+                f"{self.uri}: no sample {key!r}; its keys look like {self.keys[0]!r}"
                 if self.keys
-                else f"{self.folder}: holds no samples; see `skipped` in its {MANIFEST}"
+                else f"{self.uri}: holds no samples; see `skipped` in its {MANIFEST}"
             ) from None
 
     def sequence_of(self, index: int) -> str:
@@ -90,7 +102,7 @@ class ShardDataset:
         return self._entries[index][1].matches
 
 
-def read_sample(tar: Path, entry: IndexEntry) -> Sample:
+def read_sample(store: Store, tar: str, entry: IndexEntry) -> Sample:
     """Read one sample from its tar.
 
     Raises:
@@ -99,9 +111,7 @@ def read_sample(tar: Path, entry: IndexEntry) -> Sample:
     start = min(offset for offset, _ in entry.members.values())
     end = max(offset + size for offset, size in entry.members.values())
     try:
-        with tar.open("rb") as file:
-            file.seek(start)
-            data = file.read(end - start)
+        data = store.read(tar, start, end - start)
         members = {
             suffix: data[offset - start : offset - start + size]
             for suffix, (offset, size) in entry.members.items()
@@ -109,6 +119,6 @@ def read_sample(tar: Path, entry: IndexEntry) -> Sample:
         return decode_sample(entry.key, members)
     except _DAMAGE as error:
         raise UserError(
-            f"{tar}: sample {entry.key} cannot be read ({error}); "
+            f"{store.uri}/{tar}: sample {entry.key} cannot be read ({error}); "
             "run `ucn verify`, then `ucn preprocess` again"
         ) from error

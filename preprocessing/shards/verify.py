@@ -1,8 +1,10 @@
 """Verify a dataset of shards against its manifest, bit by bit and sample by sample."""
 
+import hashlib
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +12,60 @@ import numpy as np
 from preprocessing.errors import UserError
 from preprocessing.sample import Sample
 from preprocessing.shards.format import (
+    MANIFEST,
     Manifest,
     ShardEntry,
     Sidecar,
+    parse_sidecar,
     read_manifest,
-    read_sidecar,
-    sidecar_path,
+    sidecar_name,
 )
 from preprocessing.shards.read import read_sample
 from preprocessing.shards.write import file_sha256
+from preprocessing.stores.base import Store
+from preprocessing.stores.local import LocalStore
+from preprocessing.stores.open import open_store
+from preprocessing.tasks import run_tasks
 
 
 def verify_dataset(
-    folder: Path, on_shard: Callable[[str], object] = lambda name: None
+    uri: Path | str, workers: int | None = 0, on_shard: Callable[[str], object] = lambda name: None
 ) -> list[str]:
     """Check checksums, counts, offsets, and that every sample is readable and in range.
 
     Args:
-        folder: the dataset.
+        uri: the dataset.
+        workers: shards checked at once; 0 works without Ray.
         on_shard: called with each shard's name once it is checked.
 
     Returns:
-        What is wrong, a line each; empty for a sound dataset.
+        What is wrong, a line each that begins with the file; empty for a sound dataset.
 
     Raises:
         UserError: there is no manifest to check against.
     """
-    manifest = read_manifest(folder)
-    faults: list[str] = []
-    keys: Counter[str] = Counter()
-    for shard in manifest.shards:
-        faults += _verify_shard(folder / shard.name, shard, keys)
-        on_shard(shard.name)
-    faults += [f"key {key} occurs {count} times" for key, count in keys.items() if count > 1]
+    store = open_store(uri)
+    manifest = read_manifest(store)
+    tasks = [_Task(store, shard) for shard in manifest.shards]
+    found: dict[int, tuple[list[str], list[str]]] = {}
+    for index, result in run_tasks(_verify_shard, tasks, workers):
+        found[index] = result
+        on_shard(tasks[index].shard.name)
+    faults = [fault for index in sorted(found) for fault in found[index][0]]
+    keys = Counter(key for _, shard_keys in found.values() for key in shard_keys)
+    faults += [
+        f"{MANIFEST}: key {key} occurs {count} times" for key, count in keys.items() if count > 1
+    ]
     faults += _verify_totals(manifest)
-    known = {shard.name for shard in manifest.shards}
-    strangers = sorted(tar.name for tar in folder.glob("*.tar") if tar.name not in known)
-    faults += [f"{name}: not in the manifest" for name in strangers]
-    return faults
+    known = {name for shard in manifest.shards for name in (shard.name, sidecar_name(shard.name))}
+    strangers = sorted(store.sizes().keys() - known - {MANIFEST})
+    return faults + [f"{name}: not in the manifest" for name in strangers]
+
+
+@dataclass(frozen=True)
+class _Task:
+    store: Store
+    shard: ShardEntry
 
 
 def sample_faults(sample: Sample) -> Iterator[str]:
@@ -72,36 +90,47 @@ def sample_faults(sample: Sample) -> Iterator[str]:
             yield f"attribute {name} has {len(values)} rows for {len(matches)} matches"
 
 
-def _verify_shard(tar: Path, shard: ShardEntry, keys: Counter[str]) -> Iterator[str]:
-    if not tar.exists():
-        yield f"{tar.name}: missing"
-        return
-    size = tar.stat().st_size
-    if size != shard.bytes:
-        yield f"{tar.name}: {size} bytes, {shard.bytes} expected (cut or overwritten)"
-    elif file_sha256(tar) != shard.sha256:
-        yield f"{tar.name}: sha256 differs (damaged)"
-    path = sidecar_path(tar)
+def _verify_shard(task: _Task) -> tuple[list[str], list[str]]:
+    """Faults of a shard, and the keys of its samples."""
+    store, name = task.store, task.shard.name
     try:
-        sidecar = read_sidecar(path)
+        with store.local_copy(name) as path:
+            faults = list(_verify_tar(path, task.shard))
+            sidecar, sidecar_faults = _verify_sidecar(store, task.shard)
+            faults += sidecar_faults
+            if sidecar is None:
+                return faults, []
+            faults += _verify_index(path, name, sidecar)
+            faults += _verify_samples(LocalStore(str(path.parent)), path.name, sidecar)
+            return faults, [entry.key for entry in sidecar.index]
+    except FileNotFoundError:
+        return [f"{name}: missing"], []
+
+
+def _verify_tar(path: Path, shard: ShardEntry) -> Iterator[str]:
+    size = path.stat().st_size
+    if size != shard.bytes:
+        yield f"{shard.name}: {size} bytes, {shard.bytes} expected (cut or overwritten)"
+    elif file_sha256(path) != shard.sha256:
+        yield f"{shard.name}: sha256 differs (damaged)"
+
+
+def _verify_sidecar(store: Store, shard: ShardEntry) -> tuple[Sidecar | None, list[str]]:
+    name = sidecar_name(shard.name)
+    try:
+        data = store.read(name)
+        sidecar = parse_sidecar(store, shard.name, data)
+    except FileNotFoundError:
+        return None, [f"{name}: missing"]
     except UserError as error:
-        yield str(error)
-        return
-    if file_sha256(path) != shard.sidecar_sha256 or sidecar.shard != tar.name:
-        yield f"{path.name}: is not the sidecar of {tar.name} (damaged or swapped)"
-        return
-    yield from _verify_index(tar, sidecar)
-    for entry in sidecar.index:
-        keys[entry.key] += 1
-        try:
-            sample = read_sample(tar, entry)
-        except UserError as error:
-            yield str(error)
-            continue
-        yield from (f"{tar.name}: {entry.key}: {fault}" for fault in sample_faults(sample))
+        return None, [str(error).removeprefix(f"{store.uri}/")]
+    same = hashlib.sha256(data).hexdigest() == shard.sidecar_sha256
+    if not same or sidecar.shard != shard.name:
+        return None, [f"{name}: is not the sidecar of {shard.name} (damaged or swapped)"]
+    return sidecar, []
 
 
-def _verify_index(tar: Path, sidecar: Sidecar) -> Iterator[str]:
+def _verify_index(path: Path, name: str, sidecar: Sidecar) -> Iterator[str]:
     """The members that a tar reader finds are those of the index, at its offsets."""
     expected = {
         (f"{entry.key}.{suffix}", offset, size)
@@ -109,15 +138,25 @@ def _verify_index(tar: Path, sidecar: Sidecar) -> Iterator[str]:
         for suffix, (offset, size) in entry.members.items()
     }
     try:
-        with tarfile.open(tar, "r:") as archive:
+        with tarfile.open(path, "r:") as archive:
             found = {(member.name, member.offset_data, member.size) for member in archive}
     except (tarfile.TarError, OSError) as error:
-        yield f"{tar.name}: not a readable tar ({error})"
+        yield f"{name}: not a readable tar ({error})"
         return
-    for name, _, _ in sorted(expected - found):
-        yield f"{tar.name}: member {name} is missing or moved"
-    for name, _, _ in sorted(found - expected):
-        yield f"{tar.name}: member {name} is not in the sidecar"
+    for member, _, _ in sorted(expected - found):
+        yield f"{name}: member {member} is missing or moved"
+    for member, _, _ in sorted(found - expected):
+        yield f"{name}: member {member} is not in the sidecar"
+
+
+def _verify_samples(folder: Store, name: str, sidecar: Sidecar) -> Iterator[str]:
+    for entry in sidecar.index:
+        try:
+            sample = read_sample(folder, name, entry)
+        except UserError as error:
+            yield str(error).removeprefix(f"{folder.uri}/")
+            continue
+        yield from (f"{name}: {entry.key}: {fault}" for fault in sample_faults(sample))
 
 
 def _verify_totals(manifest: Manifest) -> Iterator[str]:
@@ -125,6 +164,6 @@ def _verify_totals(manifest: Manifest) -> Iterator[str]:
     for name in ("samples", "matches", "bytes"):
         total = sum(getattr(shard, name) for shard in manifest.shards)
         if total != getattr(totals, name):
-            yield f"manifest: {name} add up to {total}, not {getattr(totals, name)}"
+            yield f"{MANIFEST}: {name} add up to {total}, not {getattr(totals, name)}"
     if sum(totals.skipped.values()) != len(manifest.skipped):
-        yield "manifest: the counts of skipped inputs disagree with their list"
+        yield f"{MANIFEST}: the counts of skipped inputs disagree with their list"

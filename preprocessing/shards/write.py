@@ -6,24 +6,24 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from preprocessing import storage
 from preprocessing.errors import SkippedPair
 from preprocessing.sample import Sample
 from preprocessing.shards.encode import ImageFormat, encode_image, encode_sample
 from preprocessing.shards.format import (
     MANIFEST,
+    FinishedShard,
     IndexEntry,
     Manifest,
     ShardEntry,
     Sidecar,
     SkippedInput,
     Totals,
-    read_sidecar,
-    sidecar_path,
+    sidecar_name,
     to_json,
 )
+from preprocessing.stores.base import Store, write_bytes
 
 # A frame takes part in a pair per gap and direction; 64 encoded frames are some 20 MB.
 _ENCODED_FRAMES = 64
@@ -32,34 +32,35 @@ Outcome = Sample | tuple[str, SkippedPair]
 
 
 def write_shard(
-    tar_path: Path,
+    store: Store,
+    name: str,
     outcomes: Iterable[Outcome],
     image_format: ImageFormat,
     configuration: str,
     fingerprint: str,
-) -> Sidecar:
+) -> FinishedShard:
     """Write a tar and its sidecar, both atomically, the sidecar last.
 
     Args:
-        tar_path: where the tar goes.
+        store: where the tar goes.
+        name: file name of the tar.
         outcomes: in the order of the plan, samples or (key, why it was skipped).
         image_format: how images are stored.
         configuration: digest of the dataset's configuration.
         fingerprint: digest of the configuration and of this shard's inputs.
 
-    Returns:
-        The sidecar as written.
-
     Raises:
-        UserError: the folder cannot be written or the disk is full.
+        UserError: the store cannot be written or the disk is full.
         ValueError: a key that WebDataset would read as something else.
     """
-    sidecar_path(tar_path).unlink(missing_ok=True)
+    # While the tar changes nothing vouches for it.
+    store.delete(sidecar_name(name))
     index: list[IndexEntry] = []
     skipped: list[SkippedInput] = []
     frames = _FrameEncoder(image_format)
-    with storage.atomic_path(tar_path) as temporary:
-        with temporary.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=_TAR) as tar:
+    with store.publishing(name) as path, path.open("wb") as raw:
+        file = _HashingFile(raw)
+        with tarfile.open(fileobj=file, mode="w", format=_TAR) as tar:  # type: ignore[call-overload]
             for outcome in outcomes:
                 if isinstance(outcome, Sample):
                     index.append(_add_sample(tar, file, outcome, image_format, frames))
@@ -68,50 +69,52 @@ def write_shard(
                     skipped.append(
                         SkippedInput(key=key, reason=reason.reason, detail=reason.detail)
                     )
-        sha256 = file_sha256(temporary)
-        size = temporary.stat().st_size
     sidecar = Sidecar(
-        shard=tar_path.name,
+        shard=name,
         configuration=configuration,
         fingerprint=fingerprint,
         samples=len(index),
         matches=sum(entry.matches for entry in index),
-        bytes=size,
-        sha256=sha256,
+        bytes=file.size,
+        sha256=file.sha256.hexdigest(),
         index=index,
         skipped=skipped,
     )
-    storage.write_text(sidecar_path(tar_path), to_json(sidecar))
-    return sidecar
+    data = to_json(sidecar).encode()
+    write_bytes(store, sidecar_name(name), data)
+    return finished_shard(sidecar, data)
 
 
-def write_manifest(folder: Path, shards: Sequence[str], configuration: dict[str, Any]) -> Manifest:
-    """Publish the manifest of a dataset from its sidecars, unless it stands there already.
+def finished_shard(sidecar: Sidecar, data: bytes) -> FinishedShard:
+    """What the manifest takes from a sidecar and its bytes."""
+    return FinishedShard(
+        entry=ShardEntry(
+            name=sidecar.shard,
+            samples=sidecar.samples,
+            matches=sidecar.matches,
+            bytes=sidecar.bytes,
+            sha256=sidecar.sha256,
+            sidecar_sha256=hashlib.sha256(data).hexdigest(),
+        ),
+        skipped=sidecar.skipped,
+    )
+
+
+def write_manifest(
+    store: Store, shards: Sequence[FinishedShard], configuration: dict[str, Any]
+) -> Manifest:
+    """Publish the manifest of a dataset, unless it stands there already.
 
     Args:
-        folder: where the shards lie.
-        shards: file names of the tars in order.
+        store: where the shards lie.
+        shards: in order.
         configuration: what the shards were made from, JSON-serialisable.
 
     Raises:
-        UserError: a sidecar is missing, or the folder cannot be written.
+        UserError: the store cannot be written.
     """
-    entries: list[ShardEntry] = []
-    skipped: list[SkippedInput] = []
-    for name in shards:
-        path = sidecar_path(folder / name)
-        sidecar = read_sidecar(path)
-        skipped += sidecar.skipped
-        entries.append(
-            ShardEntry(
-                name=name,
-                samples=sidecar.samples,
-                matches=sidecar.matches,
-                bytes=sidecar.bytes,
-                sha256=sidecar.sha256,
-                sidecar_sha256=file_sha256(path),
-            )
-        )
+    entries = [shard.entry for shard in shards]
+    skipped = [one for shard in shards for one in shard.skipped]
     manifest = Manifest(
         configuration=configuration,
         totals=Totals(
@@ -124,9 +127,13 @@ def write_manifest(folder: Path, shards: Sequence[str], configuration: dict[str,
         shards=entries,
         skipped=skipped,
     )
-    path, text = folder / MANIFEST, to_json(manifest)
-    if not path.exists() or path.read_text() != text:
-        storage.write_text(path, text)
+    data = to_json(manifest).encode()
+    try:
+        stands = store.read(MANIFEST) == data
+    except FileNotFoundError:
+        stands = False
+    if not stands:
+        write_bytes(store, MANIFEST, data)
     return manifest
 
 
@@ -134,6 +141,28 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _HashingFile:
+    """A file for writing that hashes what passes.
+
+    Attributes:
+        sha256: of everything written.
+        size: bytes written.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
 
 
 # USTAR has no room for anything but what is set here; PAX would add headers for long names.
@@ -161,7 +190,7 @@ class _FrameEncoder:
 
 def _add_sample(
     tar: tarfile.TarFile,
-    file: io.BufferedWriter,
+    file: _HashingFile,
     sample: Sample,
     image_format: ImageFormat,
     frames: _FrameEncoder,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from preprocessing.sample import Sample
-from preprocessing.shards.format import Manifest, ShardEntry, Totals, sidecar_path, to_json
-from preprocessing.shards.write import file_sha256, write_shard
+from preprocessing.shards.write import write_manifest, write_shard
+from preprocessing.stores.open import open_store
 
 FOCAL = 200.0
 
@@ -63,22 +63,9 @@ def rigid_sample(shift: int, seed: int = 0) -> Sample:
 def write_samples(folder: Path, samples: list[Sample]) -> Path:
     """Write samples as a finished set of one shard."""
     folder.mkdir(exist_ok=True)
-    tar = folder / "val-000000.tar"
-    sidecar = write_shard(tar, samples, "grey-png", "configuration", "fingerprint")
-    numbers = {"samples": sidecar.samples, "matches": sidecar.matches, "bytes": sidecar.bytes}
-    entry = ShardEntry(
-        name=tar.name,
-        sha256=sidecar.sha256,
-        sidecar_sha256=file_sha256(sidecar_path(tar)),
-        **numbers,
-    )
-    manifest = Manifest(
-        configuration={},
-        totals=Totals(shards=1, skipped={}, **numbers),
-        shards=[entry],
-        skipped=[],
-    )
-    (folder / "manifest.json").write_text(to_json(manifest))
+    store = open_store(folder)
+    shard = write_shard(store, "val-000000.tar", samples, "grey-png", "configuration", "f")
+    write_manifest(store, [shard], {})
     return folder
 
 

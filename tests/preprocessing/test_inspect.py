@@ -11,13 +11,16 @@ from preprocessing.sample import Sample
 from preprocessing.shards.read import ShardDataset
 from preprocessing.shards.write import write_manifest, write_shard
 from preprocessing.statistics import coverage, dataset_statistics, displacement, spread_indices
+from preprocessing.stores.open import open_store
 
 
 @pytest.fixture
 def dataset(tmp_path: Path, make_sample: Callable[..., Sample]) -> ShardDataset:
     samples = [make_sample(index, matches=5 + index) for index in range(6)]
-    write_shard(tmp_path / "train-000000.tar", samples, "rgb-png", "configuration", "fingerprint")
-    write_manifest(tmp_path, ["train-000000.tar"], {})
+    store = open_store(tmp_path)
+    write_manifest(
+        store, [write_shard(store, "train-000000.tar", samples, "rgb-png", "c", "f")], {}
+    )
     return ShardDataset(tmp_path)
 
 

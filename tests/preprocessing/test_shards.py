@@ -18,15 +18,20 @@ from hypothesis.extra import numpy as arrays
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.sample import Sample
 from preprocessing.shards.encode import decode_image, decode_sample, encode_image, encode_sample
-from preprocessing.shards.format import sidecar_path
+from preprocessing.shards.format import Sidecar, read_sidecar
 from preprocessing.shards.read import read_sample
 from preprocessing.shards.write import write_shard
+from preprocessing.stores.open import open_store
 
 Maker = Callable[..., Sample]
 
 
 def write(path: Path, samples: list[Sample]) -> None:
-    write_shard(path, samples, "grey-png", "configuration", "fingerprint")
+    write_shard(open_store(path.parent), path.name, samples, "grey-png", "c", "f")
+
+
+def sidecar_of(tar: Path) -> Sidecar:
+    return read_sidecar(open_store(tar.parent), tar.name)
 
 
 @pytest.mark.parametrize("image_format", ["grey-png", "rgb-png", "rgb-jpeg"])
@@ -70,7 +75,8 @@ def test_equal_samples_give_equal_bytes(tmp_path: Path, make_sample: Maker) -> N
 
 def test_offsets_are_those_a_tar_reader_finds(tmp_path: Path, make_sample: Maker) -> None:
     tar = tmp_path / "train-000000.tar"
-    sidecar = write_shard(tar, [make_sample(i) for i in range(3)], "grey-png", "c", "f")
+    write(tar, [make_sample(i) for i in range(3)])
+    sidecar = sidecar_of(tar)
     with tarfile.open(tar) as archive:
         members = {member.name: member for member in archive}
     assert all(member.mtime == 0 and member.uid == 0 for member in members.values())
@@ -79,7 +85,7 @@ def test_offsets_are_those_a_tar_reader_finds(tmp_path: Path, make_sample: Maker
             member = members.pop(f"{entry.key}.{suffix}")
             assert (member.offset_data, member.size) == (offset, size)
     assert not members
-    sample = read_sample(tar, sidecar.index[2])
+    sample = read_sample(open_store(tmp_path), tar.name, sidecar.index[2])
     np.testing.assert_array_equal(sample.matches_N4, make_sample(2).matches_N4)
 
 
@@ -102,16 +108,16 @@ def test_an_interrupted_writer_leaves_no_shard(tmp_path: Path, make_sample: Make
 
     write(tar, [make_sample(9)])
     with pytest.raises(RuntimeError, match="killed"):
-        write_shard(tar, failing(), "grey-png", "c", "f")
-    assert not sidecar_path(tar).exists(), "the old commit marker must go before the tar changes"
+        write(tar, failing())
+    assert not tar.with_suffix(".json").exists(), "it must go before the tar changes"
     assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_skipped_pairs_are_listed(tmp_path: Path, make_sample: Maker) -> None:
     outcomes = [make_sample(0), ("seq-0001", SkippedPair("missing scan", "17.bin"))]
-    sidecar = write_shard(tmp_path / "train-000000.tar", outcomes, "grey-png", "c", "f")
-    assert sidecar.samples == 1
-    assert [(one.key, one.reason, one.detail) for one in sidecar.skipped] == [
+    shard = write_shard(open_store(tmp_path), "train-000000.tar", outcomes, "grey-png", "c", "f")
+    assert shard.entry.samples == 1
+    assert [(one.key, one.reason, one.detail) for one in shard.skipped] == [
         ("seq-0001", "missing scan", "17.bin")
     ]
 
@@ -154,16 +160,17 @@ def _object_array(value: object) -> bytes:
 
 def test_a_damaged_member_is_a_clear_error(tmp_path: Path, make_sample: Maker) -> None:
     tar = tmp_path / "train-000000.tar"
-    sidecar = write_shard(tar, [make_sample(0)], "grey-png", "c", "f")
+    write(tar, [make_sample(0)])
+    sidecar = sidecar_of(tar)
     tar.write_bytes(tar.read_bytes()[:700])
     with pytest.raises(UserError, match=r"train-000000\.tar: sample seq-0000 cannot be read"):
-        read_sample(tar, sidecar.index[0])
+        read_sample(open_store(tmp_path), tar.name, sidecar.index[0])
 
 
 def test_the_sidecar_is_plain_json(tmp_path: Path, make_sample: Maker) -> None:
     tar = tmp_path / "train-000000.tar"
     write(tar, [make_sample(0)])
-    sidecar = json.loads(sidecar_path(tar).read_text())
+    sidecar = json.loads(tar.with_suffix(".json").read_text())
     assert sidecar["samples"] == 1
     assert sidecar["matches"] == 5
     assert sidecar["bytes"] == tar.stat().st_size

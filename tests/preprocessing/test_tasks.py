@@ -1,19 +1,18 @@
 """Tasks with and without Ray: every result once, and errors as they were raised."""
 
-from pathlib import Path
-
 import pytest
 
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
 from preprocessing.shards.format import digest, read_manifest
+from preprocessing.stores.local import LocalStore
 from preprocessing.tasks import run_tasks
 
 
 def test_in_this_process_in_order() -> None:
     assert list(run_tasks(digest, [1, 2], workers=0)) == [(0, digest(1)), (1, digest(2))]
     with pytest.raises(UserError, match="no such folder"):
-        list(run_tasks(read_manifest, [Path("/nowhere")], workers=0))
+        list(run_tasks(read_manifest, [LocalStore("/nowhere")], workers=0))
 
 
 def test_nothing_to_do_starts_nothing() -> None:
@@ -30,5 +29,5 @@ def test_on_ray() -> None:
         found = dict(run_tasks(digest, items, workers=2))
         assert found == {index: digest(item) for index, item in enumerate(items)}
         with pytest.raises(UserError, match=r"^/nowhere: no such folder") as error:
-            list(run_tasks(read_manifest, [Path("/nowhere")], workers=1))
+            list(run_tasks(read_manifest, [LocalStore("/nowhere")], workers=1))
     assert "\n" not in str(error.value)

@@ -16,6 +16,7 @@ from preprocessing.shards.read import ShardDataset
 from preprocessing.shards.verify import sample_faults, verify_dataset
 from preprocessing.shards.write import write_manifest, write_shard
 from preprocessing.sources.motorcycle import MotorcycleConfig
+from preprocessing.stores.open import open_store
 
 
 @pytest.fixture
@@ -23,16 +24,18 @@ def dataset(tmp_path: Path, make_sample: Callable[[int], Sample]) -> Path:
     """Three shards of two samples."""
     folder = tmp_path / "shards"
     names = [f"train-{shard:06d}.tar" for shard in range(3)]
+    store = open_store(folder)
+    finished = []
     for shard, name in enumerate(names):
         samples = [make_sample(2 * shard + i) for i in range(2)]
-        write_shard(folder / name, samples, "grey-png", "configuration", "fingerprint")
-    write_manifest(folder, names, {"source": "test"})
+        finished.append(write_shard(store, name, samples, "grey-png", "configuration", "f"))
+    write_manifest(store, finished, {"source": "test"})
     return folder
 
 
 def test_a_sound_dataset_has_no_faults(dataset: Path) -> None:
     seen: list[str] = []
-    assert verify_dataset(dataset, seen.append) == []
+    assert verify_dataset(dataset, on_shard=seen.append) == []
     assert seen == [f"train-00000{i}.tar" for i in range(3)]
 
 

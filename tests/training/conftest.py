@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from preprocessing import storage
 from preprocessing.sample import Sample
-from preprocessing.shards.format import MANIFEST, Manifest, ShardEntry, Totals, to_json
-from preprocessing.shards.write import file_sha256, write_shard
+from preprocessing.shards.write import write_manifest, write_shard
+from preprocessing.stores.open import open_store
 from training.config import TrainConfig
 
 
@@ -64,21 +63,11 @@ def write_shards(tmp_path: Path) -> Callable[[str, int], Path]:
 
     def write(name: str, num_samples: int) -> Path:
         folder = tmp_path / name
-        folder.mkdir()
-        tar = folder / "train-000000.tar"
         samples = ShiftedPairs(num_samples)
         outcomes = (samples[index] for index in range(num_samples))
-        sidecar = write_shard(tar, outcomes, "grey-png", "configuration", "fingerprint")
-        counts = {"samples": sidecar.samples, "matches": sidecar.matches, "bytes": sidecar.bytes}
-        sums = file_sha256(tar.with_suffix(".json"))
-        entry = ShardEntry(name=tar.name, sha256=sidecar.sha256, sidecar_sha256=sums, **counts)
-        manifest = Manifest(
-            configuration={},
-            totals=Totals(shards=1, skipped={}, **counts),
-            shards=[entry],
-            skipped=[],
-        )
-        storage.write_text(folder / MANIFEST, to_json(manifest))
+        store = open_store(folder)
+        shard = write_shard(store, "train-000000.tar", outcomes, "grey-png", "configuration", "f")
+        write_manifest(store, [shard], {})
         return folder
 
     return write

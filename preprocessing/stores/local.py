@@ -1,0 +1,52 @@
+"""A local folder as a store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from preprocessing import storage
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """Files in a local folder, published by an atomic rename; see :class:`.base.Store`."""
+
+    uri: str
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.uri)
+
+    def sizes(self) -> dict[str, int]:
+        if not self._folder.is_dir():
+            return {}
+        return {
+            path.name: path.stat().st_size
+            for path in sorted(self._folder.iterdir())
+            if path.is_file() and not path.name.startswith(storage.TEMPORARY_PREFIX)
+        }
+
+    def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        with (self._folder / name).open("rb") as file:
+            file.seek(start)
+            return file.read(-1 if size is None else size)
+
+    @contextmanager
+    def local_copy(self, name: str) -> Iterator[Path]:
+        path = self._folder / name
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        yield path
+
+    @contextmanager
+    def publishing(self, name: str) -> Iterator[Path]:
+        with storage.atomic_path(self._folder / name) as temporary:
+            yield temporary
+
+    def delete(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        storage.make_folder(self._folder)
+        storage.sweep_temporaries(self._folder)

@@ -67,7 +67,6 @@ def compare_on_one_core(
     config: KittiRawConfig, pairs: list[PairRef], folder: Path, rounds: int
 ) -> None:
     """Print time a pair of the loop, the limit and ourselves, and the ratios to the limit."""
-    samples = [config.open_source().load(pair) for pair in pairs[:1]]
     source = config.open_source()
     samples = [source.load(pair) for pair in pairs]
     contenders: dict[str, Callable[[], object]] = {
@@ -184,32 +183,31 @@ def visible(nearest_HW: Array, pixels_N2: Array, depth_N: Array) -> Array:
 
 def compare_workers(config: KittiRawConfig, folder: Path) -> None:
     """Print what a second worker gains, and the memory of a worker."""
-    seconds = {}
+    seconds: dict[int, float] = {}
     for workers in (1, 2):
-        task = config.model_copy(update={"out": str(folder / f"w{workers}"), "workers": workers})
+        task = config.model_copy(
+            update={"out": str(folder / f"w{workers}"), "workers": workers, "pairs_per_shard": 15}
+        )
         with ray_session(workers):
-            warm = [(workers, index) for index in range(workers)]
-            list(run_tasks(_warm_up, warm, workers))
+            # What a worker imports once is not what a long run consists of.
+            list(run_tasks(_load_some, [(config, 2)] * workers, workers))
             start = time.perf_counter()
-            samples = preprocess(task.model_copy(update={"pairs_per_shard": 15})).totals.samples
+            samples = preprocess(task).totals.samples
             seconds[workers] = time.perf_counter() - start
-            peaks = [peak for _, peak in run_tasks(_peak_memory, [config] * workers, workers)]
+            peaks = dict(run_tasks(_load_some, [(config, 60)] * workers, workers))
         print(
             f"{workers} workers: {samples} pairs in {seconds[workers]:.1f} s; "
-            f"{max(peaks) / 2**20:.0f} MiB at most a worker"
+            f"{max(peaks.values()) / 2**20:.0f} MiB at most a worker"
         )
-    print(f"2 workers are {seconds[1] / seconds[2]:.2f} times as fast as 1")
+    print(f"2 workers are {seconds[1] / seconds[2]:.2f} times as fast as 1\n")
 
 
-def _warm_up(item: tuple[int, int]) -> None:
-    """Import what the tasks need."""
-    time.sleep(0.2)
-
-
-def _peak_memory(config: KittiRawConfig) -> int:
-    """Peak resident memory of a worker that has made 40 samples, bytes."""
+def _load_some(item: tuple[KittiRawConfig, int]) -> int:
+    """Make some samples; peak resident memory of the worker since it started, bytes."""
+    cv2.setNumThreads(1)
+    config, count = item
     source = config.open_source()
-    for pair in itertools.islice(source.pairs(), 40):
+    for pair in itertools.islice(source.pairs(), count):
         source.load(pair)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

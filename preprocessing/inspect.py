@@ -132,4 +132,5 @@ def _range(values: NDArray[np.floating]) -> str:
     if not len(values):
         return "no"
     low, high = np.percentile(values, [5, 95])
-    return f"{low:.0f}-{high:.0f}"
+    digits = 0 if high >= 10 else 1
+    return f"{low:.{digits}f}-{high:.{digits}f}"

@@ -13,6 +13,12 @@ SOURCES = {
     "kitti-flow": f"{_HERE}.kitti_flow:KittiFlowConfig",
     "sintel": f"{_HERE}.sintel:SintelConfig",
     "flow-folder": f"{_HERE}.flow_folder:FlowFolderConfig",
+    "yfcc": f"{_HERE}.yfcc:YfccConfig",
+    "colmap": f"{_HERE}.colmap:ColmapConfig",
+    "bundler": f"{_HERE}.bundler:BundlerConfig",
+    "homography": f"{_HERE}.homography:HomographyConfig",
+    "pascal": f"{_HERE}.pascal:PascalConfig",
+    "cub": f"{_HERE}.cub:CubConfig",
     "synthetic": f"{_HERE}.synthetic.source:SyntheticConfig",
     "motorcycle": f"{_HERE}.motorcycle:MotorcycleConfig",
 }

@@ -114,23 +114,21 @@ def inspect(args: Sequence[str]) -> int:
 def verify(args: Sequence[str]) -> int:
     """`ucn verify URI`"""
     arguments = parse(VerifyArguments, args, "ucn verify", "Check shards, bit by bit.")
-    from tqdm import tqdm
-
     from preprocessing.shards.format import read_manifest
     from preprocessing.shards.verify import verify_dataset
     from preprocessing.stores.open import open_store
 
     store = open_store(arguments.uri)
-    totals = read_manifest(store).totals
-    with tqdm(total=totals.shards, desc="verify", unit="shard") as progress:
-        faults = verify_dataset(
-            arguments.uri, arguments.workers, on_shard=lambda name: progress.update()
-        )
+    faults = verify_dataset(arguments.uri, arguments.workers)
     for fault in faults:
         _print(fault)
     if faults:
-        sys.stderr.write(f"ucn: {store.uri}: {len(faults)} faults\n")
+        sys.stderr.write(
+            f"ucn: {store.uri}: {len(faults)} faults; delete what is named above and run "
+            "`ucn preprocess` again\n"
+        )
         return 1
+    totals = read_manifest(store).totals
     _print(f"{store.uri}: sound, {totals.samples} samples, {totals.matches} matches")
     return 0
 

@@ -19,18 +19,18 @@ from preprocessing.shards.format import (
     MANIFEST,
     FinishedShard,
     Manifest,
-    Sidecar,
     digest,
     parse_sidecar,
     read_manifest,
     sidecar_name,
 )
 from preprocessing.shards.write import Outcome, finished_shard, write_manifest, write_shard
+from preprocessing.storage import TEMPORARY_PREFIX
 from preprocessing.stores.base import Store
 from preprocessing.stores.open import absolute_uri, open_store
 from preprocessing.tasks import run_tasks
 
-_SHARD_FILE = re.compile(r".+-\d{6}\.(tar|json)")
+_SHARD_FILE = re.compile(r"[a-z0-9_]+-\d{6}\.(tar|json)")
 # Sidecars read at once: over a network it is their number that takes the time.
 _READERS = 16
 
@@ -56,16 +56,35 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     )
     store = open_store(config.out)
     sizes = store.sizes()
-    sidecars = _read_sidecars(store, sizes)
-    _refuse_other_configuration(store, config, sizes, sidecars)
+    manifest = _published(store, sizes, config)
+    shards = {} if manifest else _read_shards(store, sizes)
+    _refuse_other_configuration(config, manifest, shards)
     config.prepare()
     plans = plan_shards(config.open_source(), config)
-    store.prepare()
-    finished = _finished(plans, sizes, sidecars)
-    tasks = [_ShardTask(config, plan) for plan in plans if plan.name not in finished]
-    if tasks:
+    if manifest is not None and not _stands(manifest, plans, sizes):
+        # No manifest may list what changes now.
         store.delete(MANIFEST)
+        manifest, shards = None, _read_shards(store, sizes)
     _sweep(store, plans, sizes)
+    if manifest is None:
+        manifest = _make(store, config, plans, _finished(plans, shards))
+    if not manifest.totals.samples:
+        reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
+        raise UserError(
+            f"{config.source}: no pair gave a sample: {reasons}; see {config.out}/{MANIFEST}"
+        )
+    return manifest
+
+
+def _make(
+    store: Store,
+    config: PreprocessConfig,
+    plans: list[ShardPlan],
+    finished: dict[str, FinishedShard],
+) -> Manifest:
+    """Make the shards that are not finished, and publish the manifest."""
+    store.prepare()
+    tasks = [_ShardTask(config, plan) for plan in plans if plan.name not in finished]
     total = sum(len(plan.pairs) for plan in plans)
     with tqdm(
         total=total,
@@ -78,13 +97,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             progress.update(len(tasks[index].plan.pairs))
     # Killed workers, whose tasks others took over, left theirs.
     store.prepare()
-    manifest = write_manifest(store, [finished[plan.name] for plan in plans], config.content())
-    if not manifest.totals.samples:
-        reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
-        raise UserError(
-            f"{config.source}: no pair gave a sample: {reasons}; see {config.out}/{MANIFEST}"
-        )
-    return manifest
+    return write_manifest(store, [finished[plan.name] for plan in plans], config.content())
 
 
 def _make_shard(task: _ShardTask) -> FinishedShard:
@@ -110,41 +123,59 @@ def _outcomes(task: _ShardTask) -> Iterator[Outcome]:
             yield source.key(pair), skipped
 
 
-def _read_sidecars(store: Store, sizes: dict[str, int]) -> dict[str, tuple[Sidecar, bytes]]:
-    """The sound sidecars that lie there, by the name of their tar."""
-    tars = [name for name in sizes if _SHARD_FILE.fullmatch(name) and name.endswith(".tar")]
+def _published(store: Store, sizes: dict[str, int], config: PreprocessConfig) -> Manifest | None:
+    """The manifest that lies there; one that cannot be read may be overwritten as all else."""
+    if MANIFEST not in sizes:
+        return None
+    try:
+        return read_manifest(store)
+    except UserError:
+        if not config.overwrite:
+            raise
+    store.delete(MANIFEST)
+    return None
 
-    def read(tar: str) -> tuple[str, Sidecar | None, bytes]:
+
+def _read_shards(store: Store, sizes: dict[str, int]) -> dict[str, FinishedShard]:
+    """The tars that a sound sidecar vouches for, by name."""
+
+    def read(name: str) -> FinishedShard | None:
         try:
-            data = store.read(sidecar_name(tar))
-            return tar, parse_sidecar(store, tar, data), data
+            data = store.read(sidecar_name(name))
+            return finished_shard(parse_sidecar(store, name, data), data)
         except (FileNotFoundError, UserError):
-            return tar, None, b""
+            return None
 
+    names = [
+        name
+        for name in sizes
+        if _SHARD_FILE.fullmatch(name) and name.endswith(".tar") and sidecar_name(name) in sizes
+    ]
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(read, (tar for tar in tars if sidecar_name(tar) in sizes)))
-    return {tar: (sidecar, data) for tar, sidecar, data in found if sidecar is not None}
+        found = zip(names, pool.map(read, names), strict=True)
+        return {
+            name: shard
+            for name, shard in found
+            if shard is not None and shard.entry.name == name and shard.entry.bytes == sizes[name]
+        }
 
 
 def _refuse_other_configuration(
-    store: Store,
-    config: PreprocessConfig,
-    sizes: dict[str, int],
-    sidecars: dict[str, tuple[Sidecar, bytes]],
+    config: PreprocessConfig, manifest: Manifest | None, shards: dict[str, FinishedShard]
 ) -> None:
     """Shards of one configuration a folder."""
     if config.overwrite:
         return
     content = config.content()
     changed: list[str] = []
-    if MANIFEST in sizes:
-        there = read_manifest(store).configuration
+    if manifest is not None:
+        there = manifest.configuration
         changed = sorted(
             name for name in there.keys() | content if there.get(name) != content.get(name)
         )
         same = not changed
     else:
-        same = all(one.configuration == digest(content) for one, _ in sidecars.values())
+        same = all(shard.configuration == digest(content) for shard in shards.values())
     if not same:
         what = f" ({', '.join(changed)} differ)" if changed else ""
         raise UserError(
@@ -153,25 +184,29 @@ def _refuse_other_configuration(
         )
 
 
-def _finished(
-    plans: list[ShardPlan], sizes: dict[str, int], sidecars: dict[str, tuple[Sidecar, bytes]]
-) -> dict[str, FinishedShard]:
-    """The planned shards that stand already, by name."""
-    done = {}
-    for plan in plans:
-        sidecar, data = sidecars.get(plan.name, (None, b""))
-        if (
-            sidecar is not None
-            and sidecar.fingerprint == plan.fingerprint
-            and sidecar.bytes == sizes.get(plan.name)
-        ):
-            done[plan.name] = finished_shard(sidecar, data)
-    return done
+def _stands(manifest: Manifest, plans: list[ShardPlan], sizes: dict[str, int]) -> bool:
+    """Whether the manifest is that of the plans, and its files lie there at their sizes."""
+    planned = [(plan.name, plan.fingerprint) for plan in plans]
+    return planned == [(shard.name, shard.fingerprint) for shard in manifest.shards] and all(
+        sizes.get(shard.name) == shard.bytes
+        and sizes.get(sidecar_name(shard.name)) == shard.sidecar_bytes
+        for shard in manifest.shards
+    )
+
+
+def _finished(plans: list[ShardPlan], shards: dict[str, FinishedShard]) -> dict[str, FinishedShard]:
+    """The planned shards that need not be made, by name."""
+    return {
+        plan.name: shards[plan.name]
+        for plan in plans
+        if plan.name in shards and shards[plan.name].entry.fingerprint == plan.fingerprint
+    }
 
 
 def _sweep(store: Store, plans: list[ShardPlan], sizes: dict[str, int]) -> None:
-    """Remove shards that are no longer planned."""
+    """Remove what killed writers left, and shards that are no longer planned."""
     planned = {name for plan in plans for name in (plan.name, sidecar_name(plan.name))}
     for name in sizes:
-        if _SHARD_FILE.fullmatch(name) and name not in planned:
+        stranger = _SHARD_FILE.fullmatch(name) and name not in planned
+        if stranger or name.startswith(TEMPORARY_PREFIX):
             store.delete(name)

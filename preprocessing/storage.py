@@ -28,7 +28,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{path.name}"
     make_folder(path.parent)
-    with _writing(path):
+    with explained(path):
         try:
             yield temporary
             _sync(temporary)
@@ -47,7 +47,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{path.name}"
-    with _writing(path):
+    with explained(path):
         temporary.mkdir(parents=True)
         try:
             yield temporary
@@ -88,7 +88,7 @@ def make_folder(path: Path | str) -> None:
         UserError: it cannot be made, or not be written to.
     """
     path = Path(path)
-    with _writing(path):
+    with explained(path):
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "no permission")
@@ -106,7 +106,7 @@ def sweep_temporaries(folder: Path) -> int:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn the errors that a user can mend into one line."""
     try:
         yield

@@ -89,6 +89,8 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         with np.load(io.BytesIO(members["attributes.npz"]), allow_pickle=False) as arrays:
             attributes = {name: arrays[name] for name in arrays.files}
     metadata: dict[str, Any] = json.loads(members["json"])
+    if not isinstance(metadata, dict):
+        raise ValueError("metadata are no JSON object")
     return Sample(
         key=key,
         image0=decode_image(images["image0"]),

@@ -70,7 +70,11 @@ class Sidecar(_Record):
 
 
 class ShardEntry(_Record):
-    """One row of the manifest's shard table."""
+    """One row of the manifest's shard table.
+
+    With ``fingerprint`` and the two sizes a rerun sees from the manifest and one listing that
+    nothing is to be done. Both are absent from manifests that were written without.
+    """
 
     name: str
     samples: int
@@ -78,12 +82,15 @@ class ShardEntry(_Record):
     bytes: int
     sha256: str
     sidecar_sha256: str
+    sidecar_bytes: int = 0
+    fingerprint: str = ""
 
 
 class FinishedShard(_Record):
-    """What the manifest takes from one shard."""
+    """A shard without its index: what the manifest takes from it, and its configuration."""
 
     entry: ShardEntry
+    configuration: str
     skipped: list[SkippedInput]
 
 
@@ -129,13 +136,17 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_sidecar(store: Store, tar: str) -> Sidecar:
-    """Read the sidecar of a tar.
+def read_sidecar_bytes(store: Store, tar: str) -> bytes:
+    """The sidecar of a tar as it lies there.
 
     Raises:
-        UserError: missing, or not a sidecar.
+        UserError: missing.
     """
-    return parse_sidecar(store, tar, _read(store, sidecar_name(tar)))
+    name = sidecar_name(tar)
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        raise UserError(f"{store.uri}/{name}: missing; run `ucn preprocess` again") from None
 
 
 def parse_sidecar(store: Store, tar: str, data: bytes) -> Sidecar:
@@ -189,18 +200,11 @@ def parse_manifest(store: Store, data: bytes) -> Manifest:
     return manifest
 
 
-def _read(store: Store, name: str) -> bytes:
-    try:
-        return store.read(name)
-    except FileNotFoundError:
-        raise UserError(f"{store.uri}/{name}: missing; run `ucn preprocess` again") from None
-
-
 def _parse(store: Store, name: str, data: bytes, record: type[T], what: str) -> T:
     try:
         return record.model_validate_json(data)
     except (ValidationError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
-            f"{store.uri}/{name}: not a {what} ({first}); run `ucn preprocess` again"
+            f"{store.uri}/{name}: not a {what} ({first}); delete it and run `ucn preprocess` again"
         ) from error

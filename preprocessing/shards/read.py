@@ -1,11 +1,13 @@
 """Random access to a dataset of shards through the sidecars' offsets."""
 
 import hashlib
-import zipfile
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.errors import UserError
 from preprocessing.sample import Sample
@@ -14,18 +16,52 @@ from preprocessing.shards.format import (
     MANIFEST,
     IndexEntry,
     Manifest,
+    ShardEntry,
     parse_manifest,
+    parse_sidecar,
     read_manifest_bytes,
-    read_sidecar,
+    read_sidecar_bytes,
     sidecar_name,
 )
 from preprocessing.stores.base import Store
 from preprocessing.stores.open import open_store
 
 # Sidecars read at once: over a network it is their number that takes the time.
-_READERS = 16
-# What decoding damaged bytes raises.
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, cv2.error)
+READERS = 16
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Index of one tar with S samples and M members: a quarter of a kilobyte a sample.
+
+    Attributes:
+        name: of the tar.
+        keys: of the samples.
+        sequences: of the samples; equal names are one object.
+        suffixes: of each sample's members; equal tuples are one object.
+        matches_S: numbers of correspondences.
+        spans_M2: byte offset and size of each member, sample after sample.
+        first_S: first row of each sample in ``spans_M2``.
+    """
+
+    name: str
+    keys: list[str]
+    sequences: list[str]
+    suffixes: list[tuple[str, ...]]
+    matches_S: NDArray[np.int64]
+    spans_M2: NDArray[np.int64]
+    first_S: NDArray[np.int64]
+
+    def entry(self, number: int) -> IndexEntry:
+        """Where sample ``number`` of this tar lies."""
+        suffixes, first = self.suffixes[number], self.first_S[number]
+        spans = self.spans_M2[first : first + len(suffixes)].tolist()
+        return IndexEntry.model_construct(
+            key=self.keys[number],
+            sequence=self.sequences[number],
+            matches=int(self.matches_S[number]),
+            members={suffix: tuple(span) for suffix, span in zip(suffixes, spans, strict=True)},
+        )
 
 
 class ShardDataset:
@@ -53,21 +89,16 @@ class ShardDataset:
         data = read_manifest_bytes(self._store)
         self.manifest: Manifest = parse_manifest(self._store, data)
         self.digest: str = hashlib.sha256(data).hexdigest()
-        with ThreadPoolExecutor(_READERS) as pool:
-            names = [shard.name for shard in self.manifest.shards]
-            sidecars = list(pool.map(lambda name: read_sidecar(self._store, name), names))
-        self._entries: list[tuple[str, IndexEntry]] = []
-        for shard, sidecar in zip(self.manifest.shards, sidecars, strict=True):
-            if (sidecar.sha256, sidecar.samples) != (shard.sha256, shard.samples):
-                raise UserError(
-                    f"{self.uri}/{sidecar_name(shard.name)}: disagrees with {MANIFEST}; "
-                    "run `ucn verify`, then `ucn preprocess` again"
-                )
-            self._entries.extend((shard.name, entry) for entry in sidecar.index)
-        self.keys: list[str] = [entry.key for _, entry in self._entries]
+        with ThreadPoolExecutor(READERS) as pool:
+            self._tars = list(
+                pool.map(lambda shard: _read_index(self._store, shard), self.manifest.shards)
+            )
+        # Tar k holds the samples from number _ends[k - 1] to _ends[k].
+        self._ends = np.cumsum([len(tar.keys) for tar in self._tars], dtype=np.int64)
+        self.keys: list[str] = [key for tar in self._tars for key in tar.keys]
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
         """Read and decode sample ``index``.
@@ -75,8 +106,8 @@ class ShardDataset:
         Raises:
             UserError: its tar is missing, cut or damaged.
         """
-        tar, entry = self._entries[index]
-        return read_sample(self._store, tar, entry)
+        tar, number = self._find(index)
+        return read_sample(self._store, tar.name, tar.entry(number))
 
     def index_of(self, key: str) -> int:
         """Number of the sample with this key.
@@ -95,11 +126,47 @@ class ShardDataset:
 
     def sequence_of(self, index: int) -> str:
         """Name of the sequence of sample ``index``, without reading it."""
-        return self._entries[index][1].sequence
+        tar, number = self._find(index)
+        return tar.sequences[number]
 
     def matches_of(self, index: int) -> int:
         """Number of correspondences of sample ``index``, without reading it."""
-        return self._entries[index][1].matches
+        tar, number = self._find(index)
+        return int(tar.matches_S[number])
+
+    def _find(self, index: int) -> tuple[_Index, int]:
+        """The tar of a sample, and the sample's number in it."""
+        index = range(len(self))[index]
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        tar = self._tars[which]
+        return tar, index - int(self._ends[which]) + len(tar.keys)
+
+
+def _read_index(store: Store, shard: ShardEntry) -> _Index:
+    data = read_sidecar_bytes(store, shard.name)
+    if hashlib.sha256(data).hexdigest() != shard.sidecar_sha256:
+        raise UserError(
+            f"{store.uri}/{sidecar_name(shard.name)}: disagrees with {MANIFEST}; run `ucn verify`, "
+            "delete what it names, and run `ucn preprocess` again"
+        )
+    entries = parse_sidecar(store, shard.name, data).index
+    spans = [span for entry in entries for span in entry.members.values()]
+    counts = [len(entry.members) for entry in entries]
+    return _Index(
+        name=shard.name,
+        keys=[entry.key for entry in entries],
+        sequences=[sys.intern(entry.sequence) for entry in entries],
+        suffixes=_shared([tuple(entry.members) for entry in entries]),
+        matches_S=np.array([entry.matches for entry in entries], np.int64),
+        spans_M2=np.array(spans, np.int64).reshape(-1, 2),
+        first_S=np.cumsum([0, *counts], dtype=np.int64)[:-1],
+    )
+
+
+def _shared(suffixes: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The same tuples, equal ones being one object."""
+    seen: dict[tuple[str, ...], tuple[str, ...]] = {}
+    return [seen.setdefault(tuple(map(sys.intern, one)), one) for one in suffixes]
 
 
 def read_sample(store: Store, tar: str, entry: IndexEntry) -> Sample:
@@ -117,8 +184,11 @@ def read_sample(store: Store, tar: str, entry: IndexEntry) -> Sample:
             for suffix, (offset, size) in entry.members.items()
         }
         return decode_sample(entry.key, members)
-    except _DAMAGE as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # There is no end to what zip, NumPy, JSON and OpenCV raise of damaged bytes.
         raise UserError(
-            f"{store.uri}/{tar}: sample {entry.key} cannot be read ({error}); "
-            "run `ucn verify`, then `ucn preprocess` again"
+            f"{store.uri}/{tar}: sample {entry.key} cannot be read ({' '.join(str(error).split())})"
+            "; run `ucn verify`, delete what it names, and run `ucn preprocess` again"
         ) from error

@@ -1,42 +1,50 @@
-"""Verify a dataset of shards against its manifest, bit by bit and sample by sample."""
+"""Verify a dataset of shards against its manifest, bit by bit and sample by sample.
 
-import hashlib
+Three things vouch for each other: a tar, its sidecar, and its row in the manifest. Where they
+disagree, the one that the other two contradict is named.
+"""
+
 import tarfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from tqdm import tqdm
 
 from preprocessing.errors import UserError
-from preprocessing.sample import Sample
+from preprocessing.shards.check_sample import sample_faults
 from preprocessing.shards.format import (
     MANIFEST,
+    FinishedShard,
     Manifest,
     ShardEntry,
     Sidecar,
+    digest,
+    parse_manifest,
     parse_sidecar,
-    read_manifest,
+    read_manifest_bytes,
+    shard_name,
     sidecar_name,
+    to_json,
 )
 from preprocessing.shards.read import read_sample
-from preprocessing.shards.write import file_sha256
+from preprocessing.shards.write import add_up, file_sha256, finished_shard
+from preprocessing.storage import TEMPORARY_PREFIX
 from preprocessing.stores.base import Store
 from preprocessing.stores.local import LocalStore
 from preprocessing.stores.open import open_store
 from preprocessing.tasks import run_tasks
 
+# Lines about the inside of one tar; a cut tar would have one for each member.
+_LINES = 3
 
-def verify_dataset(
-    uri: Path | str, workers: int | None = 0, on_shard: Callable[[str], object] = lambda name: None
-) -> list[str]:
+
+def verify_dataset(uri: Path | str, workers: int | None = 0) -> list[str]:
     """Check checksums, counts, offsets, and that every sample is readable and in range.
 
     Args:
         uri: the dataset.
         workers: shards checked at once; 0 works without Ray.
-        on_shard: called with each shard's name once it is checked.
 
     Returns:
         What is wrong, a line each that begins with the file; empty for a sound dataset.
@@ -45,92 +53,94 @@ def verify_dataset(
         UserError: there is no manifest to check against.
     """
     store = open_store(uri)
-    manifest = read_manifest(store)
-    tasks = [_Task(store, shard) for shard in manifest.shards]
-    found: dict[int, tuple[list[str], list[str]]] = {}
-    for index, result in run_tasks(_verify_shard, tasks, workers):
-        found[index] = result
-        on_shard(tasks[index].shard.name)
-    faults = [fault for index in sorted(found) for fault in found[index][0]]
-    keys = Counter(key for _, shard_keys in found.values() for key in shard_keys)
-    faults += [
-        f"{MANIFEST}: key {key} occurs {count} times" for key, count in keys.items() if count > 1
+    data = read_manifest_bytes(store)
+    try:
+        manifest = parse_manifest(store, data)
+    except UserError as error:
+        return [_without_folder(store, error)]
+    names = [shard.name for shard in manifest.shards]
+    checked: dict[int, _Checked] = {}
+    tasks = [_Task(store, name) for name in names]
+    with tqdm(total=len(tasks), desc="verify", unit="shard") as progress:
+        for index, found in run_tasks(_check_shard, tasks, workers):
+            checked[index] = found
+            progress.update()
+    in_order = [checked[index] for index in range(len(names))]
+    return [
+        *_faults_of_manifest(manifest, data, in_order),
+        *(
+            fault
+            for shard, found in zip(manifest.shards, in_order, strict=True)
+            for fault in [*_faults_of_shard(shard, found, manifest), *found.faults]
+        ),
+        *_repeated_keys(names, in_order),
+        *_strangers(store, names),
     ]
-    faults += _verify_totals(manifest)
-    known = {name for shard in manifest.shards for name in (shard.name, sidecar_name(shard.name))}
-    strangers = sorted(store.sizes().keys() - known - {MANIFEST})
-    return faults + [f"{name}: not in the manifest" for name in strangers]
 
 
 @dataclass(frozen=True)
 class _Task:
     store: Store
-    shard: ShardEntry
+    name: str
 
 
-def sample_faults(sample: Sample) -> Iterator[str]:
-    """What the format promises and ``sample`` does not keep."""
-    matches = sample.matches_N4
-    if matches.dtype != np.float32 or matches.ndim != 2 or matches.shape[1] != 4:
-        yield f"matches are {matches.dtype} {matches.shape}, not float32 [N, 4]"
-        return
-    if not np.isfinite(matches).all():
-        yield "matches are not finite"
-    for image, columns in ((sample.image0, matches[:, :2]), (sample.image1, matches[:, 2:])):
-        height, width = image.shape[:2]
-        inside = (columns >= -0.5).all(1) & (columns <= np.array([width, height]) - 0.5).all(1)
-        if not inside.all():
-            yield f"{int((~inside).sum())} matches lie outside their image"
-    if len(np.unique(matches, axis=0)) != len(matches):
-        yield "matches are duplicated"
-    if sample.metadata.get("matches") != len(matches):
-        yield f"{len(matches)} matches where the metadata says {sample.metadata.get('matches')}"
-    for name, values in sample.attributes.items():
-        if len(values) != len(matches):
-            yield f"attribute {name} has {len(values)} rows for {len(matches)} matches"
+@dataclass(frozen=True)
+class _Checked:
+    """What one tar and its sidecar hold.
+
+    Attributes:
+        size, sha256: of the tar; None where there is none.
+        sidecar: what a sound sidecar says; None where there is none.
+        keys: of the samples, as the sidecar says.
+        faults: of the sidecar as such, and of what the tar holds.
+    """
+
+    size: int | None
+    sha256: str | None
+    sidecar: FinishedShard | None
+    keys: list[str]
+    faults: list[str]
 
 
-def _verify_shard(task: _Task) -> tuple[list[str], list[str]]:
-    """Faults of a shard, and the keys of its samples."""
-    store, name = task.store, task.shard.name
+def _check_shard(task: _Task) -> _Checked:
+    store, name = task.store, task.name
+    sidecar, finished, faults = _check_sidecar(store, name)
+    keys = [entry.key for entry in sidecar.index] if sidecar else []
     try:
         with store.local_copy(name) as path:
-            faults = list(_verify_tar(path, task.shard))
-            sidecar, sidecar_faults = _verify_sidecar(store, task.shard)
-            faults += sidecar_faults
-            if sidecar is None:
-                return faults, []
-            faults += _verify_index(path, name, sidecar)
-            faults += _verify_samples(LocalStore(str(path.parent)), path.name, sidecar)
-            return faults, [entry.key for entry in sidecar.index]
+            size, sha256 = path.stat().st_size, file_sha256(path)
+            if sidecar is not None:
+                faults += _first([*_faults_of_index(path, name, sidecar)], name)
+                folder = LocalStore(str(path.parent))
+                faults += _first([*_faults_of_samples(folder, name, sidecar)], name)
+            return _Checked(size, sha256, finished, keys, faults)
     except FileNotFoundError:
-        return [f"{name}: missing"], []
+        return _Checked(None, None, finished, keys, faults)
 
 
-def _verify_tar(path: Path, shard: ShardEntry) -> Iterator[str]:
-    size = path.stat().st_size
-    if size != shard.bytes:
-        yield f"{shard.name}: {size} bytes, {shard.bytes} expected (cut or overwritten)"
-    elif file_sha256(path) != shard.sha256:
-        yield f"{shard.name}: sha256 differs (damaged)"
-
-
-def _verify_sidecar(store: Store, shard: ShardEntry) -> tuple[Sidecar | None, list[str]]:
-    name = sidecar_name(shard.name)
+def _check_sidecar(
+    store: Store, name: str
+) -> tuple[Sidecar | None, FinishedShard | None, list[str]]:
+    """The sidecar of a tar, what the manifest takes from it, and what is wrong with it."""
+    file = sidecar_name(name)
     try:
-        data = store.read(name)
-        sidecar = parse_sidecar(store, shard.name, data)
+        data = store.read(file)
     except FileNotFoundError:
-        return None, [f"{name}: missing"]
+        return None, None, [f"{file}: missing"]
+    try:
+        sidecar = parse_sidecar(store, name, data)
     except UserError as error:
-        return None, [str(error).removeprefix(f"{store.uri}/")]
-    same = hashlib.sha256(data).hexdigest() == shard.sidecar_sha256
-    if not same or sidecar.shard != shard.name:
-        return None, [f"{name}: is not the sidecar of {shard.name} (damaged or swapped)"]
-    return sidecar, []
+        return None, None, [_without_folder(store, error)]
+    if sidecar.shard != name:
+        return None, None, [f"{file}: is not the sidecar of {name}, but of {sidecar.shard}"]
+    faults = []
+    sums = (len(sidecar.index), sum(entry.matches for entry in sidecar.index))
+    if sums != (sidecar.samples, sidecar.matches):
+        faults.append(f"{file}: its counts are not those of its index")
+    return sidecar, finished_shard(sidecar, data), faults
 
 
-def _verify_index(path: Path, name: str, sidecar: Sidecar) -> Iterator[str]:
+def _faults_of_index(path: Path, name: str, sidecar: Sidecar) -> Iterator[str]:
     """The members that a tar reader finds are those of the index, at its offsets."""
     expected = {
         (f"{entry.key}.{suffix}", offset, size)
@@ -149,21 +159,86 @@ def _verify_index(path: Path, name: str, sidecar: Sidecar) -> Iterator[str]:
         yield f"{name}: member {member} is not in the sidecar"
 
 
-def _verify_samples(folder: Store, name: str, sidecar: Sidecar) -> Iterator[str]:
+def _faults_of_samples(folder: Store, name: str, sidecar: Sidecar) -> Iterator[str]:
     for entry in sidecar.index:
         try:
             sample = read_sample(folder, name, entry)
         except UserError as error:
-            yield str(error).removeprefix(f"{folder.uri}/")
+            yield _without_folder(folder, error)
             continue
-        yield from (f"{name}: {entry.key}: {fault}" for fault in sample_faults(sample))
+        for fault in sample_faults(sample):
+            yield f"{name}: {entry.key}: {fault}"
+        if len(sample.matches_N4) != entry.matches:
+            yield f"{name}: {entry.key}: {len(sample.matches_N4)} matches, not {entry.matches}"
 
 
-def _verify_totals(manifest: Manifest) -> Iterator[str]:
-    totals = manifest.totals
-    for name in ("samples", "matches", "bytes"):
-        total = sum(getattr(shard, name) for shard in manifest.shards)
-        if total != getattr(totals, name):
-            yield f"{MANIFEST}: {name} add up to {total}, not {getattr(totals, name)}"
-    if sum(totals.skipped.values()) != len(manifest.skipped):
-        yield f"{MANIFEST}: the counts of skipped inputs disagree with their list"
+def _faults_of_shard(row: ShardEntry, found: _Checked, manifest: Manifest) -> Iterator[str]:
+    """Where tar, sidecar and row disagree."""
+    said = None if found.sidecar is None else found.sidecar.entry
+    if found.sha256 is None:
+        yield f"{row.name}: missing"
+    elif found.sha256 not in (row.sha256, said.sha256 if said else row.sha256):
+        others = [one.name for one in manifest.shards if one.sha256 == found.sha256]
+        if others:
+            yield f"{row.name}: holds what belongs into {others[0]} (swapped or copied)"
+        elif found.size != row.bytes:
+            yield f"{row.name}: {found.size} bytes, {row.bytes} expected (cut or overwritten)"
+        else:
+            yield f"{row.name}: sha256 differs (damaged)"
+    if said is None or said == row:
+        return
+    names = [name for name in ShardEntry.model_fields if getattr(said, name) != getattr(row, name)]
+    if said.sidecar_sha256 == row.sidecar_sha256:
+        yield f"{MANIFEST}: {', '.join(names)} of {row.name} differ from its sidecar (damaged)"
+    else:
+        file = sidecar_name(row.name)
+        yield f"{file}: differs from {MANIFEST} in {', '.join(names)} (one of them is damaged)"
+
+
+def _faults_of_manifest(
+    manifest: Manifest, data: bytes, checked: Sequence[_Checked]
+) -> Iterator[str]:
+    """What is wrong with the manifest but for its rows."""
+    shards = [found.sidecar for found in checked if found.sidecar is not None]
+    configuration = digest(manifest.configuration)
+    if any(shard.configuration != configuration for shard in shards):
+        yield f"{MANIFEST}: configuration is not that of the shards (damaged)"
+    split = str(manifest.configuration.get("split"))
+    if any(row.name != shard_name(split, at) for at, row in enumerate(manifest.shards)):
+        yield f"{MANIFEST}: names of shards are not those of its split (damaged)"
+    skipped = [one for shard in shards for one in shard.skipped]
+    if len(shards) == len(checked) and skipped != manifest.skipped:
+        yield f"{MANIFEST}: skipped is not the list of the sidecars (damaged)"
+    if add_up(manifest.shards, manifest.skipped) != manifest.totals:
+        yield f"{MANIFEST}: totals are not those of its shards (damaged)"
+    if to_json(manifest).encode() != data:
+        yield f"{MANIFEST}: not as `ucn preprocess` writes it (damaged)"
+
+
+def _repeated_keys(names: Sequence[str], checked: Sequence[_Checked]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for name, found in zip(names, checked, strict=True):
+        for key in found.keys:
+            if key in first:
+                yield f"{name}: key {key} is in {first[key]} already"
+            first.setdefault(key, name)
+
+
+def _strangers(store: Store, names: Sequence[str]) -> Iterator[str]:
+    known = {file for name in names for file in (name, sidecar_name(name))} | {MANIFEST}
+    for file in sorted(store.sizes().keys() - known):
+        if file.startswith(TEMPORARY_PREFIX):
+            yield f"{file}: left by an interrupted run; `ucn preprocess` sweeps it"
+        else:
+            yield f"{file}: not in the manifest"
+
+
+def _first(faults: list[str], name: str) -> list[str]:
+    """The first few, and how many more there are."""
+    more = len(faults) - _LINES
+    return [*faults[:_LINES], f"{name}: {more} more of this kind"] if more > 0 else faults
+
+
+def _without_folder(store: Store, error: UserError) -> str:
+    """File and cause; the remedy, the same for all faults, is said once."""
+    return str(error).removeprefix(f"{store.uri}/").rpartition("; ")[0]

@@ -1,12 +1,10 @@
 """Write shards: a reproducible tar, the sidecar that commits it, and last the manifest."""
 
 import hashlib
-import io
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from preprocessing.errors import SkippedPair
 from preprocessing.sample import Sample
@@ -23,6 +21,7 @@ from preprocessing.shards.format import (
     sidecar_name,
     to_json,
 )
+from preprocessing.shards.tar import TarWriter
 from preprocessing.stores.base import Store, write_bytes
 
 # A frame takes part in a pair per gap and direction; 64 encoded frames are some 20 MB.
@@ -58,25 +57,23 @@ def write_shard(
     index: list[IndexEntry] = []
     skipped: list[SkippedInput] = []
     frames = _FrameEncoder(image_format)
-    with store.publishing(name) as path, path.open("wb") as raw:
-        file = _HashingFile(raw)
-        with tarfile.open(fileobj=file, mode="w", format=_TAR) as tar:  # type: ignore[call-overload]
-            for outcome in outcomes:
-                if isinstance(outcome, Sample):
-                    index.append(_add_sample(tar, file, outcome, image_format, frames))
-                else:
-                    key, reason = outcome
-                    skipped.append(
-                        SkippedInput(key=key, reason=reason.reason, detail=reason.detail)
-                    )
+    with store.publishing(name) as path, path.open("wb") as file:
+        tar = TarWriter(file)
+        for outcome in outcomes:
+            if isinstance(outcome, Sample):
+                index.append(_add_sample(tar, outcome, image_format, frames))
+            else:
+                key, reason = outcome
+                skipped.append(SkippedInput(key=key, reason=reason.reason, detail=reason.detail))
+        tar.finish()
     sidecar = Sidecar(
         shard=name,
         configuration=configuration,
         fingerprint=fingerprint,
         samples=len(index),
         matches=sum(entry.matches for entry in index),
-        bytes=file.size,
-        sha256=file.sha256.hexdigest(),
+        bytes=tar.size,
+        sha256=tar.sha256.hexdigest(),
         index=index,
         skipped=skipped,
     )
@@ -95,7 +92,10 @@ def finished_shard(sidecar: Sidecar, data: bytes) -> FinishedShard:
             bytes=sidecar.bytes,
             sha256=sidecar.sha256,
             sidecar_sha256=hashlib.sha256(data).hexdigest(),
+            sidecar_bytes=len(data),
+            fingerprint=sidecar.fingerprint,
         ),
+        configuration=sidecar.configuration,
         skipped=sidecar.skipped,
     )
 
@@ -103,7 +103,7 @@ def finished_shard(sidecar: Sidecar, data: bytes) -> FinishedShard:
 def write_manifest(
     store: Store, shards: Sequence[FinishedShard], configuration: dict[str, Any]
 ) -> Manifest:
-    """Publish the manifest of a dataset, unless it stands there already.
+    """Publish the manifest of a dataset.
 
     Args:
         store: where the shards lie.
@@ -117,56 +117,29 @@ def write_manifest(
     skipped = [one for shard in shards for one in shard.skipped]
     manifest = Manifest(
         configuration=configuration,
-        totals=Totals(
-            shards=len(entries),
-            samples=sum(entry.samples for entry in entries),
-            matches=sum(entry.matches for entry in entries),
-            bytes=sum(entry.bytes for entry in entries),
-            skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
-        ),
+        totals=add_up(entries, skipped),
         shards=entries,
         skipped=skipped,
     )
-    data = to_json(manifest).encode()
-    try:
-        stands = store.read(MANIFEST) == data
-    except FileNotFoundError:
-        stands = False
-    if not stands:
-        write_bytes(store, MANIFEST, data)
+    write_bytes(store, MANIFEST, to_json(manifest).encode())
     return manifest
+
+
+def add_up(entries: Sequence[ShardEntry], skipped: Sequence[SkippedInput]) -> Totals:
+    """Sums over the shards."""
+    return Totals(
+        shards=len(entries),
+        samples=sum(entry.samples for entry in entries),
+        matches=sum(entry.matches for entry in entries),
+        bytes=sum(entry.bytes for entry in entries),
+        skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
+    )
 
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class _HashingFile:
-    """A file for writing that hashes what passes.
-
-    Attributes:
-        sha256: of everything written.
-        size: bytes written.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self.size
-
-
-# USTAR has no room for anything but what is set here; PAX would add headers for long names.
-_TAR = tarfile.USTAR_FORMAT
 
 
 class _FrameEncoder:
@@ -189,28 +162,16 @@ class _FrameEncoder:
 
 
 def _add_sample(
-    tar: tarfile.TarFile,
-    file: _HashingFile,
-    sample: Sample,
-    image_format: ImageFormat,
-    frames: _FrameEncoder,
+    tar: TarWriter, sample: Sample, image_format: ImageFormat, frames: _FrameEncoder
 ) -> IndexEntry:
     if "." in sample.key or "/" in sample.key:
         raise ValueError(f"key {sample.key!r}: WebDataset splits names at the first dot and slash")
-    members: dict[str, tuple[int, int]] = {}
     encoded = encode_sample(sample, image_format, lambda which: frames(sample, which))
-    for suffix, data in encoded.items():
-        info = tarfile.TarInfo(f"{sample.key}.{suffix}")
-        info.size = len(data)
-        info.mtime = 0
-        info.mode = 0o644
-        info.uname = info.gname = "ucn"
-        tar.addfile(info, io.BytesIO(data))
-        padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        members[suffix] = (file.tell() - padded, len(data))
     return IndexEntry(
         key=sample.key,
         sequence=str(sample.metadata["sequence"]),
         matches=len(sample.matches_N4),
-        members=members,
+        members={
+            suffix: tar.add(f"{sample.key}.{suffix}", data) for suffix, data in encoded.items()
+        },
     )

@@ -14,6 +14,7 @@ from pyarrow import fs
 from preprocessing.errors import UserError
 
 _BLOCK = 8 << 20
+_PATIENCE_S = 60
 
 
 class ArrowStore:
@@ -67,10 +68,13 @@ class ArrowStore:
         with tempfile.TemporaryDirectory(prefix="ucn-") as temporary:
             path = Path(temporary) / name
             yield path
-            with self._told(name), path.open("rb") as source:
+            # A stream commits what it has when its block is left by an error: nothing but the one
+            # write of the whole may fail inside.
+            data = path.read_bytes()
+            with self._told(name):
                 system, folder = self._place
                 with system.open_output_stream(f"{folder}/{name}") as target:
-                    shutil.copyfileobj(source, target, _BLOCK)
+                    target.write(data)
 
     def delete(self, name: str) -> None:
         with self._told(name):
@@ -85,7 +89,9 @@ class ArrowStore:
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        system, folder = fs.FileSystem.from_uri(self.uri)
+        # Without credentials Google's client would try for a quarter of an hour.
+        limit = f"?retry_limit_seconds={_PATIENCE_S}" if self.uri.startswith("gs://") else ""
+        system, folder = fs.FileSystem.from_uri(self.uri + limit)
         return system, folder
 
     @contextmanager

@@ -17,7 +17,10 @@ class Store(Protocol):
         ...
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each finished file by name, in one listing; empty where no folder is."""
+        """Bytes of each file by name, in one listing; empty where no folder is.
+
+        What a killed writer left in a local folder is listed too (``.tmp-...``).
+        """
         ...
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:

@@ -1,5 +1,6 @@
 """A local folder as a store."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +20,11 @@ class LocalStore:
         return Path(self.uri)
 
     def sizes(self) -> dict[str, int]:
-        if not self._folder.is_dir():
+        try:
+            with os.scandir(self._folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
             return {}
-        return {
-            path.name: path.stat().st_size
-            for path in sorted(self._folder.iterdir())
-            if path.is_file() and not path.name.startswith(storage.TEMPORARY_PREFIX)
-        }
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         with (self._folder / name).open("rb") as file:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from preprocessing.errors import UserError
 from preprocessing.stores.base import Store
 from preprocessing.stores.local import LocalStore
 
@@ -13,9 +14,15 @@ def open_store(uri: str | Path) -> Store:
         UserError: a URI that names no folder.
     """
     text = absolute_uri(uri)
-    scheme, separator, _ = text.partition("://")
+    scheme, separator, place = text.partition("://")
     if not separator:
         return LocalStore(text)
+    if "@" in place.partition("/")[0] or "?" in place:
+        # Shown without what it holds: it may be a secret.
+        raise UserError(
+            f"{scheme}://...: a URI with credentials or options; write {scheme}://BUCKET/FOLDER "
+            "and set the rest in the environment"
+        )
     if scheme == "s3":
         from preprocessing.stores.s3 import S3Store
 
@@ -28,4 +35,6 @@ def open_store(uri: str | Path) -> Store:
 def absolute_uri(uri: str | Path) -> str:
     """A local path made absolute; a URI as it is."""
     text = str(uri).removeprefix("file://")
-    return text if "://" in text else str(Path(text).expanduser().absolute())
+    if "://" in text:
+        return text.rstrip("/")
+    return str(Path(text).expanduser().absolute())

@@ -5,42 +5,66 @@ client takes them (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ...); none is ever wri
 """
 
 import base64
+import functools
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
+import numpy as np
+from botocore import exceptions
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-)
 
 from preprocessing.errors import UserError
+from preprocessing.storage import explained
 
 Result = TypeVar("Result")
 
 # What one PUT may hold (S3 user guide).
 _LARGEST_OBJECT = 5 * 2**30
-_ATTEMPTS = 8
+# Up to some 20 seconds of waiting: 30 % of failures are outlived all but once in 10^5 requests.
+_ATTEMPTS = 10
+_FIRST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 10.0
+_CONNECTIONS = 32
 _BLOCK = 8 << 20
+
 _ABSENT = ("404", "NoSuchKey", "NotFound")
-_BROKEN = (HTTPClientError, IncompleteReadError, EndpointConnectionError)
+_CONFLICT = ("412", "PreconditionFailed")
+_BEYOND_THE_END = ("416", "InvalidRange")
+# Beside what the server calls its own fault (5xx).
+_PASSING = (
+    "429",
+    "BadDigest",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "Throttling",
+    "TooManyRequests",
+)
+_BROKEN = (
+    exceptions.ConnectionError,
+    exceptions.HTTPClientError,
+    exceptions.IncompleteReadError,
+    exceptions.FlexibleChecksumError,
+)
+_DENIED = "access denied; check the credentials and the bucket's policy"
 _REMEDIES = {
-    "AccessDenied": "access denied; check the credentials and the bucket's policy",
-    "403": "access denied; check the credentials and the bucket's policy",
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
     "NoSuchBucket": "no such bucket; make it, or correct the name",
+    "ExpiredToken": "the credentials have expired; renew them",
     "InvalidAccessKeyId": "unknown access key; check the credentials",
     "SignatureDoesNotMatch": "wrong secret key; check the credentials",
+    "NotImplemented": "the server has no conditional PUT (If-None-Match); use one that has",
+    "PermanentRedirect": "the bucket lies in another region; set AWS_DEFAULT_REGION",
+    "AuthorizationHeaderMalformed": "the bucket lies in another region; set AWS_DEFAULT_REGION",
 }
 
 
@@ -62,22 +86,21 @@ class S3Store:
         if not self._bucket or not self._prefix:
             raise UserError(f"{uri}: names no folder in a bucket; write s3://BUCKET/FOLDER")
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A client holds sockets and locks: each process makes its own.
-        return {name: value for name, value in vars(self).items() if name != "_client"}
-
     def sizes(self) -> dict[str, int]:
-        def list_all() -> dict[str, int]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=f"{self._prefix}/", Delimiter="/"
-            )
-            return {
-                entry["Key"][len(self._prefix) + 1 :]: entry["Size"]
-                for page in pages
-                for entry in page.get("Contents", [])
-            }
+        found: dict[str, int] = {}
+        more: dict[str, str] = {}
+        while True:
+            page = self._retried("", functools.partial(self._page, more))
+            for entry in page.get("Contents", []):
+                found[entry["Key"][len(self._prefix) + 1 :]] = entry["Size"]
+            if not page.get("IsTruncated"):
+                return found
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
-        return self._retried("", list_all)
+    def _page(self, more: dict[str, str]) -> Any:
+        return self._client.list_objects_v2(
+            Bucket=self._bucket, Prefix=f"{self._prefix}/", Delimiter="/", **more
+        )
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         if size == 0:
@@ -86,7 +109,12 @@ class S3Store:
 
         def get() -> bytes:
             options = chosen if start or size is not None else {}
-            found = self._client.get_object(Bucket=self._bucket, Key=self._key(name), **options)
+            try:
+                found = self._client.get_object(Bucket=self._bucket, Key=self._key(name), **options)
+            except exceptions.ClientError as error:
+                if _code(error) in _BEYOND_THE_END:
+                    return b""
+                raise
             data: bytes = found["Body"].read()
             return data
 
@@ -94,8 +122,8 @@ class S3Store:
 
     @contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="ucn-") as folder:
-            path = Path(folder) / name
+        with _temporary_folder() as folder:
+            path = folder / name
 
             def download() -> None:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._key(name))
@@ -108,8 +136,8 @@ class S3Store:
 
     @contextmanager
     def publishing(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="ucn-") as folder:
-            path = Path(folder) / name
+        with _temporary_folder() as folder:
+            path = folder / name
             yield path
             self._publish(name, path)
 
@@ -126,6 +154,7 @@ class S3Store:
         self.sizes()
 
     def _publish(self, name: str, path: Path) -> None:
+        """One conditional PUT; where another object stands, it is deleted first."""
         size = path.stat().st_size
         if size > _LARGEST_OBJECT:
             raise UserError(
@@ -134,9 +163,6 @@ class S3Store:
             )
         with path.open("rb") as file:
             checksum = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
-        if self._checksum(name) == checksum:
-            return
-        self.delete(name)
 
         def put() -> None:
             with path.open("rb") as file:
@@ -145,21 +171,23 @@ class S3Store:
                     Key=self._key(name),
                     Body=file,
                     ContentLength=size,
+                    ChecksumAlgorithm="SHA256",
                     ChecksumSHA256=checksum,
                     IfNoneMatch="*",
                 )
 
-        try:
-            self._retried(name, put)
-        except _Conflict:
-            # A PUT whose answer was lost has succeeded; anything else is another writer.
-            if self._checksum(name) != checksum:
-                raise UserError(
-                    f"{self.uri}/{name}: another run writes here; let one of them finish first"
-                ) from None
+        for _ in range(2):
+            try:
+                return self._retried(name, put)
+            except _Conflict:
+                # A PUT whose answer was lost, or another task with the same shard, has succeeded.
+                if self._checksum(name) == checksum:
+                    return None
+            self.delete(name)
+        raise UserError(f"{self.uri}/{name}: another run writes here; let one of them finish first")
 
     def _checksum(self, name: str) -> str | None:
-        """SHA-256 of an object, base64; None where there is none."""
+        """SHA-256 of an object, base64; None where there is none, or the server keeps none."""
 
         def head() -> str | None:
             found = self._client.head_object(
@@ -176,19 +204,13 @@ class S3Store:
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
-    @cached_property
+    @property
     def _client(self) -> Any:
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            connect_timeout=10,
-            read_timeout=60,
-        )
-        return boto3.session.Session().client("s3", config=config)
+        settings = tuple((name, os.environ[name]) for name in os.environ if name[:4] == "AWS_")
+        return _client_of(os.getpid(), settings)
 
     def _retried(self, name: str, request: Callable[[], Result]) -> Result:
-        """Make a request; once more, after a while, where the connection broke.
-
-        boto3 repeats what fails before an answer begins, not what breaks off in its midst.
+        """Make a request, again after growing waits where the fault may pass.
 
         Raises:
             FileNotFoundError: no such object.
@@ -198,37 +220,70 @@ class S3Store:
         for attempt in range(_ATTEMPTS):
             try:
                 return request()
-            except ClientError as error:
-                code = str(error.response.get("Error", {}).get("Code", "unknown"))
+            except (exceptions.BotoCoreError, exceptions.ClientError, ValueError) as error:
+                code = _code(error)
                 if code in _ABSENT:
                     raise FileNotFoundError(place) from error
-                if code in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
+                if code in _CONFLICT:
                     raise _Conflict from error
-                remedy = _REMEDIES.get(code, f"the server answers {code}; try again later")
-                raise UserError(f"{place}: {remedy}") from error
-            except NoCredentialsError as error:
-                raise UserError(
-                    f"{place}: no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY"
-                ) from error
-            except (
-                HTTPClientError,
-                IncompleteReadError,
-                EndpointConnectionError,
-                OSError,
-            ) as error:
-                # An endpoint that does not answer has been tried often enough.
-                last = attempt == _ATTEMPTS - 1 or isinstance(error, EndpointConnectionError)
-                if last:
-                    raise UserError(
-                        f"{place}: cannot be reached ({type(error).__name__}); check the network "
-                        "and AWS_ENDPOINT_URL"
-                    ) from error
-                time.sleep(0.1 * 2**attempt)
-            except BotoCoreError as error:
-                raise UserError(f"{place}: {error}; check the AWS settings") from error
+                if attempt == _ATTEMPTS - 1 or not _may_pass(error):
+                    raise UserError(f"{place}: {_explain(error)}") from error
+            # Workers that failed together do not come back together.
+            wait = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+            time.sleep(wait * np.random.default_rng().uniform(0.5, 1))
         raise AssertionError("every attempt returns or raises")
 
 
 class _Conflict(Exception):
     """The condition of a PUT does not hold."""
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Where a file is finished before it is uploaded: below ``TMPDIR``."""
+    with (
+        explained(Path(tempfile.gettempdir())),
+        tempfile.TemporaryDirectory(prefix="ucn-") as folder,
+    ):
+        yield Path(folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _client_of(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
+    """The client of a process and its settings: it holds sockets, and is slow to make.
+
+    It tries once; :meth:`S3Store._retried` counts the attempts.
+    """
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=_CONNECTIONS,
+    )
+    return boto3.session.Session().client("s3", config=config)
+
+
+def _code(error: Exception) -> str:
+    if not isinstance(error, exceptions.ClientError):
+        return ""
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _may_pass(error: Exception) -> bool:
+    if not isinstance(error, exceptions.ClientError):
+        return isinstance(error, _BROKEN)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return (status >= 500 and status != 501) or _code(error) in _PASSING
+
+
+def _explain(error: Exception) -> str:
+    """Cause and remedy, in one line."""
+    if isinstance(error, exceptions.ClientError):
+        code = _code(error)
+        return _REMEDIES.get(code, f"the server answers {code}; try again later")
+    if isinstance(error, _BROKEN):
+        kind = type(error).__name__
+        return f"cannot be reached ({kind}); check the network and AWS_ENDPOINT_URL"
+    if isinstance(error, exceptions.NoCredentialsError):
+        return "no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    return f"{' '.join(str(error).split())}; check the AWS settings"

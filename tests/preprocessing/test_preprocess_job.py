@@ -193,7 +193,7 @@ def test_a_killed_driver_resumes_to_the_same_bytes(
     command += ["--root", str(world_root), "--out", str(out), "--gaps", "1", "2"]
     command += ["--min-matches", "50", "--pairs-per-shard", "4", "--workers", "0"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as driver:
-        while not list(out.glob("*.json")) and driver.poll() is None:
+        while not list(out.glob("train-*.json")) and driver.poll() is None:
             time.sleep(0.01)
         driver.kill()
     done = len(list(out.glob("train-*.json")))

@@ -1,5 +1,6 @@
 """The shard format: round trip, reproducible bytes, offsets, atomic publication."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -18,9 +19,10 @@ from hypothesis.extra import numpy as arrays
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.sample import Sample
 from preprocessing.shards.encode import decode_image, decode_sample, encode_image, encode_sample
-from preprocessing.shards.format import Sidecar, read_sidecar
-from preprocessing.shards.read import read_sample
-from preprocessing.shards.write import write_shard
+from preprocessing.shards.format import Sidecar, parse_sidecar, read_sidecar_bytes
+from preprocessing.shards.read import ShardDataset, read_sample
+from preprocessing.shards.tar import TarWriter
+from preprocessing.shards.write import write_manifest, write_shard
 from preprocessing.stores.open import open_store
 
 Maker = Callable[..., Sample]
@@ -31,7 +33,8 @@ def write(path: Path, samples: list[Sample]) -> None:
 
 
 def sidecar_of(tar: Path) -> Sidecar:
-    return read_sidecar(open_store(tar.parent), tar.name)
+    store = open_store(tar.parent)
+    return parse_sidecar(store, tar.name, read_sidecar_bytes(store, tar.name))
 
 
 @pytest.mark.parametrize("image_format", ["grey-png", "rgb-png", "rgb-jpeg"])
@@ -87,6 +90,23 @@ def test_offsets_are_those_a_tar_reader_finds(tmp_path: Path, make_sample: Maker
     assert not members
     sample = read_sample(open_store(tmp_path), tar.name, sidecar.index[2])
     np.testing.assert_array_equal(sample.matches_N4, make_sample(2).matches_N4)
+
+
+@given(st.lists(st.binary(max_size=1600), max_size=24))
+def test_tars_are_those_of_tarfile(members: list[bytes]) -> None:
+    ours, theirs = io.BytesIO(), io.BytesIO()
+    tar = TarWriter(ours)
+    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for number, data in enumerate(members):
+            info = tarfile.TarInfo(f"key-{number}.json")
+            info.size, info.mode = len(data), 0o644
+            info.uname = info.gname = "ucn"
+            archive.addfile(info, io.BytesIO(data))
+            tar.add(info.name, data)
+    tar.finish()
+    assert ours.getvalue() == theirs.getvalue()
+    assert tar.size == len(ours.getvalue())
+    assert tar.sha256.hexdigest() == hashlib.sha256(ours.getvalue()).hexdigest()
 
 
 def test_webdataset_reads_the_shards(tmp_path: Path, make_sample: Maker) -> None:
@@ -174,3 +194,36 @@ def test_the_sidecar_is_plain_json(tmp_path: Path, make_sample: Maker) -> None:
     assert sidecar["samples"] == 1
     assert sidecar["matches"] == 5
     assert sidecar["bytes"] == tar.stat().st_size
+
+
+def test_samples_are_numbered_over_the_shards(tmp_path: Path, make_sample: Maker) -> None:
+    store = open_store(tmp_path)
+    shards = [
+        write_shard(store, f"train-{i:06d}.tar", map(make_sample, numbers), "grey-png", "c", "f")
+        for i, numbers in enumerate([[0, 1], [], [2], []])
+    ]
+    write_manifest(store, shards, {})
+    dataset = pickle.loads(pickle.dumps(ShardDataset(tmp_path)))
+    assert dataset.keys == ["seq-0000", "seq-0001", "seq-0002"]
+    for number in (0, 1, 2, -1):
+        found = dataset[number]
+        assert found.key == dataset.keys[number]
+        np.testing.assert_array_equal(found.matches_N4, make_sample(number % 3).matches_N4)
+        assert dataset.matches_of(number) == 5
+        assert dataset.sequence_of(number) == "seq"
+    with pytest.raises(IndexError):
+        dataset[3]
+
+
+def test_a_sidecar_that_the_manifest_does_not_know_is_refused(
+    tmp_path: Path, make_sample: Maker
+) -> None:
+    store = open_store(tmp_path)
+    write_manifest(store, [write_shard(store, "a.tar", [make_sample(0)], "grey-png", "c", "f")], {})
+    (tmp_path / "a.json").write_bytes(
+        store.read("a.json").replace(b'"matches": 5', b'"matches": 6')
+    )
+    with pytest.raises(
+        UserError, match=r"a\.json: disagrees with manifest\.json; run `ucn verify`"
+    ):
+        ShardDataset(tmp_path)

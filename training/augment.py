@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocessing.photometric_change import LightRanges, change_light
 from training.config import AugmentationConfig
-from training.photometric import change_light
 
 Array = NDArray[Any]
 Matrix = NDArray[np.float64]
@@ -78,7 +78,8 @@ def augment_pair(
     crop0, crop1, cropped = best
     view0, valid0 = warp(image0, crop0, size)
     view1, valid1 = warp(image1, crop1, size)
-    views = (change_light(view0, config, rng), change_light(view1, config, rng))
+    light = LightRanges(config.blur, config.gamma, config.contrast, config.brightness, config.noise)
+    views = (change_light(view0, light, rng), change_light(view1, light, rng))
     return Views(views, cropped.astype(np.float32), (valid0, valid1))
 
 

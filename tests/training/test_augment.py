@@ -1,13 +1,11 @@
 """Augmentation moves pixels and correspondences alike."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.augment import apply_matrix, augment_pair, mirror_matrix, similarity_matrix, warp
 from training.config import AugmentationConfig
-from training.photometric import change_light
 
 PLAIN = {"brightness": 0.0, "contrast": 0.0, "gamma": 0.0, "noise": 0.0}
 
@@ -105,17 +103,3 @@ def test_canvas_beyond_the_image_is_padding() -> None:
     canvas, valid = warp(np.full((3, 4), 9, dtype=np.uint8), np.eye(3), np.array([6, 5]))
     np.testing.assert_array_equal(canvas == 9, valid)
     assert valid.sum() == 12
-
-
-def test_light_is_changed_as_told() -> None:
-    image = np.random.default_rng(0).integers(60, 180, (64, 64), dtype=np.uint8)
-    plain = AugmentationConfig(**PLAIN)
-    np.testing.assert_array_equal(change_light(image, plain, np.random.default_rng(0)), image)
-    noisy = change_light(image, plain.model_copy(update={"noise": 0.1}), np.random.default_rng(1))
-    spread = (noisy.astype(float) - image).std()
-    draws = np.random.default_rng(1).uniform(size=5)
-    assert spread == pytest.approx(255 * 0.1 * draws[4], rel=0.05)
-    brighter = plain.model_copy(update={"brightness": 0.2})
-    change = change_light(image, brighter, np.random.default_rng(2)).astype(float) - image
-    assert np.ptp(change) <= 1
-    assert 1 < abs(change.mean()) <= 0.2 * 255

@@ -46,8 +46,8 @@ class EvaluateConfig(Part):
     """One evaluation: a model and baselines on the same points of one or more sets of shards."""
 
     shards: tuple[str, ...] = Field(min_length=1)
-    """Folders of shards. The first gives the plain metric names, each further one `NAME/...`, where
-    NAME is the name of its folder."""
+    """Folders or URIs of shards. The first gives the plain metric names, each further one
+    `NAME/...`, where NAME is the name of its folder."""
     model: str | None = None
     """Folder of a trained model; None evaluates the baselines alone."""
     baselines: tuple[Baseline, ...] = ("sift", "daisy")

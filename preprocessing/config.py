@@ -48,7 +48,7 @@ class PreprocessConfig(Part, ABC):
     source: str
     """Name of the source."""
     out: str
-    """Folder for the shards."""
+    """Folder or URI for the shards."""
     split: str = Field("train", pattern=r"^[a-z0-9_]+$")
     """Name of the split: shards are called SPLIT-000000.tar."""
     images: ImageFormat = "grey-png"

@@ -119,18 +119,23 @@ def posed_image(
     Args:
         name: of the image.
         camera: its camera.
-        T_cam_world: 4x4; the image is marked as unusable where it is not finite.
-        points_P3: all points.
+        T_cam_world: 4x4; the image is marked as unusable where it is not finite, or its camera's
+            parameters are not, or a focal length is not positive.
+        points_P3: all points, NaN or infinite where damaged.
         index_N: the point that each detection shows.
         detected_N2: pixels in the photograph, counted as the camera counts them.
     """
-    if not (np.isfinite(T_cam_world).all() and np.isfinite(camera.K).all()):
+    if not np.isfinite(T_cam_world).all():
         return unusable_image(name, camera, "damaged pose")
-    points_N3 = transform_points(T_cam_world, points_P3[index_N])
-    in_front_N = points_N3[:, 2] > 0
+    if not (np.isfinite(camera.parameters).all() and (np.diag(camera.K) > 0).all()):
+        return unusable_image(name, camera, "damaged camera")
     errors_N = np.full(len(index_N), np.inf)
-    pixels_N2 = camera.photographed(_rays(points_N3[in_front_N]))
-    offsets_N = np.linalg.norm(pixels_N2 - detected_N2[in_front_N], axis=1)
+    # Damaged points have an infinite error.
+    with np.errstate(over="ignore", invalid="ignore"):
+        points_N3 = transform_points(T_cam_world, points_P3[index_N])
+        in_front_N = points_N3[:, 2] > 0
+        pixels_N2 = camera.photographed(_rays(points_N3[in_front_N]))
+        offsets_N = np.linalg.norm(pixels_N2 - detected_N2[in_front_N], axis=1)
     errors_N[in_front_N] = np.where(np.isfinite(offsets_N), offsets_N, np.inf)
     order_N = np.lexsort((errors_N, index_N))
     first_N = np.diff(index_N[order_N], prepend=-1) > 0

@@ -18,8 +18,10 @@ from preprocessing.sfm_model import (
 
 _HEADER = "# Bundle file v0.3"
 # Bundler's cameras look down -z and its y points up.
-_FLIP = np.diag([1.0, -1.0, -1.0])
+_FLIP_3 = np.array([1.0, -1.0, -1.0])
 _CAMERA_NUMBERS = 15
+# The file's rotations are rounded to some digits.
+_ROUNDED = 1e-3
 
 
 class _Tracks(NamedTuple):
@@ -90,10 +92,10 @@ def _tracks(path: Path, numbers: Floats, points: int, images: int) -> _Tracks:
     at = 0
     # Position, colour, then the number of views and image, keypoint, x and y for each.
     for point in range(points):
-        length = int(numbers[at + 6]) if at + 6 < len(numbers) and numbers[at + 6] >= 0 else -1
-        end = at + 7 + 4 * length
-        if length < 0 or end > len(numbers):
+        length = float(numbers[at + 6]) if at + 6 < len(numbers) else -1.0
+        if not (0 <= length <= (len(numbers) - at - 7) / 4 and length.is_integer()):
             raise _damaged(path, f"cut short within point {point} of {points}")
+        end = at + 7 + 4 * int(length)
         points_P3[point] = numbers[at : at + 3]
         views.append(numbers[at + 7 : end].reshape(-1, 4))
         at = end
@@ -117,13 +119,27 @@ def _image(name: str, camera_53: Floats, tracks: _Tracks, index: int) -> SfmImag
     camera = SfmCamera(np.diag([focal, focal, 1.0]), None, "BUNDLER", parameters, distort)
     if focal == 0:
         return unusable_image(name, camera, "not registered")
+    rotation = _nearest_rotation(R)
+    if rotation is None:
+        return unusable_image(name, camera, "damaged pose")
     T_cam_world = np.eye(4)
-    T_cam_world[:3, :3] = _FLIP @ R
-    T_cam_world[:3, 3] = _FLIP @ t
+    T_cam_world[:3, :3] = _FLIP_3[:, None] * rotation
+    T_cam_world[:3, 3] = _FLIP_3 * t
     own = tracks.image_N == index
     return posed_image(
         name, camera, T_cam_world, tracks.points_P3, tracks.point_N[own], tracks.pixels_N2[own]
     )
+
+
+def _nearest_rotation(R: Floats) -> Floats | None:
+    """The rotation that a rounded 3x3 one stands for; None where it is none."""
+    if not np.isfinite(R).all():
+        return None
+    U, scales_3, Vt = np.linalg.svd(R)
+    rotation: Floats = U @ Vt
+    if np.abs(scales_3 - 1).max() > _ROUNDED or np.linalg.det(rotation) < 0:
+        return None
+    return rotation
 
 
 def _radial(k1: float, k2: float) -> Distortion:

@@ -2,7 +2,8 @@
 
 Layout: ``images`` and ``sparse`` in the root, or in each of its folders; models in ``sparse`` or,
 where there are several, in ``sparse/0``, ``sparse/1`` and so on. Dense workspaces, which
-``colmap image_undistorter`` makes and ``patch_match_stereo`` fills, add ``stereo/depth_maps``.
+``colmap image_undistorter`` makes and ``patch_match_stereo`` fills, add ``stereo/depth_maps``;
+a scene may consist of such workspaces alone (``dense``, or ``dense/0``, ``dense/1`` and so on).
 """
 
 from collections.abc import Iterable
@@ -140,17 +141,15 @@ def _chosen(scenes: list[Scene], config: ColmapConfig) -> list[Scene]:
 
 def _scenes_of(folder: Path, dense: bool) -> list[Scene]:
     name = folder.absolute().name or "root"
-    if not dense:
-        return _models_of(folder, name)
-    workspaces = [
-        one
-        for one in (folder / "dense", *sorted((folder / "dense").glob("[0-9]*")), folder)
-        if (one / "stereo" / "depth_maps").is_dir()
-    ]
+    own = _models_of(folder, name)
+    if own and not dense:
+        return own
+    workspaces = [folder / "dense", *_numbered(folder / "dense"), *([folder] if own else [])]
     return [
         scene
         for one in workspaces
-        for scene in _models_of(one, f"{name}/{one.name}" if one.name.isdigit() else name)
+        if not dense or (one / "stereo" / "depth_maps").is_dir()
+        for scene in _models_of(one, name if one in workspaces[::len(workspaces)] else f"{name}/{one.name}")
     ]
 
 

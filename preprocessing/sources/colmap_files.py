@@ -14,9 +14,17 @@ from preprocessing.errors import UserError
 from preprocessing.sfm_model import SfmCamera, SfmImage, SfmModel, posed_image, unusable_image
 from preprocessing.sources import colmap_binary, colmap_text
 from preprocessing.sources.colmap_cameras import colmap_camera
-from preprocessing.sources.colmap_records import NO_POINT, ImageRecord, PointRecords, damaged
+from preprocessing.sources.colmap_records import (
+    NO_POINT,
+    CameraRecord,
+    ImageRecord,
+    PointRecords,
+    damaged,
+)
 
 _PARTS = ("cameras", "images", "points3D")
+# Pixels; more is damage, and more than COLMAP's library takes.
+_LONGEST_SIDE = 1_000_000
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -38,7 +46,7 @@ def model_files(folder: Path) -> list[Path]:
 def read_colmap_model(folder: Path) -> SfmModel:
     """Read a sparse model.
 
-    Images whose pose is not finite are marked as unusable.
+    Images whose pose or camera is not finite are marked as unusable.
 
     Raises:
         UserError: a file is missing or damaged, or a camera's model has no pinhole image.
@@ -46,7 +54,7 @@ def read_colmap_model(folder: Path) -> SfmModel:
     paths = model_files(folder)
     files = colmap_binary if paths[0].suffix == ".bin" else colmap_text
     cameras = {
-        number: colmap_camera(record.model, record.size, record.parameters)
+        number: _camera(number, record, paths[0])
         for number, record in files.read_cameras(paths[0]).items()
     }
     points = _sorted(files.read_points(paths[2]))
@@ -56,6 +64,13 @@ def read_colmap_model(folder: Path) -> SfmModel:
             raise damaged(paths[1], f"image {one.name} stands twice")
     images = tuple(_image(record, cameras, points, paths[1]) for record in records)
     return SfmModel(images, points.points_P3, points.numbers_P)
+
+
+def _camera(number: int, record: CameraRecord, path: Path) -> SfmCamera:
+    if not all(1 <= side <= _LONGEST_SIDE for side in record.size):
+        width, height = record.size
+        raise damaged(path, f"camera {number}: images of {width}x{height} pixels")
+    return colmap_camera(record.model, record.size, record.parameters)
 
 
 def _sorted(points: PointRecords) -> PointRecords:
@@ -76,7 +91,8 @@ def _image(
     known_M[known_M] = points.numbers_P[index_M[known_M]] == numbers_M[known_M]
     if not known_M.all():
         raise damaged(path, f"{record.name}: point {numbers_M[~known_M][0]} is not in the model")
-    length = np.linalg.norm(record.quaternion_4)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(record.quaternion_4)
     if not (np.isfinite(length) and length > 0):
         return unusable_image(record.name, camera, "damaged pose")
     T_cam_world = np.eye(4)

@@ -1,6 +1,8 @@
 """The sources by name; what a name stands for is imported when it is asked for."""
 
 import importlib
+import os
+import sys
 
 from preprocessing.config import PreprocessConfig
 from preprocessing.errors import UserError
@@ -37,6 +39,9 @@ def source_config(name: str) -> type[PreprocessConfig]:
     if name not in SOURCES and ":" not in name:
         raise UserError(f"{name}: no such source; there are {', '.join(SOURCES)}")
     module, _, attribute = SOURCES.get(name, name).partition(":")
+    if name not in SOURCES and os.getcwd() not in sys.path:
+        # A console script does not look where the user stands; Ray hands the path to its workers.
+        sys.path.append(os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -41,6 +41,9 @@ readme: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/mining.py
+	$(BIN)/python benchmarks/preprocess.py
+	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/label_noise.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -22,13 +22,15 @@ def read_photo(path: Path, root: Path) -> Array:
         root: of the dataset; messages name the file below it.
 
     Raises:
-        SkippedPair: missing, cut, or not an 8-bit image.
+        SkippedPair: missing, unreadable, cut, or not an 8-bit image.
     """
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise SkippedPair("missing image", name) from None
+    except OSError as error:
+        raise SkippedPair("unreadable image", f"{name}: {error.strerror}") from None
     # Decoders fill up what a cut file lacks instead of failing.
     for start, end in (_PNG, _JPEG):
         if data.startswith(start) and end not in data[-1024:]:

@@ -1,5 +1,6 @@
 """Image pairs of a reconstruction that share tracks, and the matches that the tracks give."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,26 @@ def sample_pairs(pairs: TrackPairs, count: int, seed: list[int]) -> TrackPairs:
         return pairs
     chosen = np.random.default_rng(seed).choice(total, count, replace=False)
     return pairs.where(np.sort(chosen))
+
+
+def limit_per_image(pairs: TrackPairs, count: int, seed: list[int]) -> TrackPairs:
+    """A seeded choice with no image in more than ``count`` pairs; all pairs for 0.
+
+    Pairs are taken in random order while both their images have room, so that none that is left out
+    would still fit.
+    """
+    if count == 0:
+        return pairs
+    total = len(pairs.first_K)
+    taken = Counter[int]()
+    chosen_K = np.zeros(total, bool)
+    for pair in np.random.default_rng(seed).permutation(total).tolist():
+        i, j = int(pairs.first_K[pair]), int(pairs.second_K[pair])
+        if taken[i] < count and taken[j] < count:
+            chosen_K[pair] = True
+            taken[i] += 1
+            taken[j] += 1
+    return pairs.where(chosen_K)
 
 
 def match_tracks(

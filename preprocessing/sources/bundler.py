@@ -73,7 +73,7 @@ def image_names(root: Path) -> list[str]:
     """Names of the photographs in the order of Bundler's file: of ``list.txt``, else by name.
 
     Raises:
-        UserError: an image stands twice in the list, or it is not text.
+        UserError: an image stands twice in the list, a line is no name, or it is not text.
     """
     listed = root / "list.txt"
     if not listed.is_file():
@@ -84,6 +84,9 @@ def image_names(root: Path) -> list[str]:
     except UnicodeDecodeError:
         raise UserError(f"{listed}: not a text file; write one image's name a line") from None
     names = [name.removeprefix("./") for name in names]
+    for name in names:
+        if not Path(name).name or "\0" in name:
+            raise UserError(f"{listed}: {name!r} is not an image's name; write one a line")
     if len(set(names)) < len(names):
         raise UserError(f"{listed}: an image stands twice; write each image's name once")
     return names

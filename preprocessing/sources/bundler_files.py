@@ -20,6 +20,8 @@ _HEADER = "# Bundle file v0.3"
 # Bundler's cameras look down -z and its y points up.
 _FLIP_3 = np.array([1.0, -1.0, -1.0])
 _CAMERA_NUMBERS = 15
+# Without its views.
+_POINT_NUMBERS = 7
 # The file's rotations are rounded to some digits.
 _ROUNDED = 1e-3
 
@@ -87,17 +89,20 @@ def _read_numbers(path: Path) -> tuple[Floats, int, int]:
 
 
 def _tracks(path: Path, numbers: Floats, points: int, images: int) -> _Tracks:
+    if points * _POINT_NUMBERS > len(numbers):
+        raise _damaged(path, f"cut short within its {points} points")
     points_P3 = np.empty((points, 3))
     views = []
     at = 0
     # Position, colour, then the number of views and image, keypoint, x and y for each.
     for point in range(points):
         length = float(numbers[at + 6]) if at + 6 < len(numbers) else -1.0
-        if not (0 <= length <= (len(numbers) - at - 7) / 4 and length.is_integer()):
+        views_at = at + _POINT_NUMBERS
+        if not (0 <= length <= (len(numbers) - views_at) / 4 and length.is_integer()):
             raise _damaged(path, f"cut short within point {point} of {points}")
-        end = at + 7 + 4 * int(length)
+        end = views_at + 4 * int(length)
         points_P3[point] = numbers[at : at + 3]
-        views.append(numbers[at + 7 : end].reshape(-1, 4))
+        views.append(numbers[views_at:end].reshape(-1, 4))
         at = end
     if at < len(numbers):
         raise _damaged(path, f"{len(numbers) - at} numbers after its end")

@@ -3,7 +3,8 @@
 Layout: ``images`` and ``sparse`` in the root, or in each of its folders; models in ``sparse`` or,
 where there are several, in ``sparse/0``, ``sparse/1`` and so on. Dense workspaces, which
 ``colmap image_undistorter`` makes and ``patch_match_stereo`` fills, add ``stereo/depth_maps``;
-a scene may consist of such workspaces alone (``dense``, or ``dense/0``, ``dense/1`` and so on).
+MegaDepth's have ``depths``. A scene may consist of such workspaces alone: ``dense``, or
+``dense/0``, ``dense/1`` and so on.
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,12 @@ from preprocessing.geometry import invert_rigid
 from preprocessing.sfm_model import SfmModel
 from preprocessing.sources.assemble import Candidates
 from preprocessing.sources.base import PairRef, Source
-from preprocessing.sources.colmap_depth import DepthMap, read_depth_map
+from preprocessing.sources.colmap_depth import (
+    DepthMap,
+    depth_file,
+    depth_folder,
+    read_depth_map,
+)
 from preprocessing.sources.colmap_files import model_files, read_colmap_model
 from preprocessing.sources.sfm_pairs import Cameras, Scene, SfmConfig, SfmSource, Sizes, file_bytes
 
@@ -98,8 +104,15 @@ class ColmapSource(SfmSource):
         return depth_HW
 
     def _depth_files(self, pair: PairRef) -> tuple[Path, Path]:
-        folder = self._scenes[pair.sequence].photos.parent / "stereo" / "depth_maps"
-        return folder / f"{pair.frame0}.geometric.bin", folder / f"{pair.frame1}.geometric.bin"
+        folder = self._depth_folder(pair.sequence)
+        return depth_file(folder, pair.frame0), depth_file(folder, pair.frame1)
+
+    def _depth_folder(self, sequence: str) -> Path:
+        workspace = self._scenes[sequence].photos.parent
+        folder = depth_folder(workspace)
+        if folder is None:
+            raise UserError(f"{workspace}: its depth maps are gone; leave --dense out")
+        return folder
 
 
 def find_scenes(root: Path, dense: bool) -> list[Scene]:
@@ -114,15 +127,16 @@ def find_scenes(root: Path, dense: bool) -> list[Scene]:
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; pass a folder with images/ and sparse/")
-    # A scene's own dense/ holds the same images again.
     scenes = _scenes_of(root, dense) or [
         scene
         for folder in sorted(path for path in root.iterdir() if path.is_dir())
         for scene in _scenes_of(folder, dense)
     ]
     if not scenes:
-        needed = "images/, sparse/ and stereo/depth_maps/" if dense else "images/ and sparse/"
-        raise UserError(f"{root}: neither it nor a folder in it has {needed}; check --root")
+        maps = ", and stereo/depth_maps/ or depths/" if dense else ""
+        raise UserError(
+            f"{root}: neither it nor a folder in it has images/ and sparse/{maps}; check --root"
+        )
     return scenes
 
 
@@ -141,26 +155,35 @@ def _chosen(scenes: list[Scene], config: ColmapConfig) -> list[Scene]:
 
 def _scenes_of(folder: Path, dense: bool) -> list[Scene]:
     name = folder.absolute().name or "root"
-    own = _models_of(folder, name)
-    if own and not dense:
-        return own
-    workspaces = [folder / "dense", *_numbered(folder / "dense"), *([folder] if own else [])]
-    return [
-        scene
-        for one in workspaces
-        if not dense or (one / "stereo" / "depth_maps").is_dir()
-        for scene in _models_of(one, name if one in workspaces[::len(workspaces)] else f"{name}/{one.name}")
-    ]
+    workspace = folder / "dense"
+    several = [(one, f"{name}/{one.name}") for one in _numbered(workspace)]
+    # They show the same images; depth maps are rather in the workspaces.
+    places = [[(folder, name)], [(workspace, name)], several]
+    for group in reversed(places) if dense else places:
+        scenes = [
+            scene
+            for place, place_name in group
+            if not dense or depth_folder(place)
+            for scene in _models_of(place, place_name)
+        ]
+        if scenes:
+            return scenes
+    return []
 
 
 def _models_of(folder: Path, name: str) -> list[Scene]:
     photos, sparse = folder / "images", folder / "sparse"
     if not (photos.is_dir() and sparse.is_dir()):
         return []
-    numbered = [path for path in sparse.iterdir() if path.is_dir() and path.name.isdigit()]
-    if not numbered:
-        return [Scene(name, photos, sparse)]
-    numbered.sort(key=lambda path: int(path.name))
-    if len(numbered) == 1:
-        return [Scene(name, photos, numbered[0])]
-    return [Scene(f"{name}/{path.name}", photos, path) for path in numbered]
+    models = _numbered(sparse) or [sparse]
+    if len(models) == 1:
+        return [Scene(name, photos, models[0])]
+    return [Scene(f"{name}/{path.name}", photos, path) for path in models]
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The folders in it that have a number for a name, in order; none where there is none."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    return sorted(found, key=lambda path: (int(path.name), path.name))

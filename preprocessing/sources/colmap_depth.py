@@ -1,7 +1,13 @@
-"""COLMAP's depth maps: ``width&height&channels&``, then float32 row by row (``Mat::Read``)."""
+"""Depth maps of dense workspaces: COLMAP's, and MegaDepth's (Li and Snavely, CVPR 2018).
 
+COLMAP writes ``stereo/depth_maps/NAME.geometric.bin``: ``width&height&channels&``, then float32 row
+by row (``Mat::Read``). MegaDepth has ``depths/STEM.h5`` with a dataset ``depth``.
+"""
+
+import io
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +20,22 @@ DepthMap = NDArray[np.float32]
 _LONGEST_HEADER = 33
 
 
+def depth_folder(workspace: Path) -> Path | None:
+    """The folder of a workspace's depth maps; None where there is none."""
+    # COLMAP makes its own while it undistorts, before there is anything to put into it.
+    places = workspace / "depths", workspace / "stereo" / "depth_maps"
+    return next((place for place in places if place.is_dir()), None)
+
+
+def depth_file(folder: Path, image: str) -> Path:
+    """The depth map of an image in one of :func:`depth_folder`'s."""
+    if folder.name == "depths":
+        return (folder / image).with_suffix(".h5")
+    return folder / f"{image}.geometric.bin"
+
+
 def read_depth_map(path: Path, root: Path) -> DepthMap:
-    """Read a depth map, such as ``stereo/depth_maps/NAME.geometric.bin``.
+    """Read a depth map: ``.h5`` as MegaDepth's, any other as COLMAP's.
 
     Args:
         path: the file.
@@ -29,6 +49,22 @@ def read_depth_map(path: Path, root: Path) -> DepthMap:
         data = path.read_bytes()
     except FileNotFoundError:
         raise SkippedPair("missing depth map", name) from None
+    return _from_hdf5(data, name) if path.suffix == ".h5" else _from_colmap(data, name)
+
+
+def _from_hdf5(data: bytes, name: str) -> DepthMap:
+    # h5py raises exceptions of many kinds for damaged files.
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            depth_HW = np.asarray(file["depth"][()], np.float32)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError):
+        raise SkippedPair("damaged depth map", f"{name}: no depth, or damaged") from None
+    if depth_HW.ndim != 2:
+        raise SkippedPair("damaged depth map", f"{name}: depth of shape {depth_HW.shape}")
+    return depth_HW
+
+
+def _from_colmap(data: bytes, name: str) -> DepthMap:
     header = data[:_LONGEST_HEADER].split(b"&", 3)
     if len(header) < 4 or not all(number.isdigit() for number in header[:3]):
         raise SkippedPair("damaged depth map", f"{name}: no width&height&channels&")

@@ -81,6 +81,8 @@ def _sorted(points: PointRecords) -> PointRecords:
 def _image(
     record: ImageRecord, cameras: dict[int, SfmCamera], points: PointRecords, path: Path
 ) -> SfmImage:
+    if not Path(record.name).name or "\0" in record.name:
+        raise damaged(path, f"{record.name!r} is not an image's name")
     if record.camera not in cameras:
         raise damaged(path, f"{record.name}: camera {record.camera} is not in the model")
     camera = cameras[record.camera]

@@ -15,6 +15,9 @@ from preprocessing.sources.colmap_records import (
     damaged,
 )
 
+# Numbers of points are read as floating-point numbers, which are exact up to here.
+_LARGEST = 2**53
+
 
 def read_cameras(path: Path) -> dict[int, CameraRecord]:
     """Read ``cameras.txt``: number to camera.
@@ -83,7 +86,7 @@ def read_points(path: Path) -> PointRecords:
         # Number, position, colour, error, track as (IMAGE_ID, POINT2D_IDX).
         values = text.split()
         try:
-            numbers.append(int(values[0]))
+            numbers.append(_number(values[0]))
             points.append((float(values[1]), float(values[2]), float(values[3])))
         except (ValueError, IndexError):
             values = []
@@ -107,9 +110,19 @@ def _detections(path: Path, line: int, text: str | None) -> Floats:
     """Rows x, y, number of the 3D point."""
     try:
         values = np.array("cut" if text is None else text.split(), np.float64)
-        return values.reshape(-1, 3)
+        detections_N3 = values.reshape(-1, 3)
+        if not (np.abs(detections_N3[:, 2]) < _LARGEST).all():
+            raise ValueError
+        return detections_N3
     except ValueError:
         raise _bad_line(path, line, "POINTS2D[] as (X, Y, POINT3D_ID)") from None
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < _LARGEST:
+        raise ValueError
+    return number
 
 
 def _bad_line(path: Path, line: int, expected: str) -> UserError:

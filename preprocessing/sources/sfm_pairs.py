@@ -19,7 +19,13 @@ from preprocessing.sample import Array, Sample
 from preprocessing.sfm_model import SfmCamera, SfmImage, SfmModel, Size
 from preprocessing.sources.assemble import Candidates, PairGeometry, assemble_sample
 from preprocessing.sources.base import PairRef
-from preprocessing.track_pairs import TrackPairs, find_track_pairs, match_tracks, sample_pairs
+from preprocessing.track_pairs import (
+    TrackPairs,
+    find_track_pairs,
+    limit_per_image,
+    match_tracks,
+    sample_pairs,
+)
 from preprocessing.undistortion import undistort_image
 
 # Photographs of 24 megapixels in colour: 70 MB each.
@@ -43,6 +49,8 @@ class SfmConfig(PreprocessConfig, ABC):
     """Least median triangulation angle of a pair, degrees."""
     max_angle: float = Field(60.0, ge=0, le=180)
     """Largest median triangulation angle of a pair, degrees."""
+    max_pairs_per_image: int = Field(0, ge=0)
+    """At most so many pairs with any one image, chosen at random by the seed; 0 takes all."""
     max_pairs: int = Field(0, ge=0)
     """At most so many pairs of a scene, chosen at random by the seed; 0 takes all."""
 
@@ -116,6 +124,8 @@ class SfmSource(ABC):
         failures = []
         for name in self._scenes:
             images = self._model(name).images
+            # Keys are asked for later, when another scene's model has taken this one's place.
+            self._frame_keys(name)
             chosen = self._choose(name)
             if not len(chosen.first_K):
                 failures.append(self._explain_none(name))
@@ -191,7 +201,8 @@ class SfmSource(ABC):
         pairs = find_track_pairs(self._model(name), config.max_error, config.min_matches)
         fit_K = (pairs.angles_K >= config.min_angle) & (pairs.angles_K <= config.max_angle)
         seed = [config.seed, *hashlib.sha256(name.encode()).digest()[:8]]
-        return sample_pairs(pairs.where(fit_K), config.max_pairs, seed)
+        spread = limit_per_image(pairs.where(fit_K), config.max_pairs_per_image, seed)
+        return sample_pairs(spread, config.max_pairs, seed)
 
     def _explain_none(self, name: str) -> str:
         """Why no pair of a scene passes, with the option to change."""

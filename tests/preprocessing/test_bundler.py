@@ -253,10 +253,15 @@ def replace(old: str, new: str) -> Callable[[Path], object]:
         (replace("4 150", "4 x"), "not a file of numbers"),
         (replace("4 150", "-4 150"), "cut short within its -4 cameras"),
         (replace("4 150", "4 151"), "cut short within point 150 of 151"),
+        (replace("4 150", "4 100000000"), "cut short within its 100000000 points"),
+        (replace("4 150", "4 1e300"), "cut short within its"),
         (replace("4 150", "4 149"), "numbers after its end"),
         (replace("4 150", "5 150"), "5 images, but there are 4 names"),
         (lambda path: path.write_text(path.read_text()[:300]), "cut short within its 4 cameras"),
         (lambda path: path.write_text(path.read_text().rpartition(" ")[0]), "point 149 of 150"),
+        (replace("\n10 20 30\n", "\n10 20 30\ninf "), "point 0 of 150"),
+        (replace("\n10 20 30\n", "\n10 20 30\n-"), "point 0 of 150"),
+        (replace("\n10 20 30\n", "\n10 20 30\n1.5 "), "point 0 of 150"),
     ],
 )
 def test_damaged_models_are_one_line(
@@ -269,6 +274,42 @@ def test_damaged_models_are_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("damage", ["nan", "inf", "mirrored", "scaled", "nan t"])
+def test_a_damaged_pose_skips_its_image(tmp_path: Path, damage: str) -> None:
+    world = make_world(2)
+    camera = world.cameras[1]
+    assert camera is not None
+    if damage == "nan t":
+        camera.t[2] = np.nan
+    elif damage == "mirrored":
+        camera.R[0] *= -1
+    else:
+        camera.R[0, 0] = {"nan": np.nan, "inf": np.inf, "scaled": 1.1}[damage]
+    source = config(write_scene(tmp_path, world)).open_source()
+    pairs = source.pairs()
+    assert len(pairs) == 4
+    with pytest.raises(SkippedPair, match=r"damaged pose: p1\.png"):
+        source.load(pairs[0])
+    check_sample(source.load(pairs[1]), world, True)
+
+
+def test_rounded_rotations_are_made_rotations(tmp_path: Path) -> None:
+    """Of three digits the matches must still obey K0, K1 and T_1_0."""
+    world = make_world(2, images=2)
+    for camera in world.cameras:
+        assert camera is not None
+        camera.R = camera.R.round(3)
+    source = config(write_scene(tmp_path, world), max_error=9).open_source()
+    sample = source.load(source.pairs()[0])
+    K0, K1, T = (np.array(sample.metadata[name]) for name in ("K0", "K1", "T_1_0"))
+    np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-12)
+    pixels = np.hstack([sample.matches_N4[:, :2], np.ones((len(sample.matches_N4), 1))])
+    points = pixels.astype(float) @ np.linalg.inv(K0).T * sample.attributes["depth0"][:, None]
+    moved = (points @ T[:3, :3].T + T[:3, 3]) @ K1.T
+    np.testing.assert_allclose(sample.matches_N4[:, 2:], moved[:, :2] / moved[:, 2:], atol=0.01)
+
+
 def test_what_cannot_be_chosen_is_one_line(tmp_path: Path) -> None:
     root = write_scene(tmp_path, make_world(2), "a.out")
     write_bundle(root / "b.out", make_world(2))
@@ -278,6 +319,9 @@ def test_what_cannot_be_chosen_is_one_line(tmp_path: Path) -> None:
         config(root, model="c.out").open_source().pairs()
     (root / "list.txt").write_text("p0.png\np1.png\np2.png\np0.png\n")
     with pytest.raises(UserError, match="an image stands twice"):
+        config(root, model="a.out").open_source().pairs()
+    (root / "list.txt").write_text("p0.png\np1.png\n.\np3.png\n")
+    with pytest.raises(UserError, match=r"list\.txt: '\.' is not an image's name"):
         config(root, model="a.out").open_source().pairs()
     with pytest.raises(UserError, match="none: no such folder"):
         config(tmp_path / "none").open_source()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.job import preprocess
 from preprocessing.sample import Sample
+from preprocessing.sfm_model import SfmModel
 from preprocessing.shards.verify import verify_dataset
 from preprocessing.sources.colmap import ColmapConfig
+from preprocessing.sources.colmap_cameras import pinhole_like_models
 from preprocessing.sources.colmap_files import read_colmap_model
 
 W, H = 120, 90
@@ -74,6 +77,27 @@ def thin_prism(u, v, k1, k2, p1, p2, k3, k4, sx1, sy1):  # type: ignore[no-untyp
     return a * factor + c + sx1 * r2, b * factor + d + sy1 * r2
 
 
+def fisheye624(u, v, k0, k1, k2, k3, k4, k5, p0, p1, s0, s1, s2, s3):  # type: ignore[no-untyped-def]
+    """The fisheye model of Project Aria's documentation; p0 goes with x."""
+    a, b = fisheye(u, v, k0, k1, k2, k3, k4, k5)
+    r2 = a * a + b * b
+    c, d = tangential(a, b, p1, p0)
+    return a + c + s0 * r2 + s1 * r2**2, b + d + s2 * r2 + s3 * r2**2
+
+
+def division(u, v, k):  # type: ignore[no-untyped-def]
+    """Fitzgibbon's model, u = d / (1 + k d^2), solved for the distorted radius d."""
+    r2 = u * u + v * v
+    scale = 2 / (1 + np.sqrt(1 - 4 * k * r2))
+    return u * scale, v * scale
+
+
+def enhanced_unified(u, v, alpha, beta):  # type: ignore[no-untyped-def]
+    """Khomutenko, Garcia and Martinet's model, on the plane z = 1."""
+    below = alpha * np.sqrt(beta * (u * u + v * v) + 1) + 1 - alpha
+    return u / below, v / below
+
+
 def plain(u, v):  # type: ignore[no-untyped-def]
     return u, v
 
@@ -96,8 +120,17 @@ MODELS: dict[str, tuple[int, bool, Callable[..., Any], tuple[float, ...]]] = {
         thin_prism,
         (0.02, -0.01, 0.001, -0.002, 0.003, 0.001, 0.002, -0.001),
     ),
+    "RAD_TAN_THIN_PRISM_FISHEYE": (
+        11,
+        True,
+        fisheye624,
+        (0.03, -0.01, 0.002, 0.001, -0.0004, 0.0001, 0.002, -0.001, 0.003, 0.001, -0.002, 0.0005),
+    ),
+    "SIMPLE_DIVISION": (12, False, division, (-0.15,)),
+    "DIVISION": (13, True, division, (0.1,)),
     "SIMPLE_FISHEYE": (14, False, fisheye, ()),
     "FISHEYE": (15, True, fisheye, ()),
+    "EUCM": (16, True, enhanced_unified, (0.6, 1.1)),
 }
 
 
@@ -308,6 +341,11 @@ def check_sample(sample: Sample, world: World, pair: Any, undistort: bool) -> No
         np.testing.assert_allclose(sample.matches_N4[:, 2:], moved[:, :2] / moved[:, 2:], atol=0.01)
 
 
+def test_no_camera_model_is_left_out() -> None:
+    known = {model.name: model.number for model in pinhole_like_models()}
+    assert {name: number for name, (number, *_) in MODELS.items()} == known
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("undistort", [True, False])
 def test_each_camera_model(tmp_path: Path, model: str, undistort: bool) -> None:
@@ -395,6 +433,20 @@ def test_layouts_and_names(tmp_path: Path) -> None:
     assert {pair.sequence for pair in config(tmp_path / "b").open_source().pairs()} == {"b"}
 
 
+def test_scenes_of_workspaces_alone(tmp_path: Path) -> None:
+    """As Photo Tourism's are: undistorted images and their model in SCENE/dense."""
+    world = make_world(1, "PINHOLE")
+    write_scene(tmp_path / "0015/dense", world)
+    for number in (2, 10):
+        write_scene(tmp_path / f"church/dense/{number}", world, model="sparse/0")
+    pairs = config(tmp_path).open_source().pairs()
+    names = list(dict.fromkeys(pair.sequence for pair in pairs))
+    assert names == ["0015", "church/2", "church/10"]
+    assert [pair.sequence for pair in config(tmp_path / "0015").open_source().pairs()] == [
+        "0015"
+    ] * 3
+
+
 def test_keys_stay_apart(tmp_path: Path) -> None:
     world = make_world(1, "PINHOLE")
     for image, name in zip(world.images, ("a/b.png", "a_b.png", "a b.png"), strict=True):
@@ -404,13 +456,18 @@ def test_keys_stay_apart(tmp_path: Path) -> None:
 
 
 def test_pairs_by_angle_and_number(tmp_path: Path) -> None:
-    root = write_scene(tmp_path, make_world(5, "PINHOLE", images=6))
+    world = make_world(5, "PINHOLE", images=6)
+    root = write_scene(tmp_path, world)
     everything = config(root, min_matches=1, min_angle=0, max_angle=180).open_source().pairs()
     assert [pair[1:] for pair in everything] == sorted(pair[1:] for pair in everything)
     assert len(everything) == 15
     # The baseline is a unit a frame, the points are some 5.5 units away.
     near = config(root, min_matches=1, max_angle=15).open_source().pairs()
     assert {(int(p.frame0[3]), int(p.frame1[3])) for p in near} == {(i, i + 1) for i in range(5)}
+    few = config(root, min_matches=1, max_pairs_per_image=2, max_angle=180).open_source().pairs()
+    counts = [sum(image.name in pair[1:] for pair in few) for image in world.images]
+    assert 4 <= len(few) <= 6
+    assert max(counts) == 2
     some = config(root, min_matches=1, max_pairs=4, max_angle=180).open_source().pairs()
     assert len(some) == 4
     assert some == [pair for pair in everything if pair in some]
@@ -480,13 +537,20 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
         ("cameras.bin", put(12, "<i", 99), "model 99 has no pinhole image"),
         ("cameras.bin", put(12, "<i", 17), "model 17 has no pinhole image"),
         ("cameras.bin", put(8, "<i", 4), "camera 3 is not in the model"),
+        ("cameras.bin", put(16, "<Q", 2**40), "camera 3: images of 1099511627776x90 pixels"),
+        ("cameras.bin", put(24, "<Q", 0), "camera 3: images of 120x0 pixels"),
         ("points3D.bin", put(8, "<Q", 5 * 10**6), "is not in the model"),
         ("cameras.txt", cut, r"cameras\.txt: line 3: not"),
         ("cameras.txt", replace("SIMPLE_RADIAL", "SPIRAL"), "SPIRAL has no pinhole image"),
         ("cameras.txt", replace("SIMPLE_RADIAL", "RADIAL"), "5 parameters of RADIAL"),
         ("images.txt", replace("cam0/a.b 0.png\n", "cam0/a.b 0.png"), r"images\.txt: line 3: not"),
         ("images.txt", replace("cam1/a.b 1.png", "cam0/a.b 0.png"), "stands twice"),
+        ("images.txt", replace("cam1/a.b 1.png", "cam1\0/a.png"), "is not an image's name"),
+        ("images.txt", replace("cam1/a.b 1.png", "."), "'.' is not an image's name"),
         ("points3D.txt", replace(" 1 2 3 0.5 ", " 1 2 3 "), r"points3D\.txt: line 2: not"),
+        ("points3D.txt", replace("\n", f"\n{10**30}"), r"points3D\.txt: line 2: not"),
+        ("images.txt", replace(" -1 ", " nan "), r"images\.txt: line 3: not"),
+        ("images.txt", replace(" -1 ", " 1e300 "), r"images\.txt: line 3: not"),
         ("points3D.txt", lambda path: path.write_bytes(b"\xff\xfe"), "not a text file"),
     ],
 )
@@ -513,6 +577,34 @@ def test_missing_folders_are_one_line(tmp_path: Path) -> None:
         config(tmp_path).open_source()
     with pytest.raises(UserError, match="stereo/depth_maps"):
         config(write_scene(tmp_path, make_world(1, "PINHOLE")), dense=True).open_source()
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, np.nan), (0, -100), (1, np.inf), (3, np.nan)])
+def test_images_of_a_damaged_camera_are_skipped(tmp_path: Path, place: int, value: float) -> None:
+    root = write_scene(tmp_path, make_world(1, "SIMPLE_RADIAL", images=4), binary=True)
+    # Camera 3 is the first of two, and that of images 0 and 2.
+    put(32 + 8 * place, "<d", value)(root / "sparse/cameras.bin")
+    source = config(root, max_angle=180).open_source()
+    for pair in source.pairs():
+        if pair.frame0 == pair.frame1:
+            with pytest.raises(SkippedPair, match=r"damaged camera: cam[02]"):
+                source.load(pair)
+        else:
+            assert (pair.frame0[:4], pair.frame1[:4]) == ("cam1", "cam3")
+            source.load(pair)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_damaged_points_match_nothing(tmp_path: Path, value: float) -> None:
+    world = make_world(1, "OPENCV", images=2)
+    number = next(n for n in world.images[0].points.tolist() if n in world.images[1].points[4:])
+    world.points[number][0] = value
+    source = config(write_scene(tmp_path, world, binary=True)).open_source()
+    (pair,) = source.pairs()
+    tracks = source.load(pair).attributes["track"]
+    assert len(tracks) > 10
+    assert number not in tracks
 
 
 def test_damaged_images_are_skipped_and_counted(tmp_path: Path) -> None:
@@ -595,6 +687,62 @@ def test_depth_maps(tmp_path: Path, place: str) -> None:
     np.testing.assert_allclose(ends[0][:, 2], 5, atol=1e-4)
     # All of the plane that both see, which is more than half of image 0.
     assert len(sample.matches_N4) > 0.5 * (H // 3) * (W // 3)
+
+
+def write_megadepth(folder: Path, world: World) -> None:
+    """COLMAP's maps as MegaDepth's; COLMAP's folder stays, empty."""
+    for image in world.images:
+        path = folder / f"stereo/depth_maps/{image.name}.geometric.bin"
+        depth = np.frombuffer(path.read_bytes().split(b"&", 3)[3], "<f4").reshape(H, W)
+        path.unlink()
+        path = folder / "depths" / f"{image.name.removesuffix('.png')}.h5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["depth"] = depth
+
+
+def test_megadepths_depth_maps(tmp_path: Path) -> None:
+    world = make_world(2, "PINHOLE", images=2)
+    write_workspace(tmp_path / "0015", world)
+
+    def load() -> Sample:
+        source = config(tmp_path, dense=True).open_source()
+        return source.load(source.pairs()[0])
+
+    expected = load()
+    write_megadepth(tmp_path / "0015", world)
+    np.testing.assert_array_equal(load().matches_N4, expected.matches_N4)
+    path = tmp_path / "0015/depths/cam1/a.b 1.h5"
+    data = path.read_bytes()
+    for bad in (b"", data[:-100], data[:600], b"x" * 3000):
+        path.write_bytes(bad)
+        with pytest.raises(SkippedPair, match=r"damaged depth map: 0015/depths/cam1/a\.b 1\.h5"):
+            load()
+    for name, shape in (("depth", (H, W, 1)), ("depths", (H, W))):
+        with h5py.File(path, "w") as file:
+            file[name] = np.ones(shape)
+        with pytest.raises(SkippedPair, match="damaged depth map"):
+            load()
+    path.unlink()
+    with pytest.raises(SkippedPair, match="missing depth map"):
+        load()
+
+
+def test_each_model_is_read_once_in_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for scene in "abc":
+        write_scene(tmp_path / scene, make_world(1, "PINHOLE"))
+    read = []
+
+    def counted(folder: Path) -> SfmModel:
+        read.append(folder)
+        return read_colmap_model(folder)
+
+    monkeypatch.setattr("preprocessing.sources.colmap.read_colmap_model", counted)
+    source = config(tmp_path).open_source()
+    pairs = source.pairs()
+    assert len({source.key(pair) for pair in pairs}) == 9
+    assert len([source.inputs(pair) for pair in pairs]) == 9
+    assert len(read) == 3
 
 
 def test_depth_map_faults(tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.sfm_model import SfmCamera, SfmImage, SfmModel, posed_image, unusable_image
-from preprocessing.track_pairs import find_track_pairs, match_tracks, sample_pairs
+from preprocessing.track_pairs import (
+    find_track_pairs,
+    limit_per_image,
+    match_tracks,
+    sample_pairs,
+)
 
 SIZE = 640, 480
 CAMERA = SfmCamera(np.array([[500.0, 0, 320], [0, 510, 240], [0, 0, 1]]), SIZE, "PINHOLE", ())
@@ -101,6 +106,22 @@ def test_a_seeded_choice_keeps_the_order() -> None:
     assert any(one != chosen.second_K.tolist() for one in others)
     assert sample_pairs(pairs, 0, [7]) is pairs
     assert sample_pairs(pairs, len(rows), [7]) is pairs
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 4))
+@settings(max_examples=20)
+def test_no_image_is_in_more_pairs_and_none_has_room_left(seed: int, count: int) -> None:
+    pairs = find_track_pairs(random_model(seed, 7, 60), np.inf, 1)
+    everything = list(zip(pairs.first_K.tolist(), pairs.second_K.tolist(), strict=True))
+    some = limit_per_image(pairs, count, [seed])
+    chosen = list(zip(some.first_K.tolist(), some.second_K.tolist(), strict=True))
+    assert chosen == [pair for pair in everything if pair in chosen]
+    taken = [sum(image in pair for pair in chosen) for image in range(7)]
+    assert max(taken) <= count
+    for pair in set(everything) - set(chosen):
+        assert max(taken[image] for image in pair) == count
+    assert limit_per_image(pairs, 0, [seed]) is pairs
+    assert limit_per_image(pairs, count, [seed]).second_K.tolist() == some.second_K.tolist()
 
 
 def test_of_several_detections_of_a_point_the_nearest_counts() -> None:

@@ -5,7 +5,7 @@ import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 import yaml
@@ -135,7 +135,8 @@ def _partial(model: type[Model], values: Mapping[str, Any], place: str) -> Model
                 raise UserError(f"{place}{name}: {below!r} where options are expected")
             fields[name] = _partial(kind, below, f"{place}{name}.")
         elif name in values:
-            annotated: TypeAdapter[Any] = TypeAdapter(cast(Any, kind))
+            declared: Any = Annotated[cast(Any, kind), None, *field.metadata]
+            annotated: TypeAdapter[Any] = TypeAdapter(declared)
             try:
                 fields[name] = annotated.validate_python(values[name])
             except ValidationError as error:

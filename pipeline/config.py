@@ -29,8 +29,9 @@ VALIDATION = "val"
 class RunConfig(Part):
     """Preprocess, train, evaluate, in order.
 
-    The shards of split ``train`` are trained on, those of ``val`` validated on during training,
-    and all others (``val`` where there are none) are evaluated on. Where the parts lie, and how
+    The shards of split ``train``, and of others called ``train_NAME``, are trained on, those of
+    ``val`` validated on during training, and all others (``val`` where there are none) are
+    evaluated on. Where the parts lie, and how
     they refer to each other, is filled in from ``out``.
     """
 
@@ -54,7 +55,8 @@ class RunConfig(Part):
         splits = values.get("shards") or {}
         if TRAIN not in splits:
             raise ValueError(f"shards: no split {TRAIN}; name a source for shards.{TRAIN}")
-        held_out = [split for split in splits if split not in (TRAIN, VALIDATION)]
+        mixed = [split for split in splits if split.split("_")[0] == TRAIN]
+        held_out = [split for split in splits if split not in (*mixed, VALIDATION)]
         if not held_out and VALIDATION not in splits:
             raise ValueError("shards: nothing to evaluate on; name a source for shards.test")
         shards = {
@@ -65,7 +67,7 @@ class RunConfig(Part):
         train = {"output": str(out / "train"), "tracking": tracking} | values.get("train", {})
         folders = {split: str(options["out"]) for split, options in shards.items()}
         train["data"] = {
-            "shards": folders.get(TRAIN, ""),
+            "shards": [folders[split] for split in mixed],
             "validation_shards": folders.get(VALIDATION),
         } | train.get("data", {})
         evaluate = {

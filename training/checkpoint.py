@@ -1,12 +1,10 @@
-"""The state of a training run on disk. Random generators are derived from the step, not stored."""
+"""The state of a training run on disk."""
 
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from preprocessing.errors import UserError
 from preprocessing.storage import atomic_path
@@ -14,53 +12,29 @@ from preprocessing.storage import atomic_path
 STATE = "state.pt"
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-        step: steps done; the next one has this number.
-        seed: of the run.
-        metrics: last values reported, by name.
-    """
-
-    step: int
-    seed: int
-    metrics: dict[str, float]
-
-
-def save_checkpoint(
-    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
-) -> None:
-    """Write the weights, the optimiser and the progress into ``folder``, atomically."""
-    state = {
-        "network": network.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "step": progress.step,
-        "seed": progress.seed,
-        "metrics": progress.metrics,
-    }
+def save_checkpoint(folder: Path, snapshot: dict[str, Any]) -> None:
+    """Write a snapshot of the state into ``folder``, atomically."""
     with atomic_path(folder / STATE) as path:
-        torch.save(state, path)
+        torch.save(snapshot, path)
 
 
-def load_checkpoint(
-    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer | None = None
-) -> Progress:
-    """Put a checkpoint's weights and optimiser state in place.
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read a snapshot; nothing in it is executed.
 
     Raises:
-        UserError: there is no readable checkpoint, or it is of another network.
+        UserError: there is no readable checkpoint.
     """
     path = folder / STATE
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(state["network"])
-        if optimiser is not None:
-            optimiser.load_state_dict(state["optimiser"])
-        return Progress(state["step"], state["seed"], state["metrics"])
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: cannot be resumed from ({reason}); start over with overwrite=true"
-        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise unusable(folder, error) from error
+    return state
+
+
+def unusable(folder: Path, error: Exception) -> UserError:
+    """Say that a run cannot go on from a checkpoint, and why."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"{folder / STATE}: cannot be resumed from ({reason}); start over with overwrite=true"
+    )

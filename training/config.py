@@ -2,14 +2,20 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from preprocessing.config import Part
 
 Option = bool | int | float | str
+
+
+def _several(value: object) -> object:
+    """One folder is a list of one."""
+    return (value,) if isinstance(value, str) else value
 
 
 class TrackingConfig(Part):
@@ -21,13 +27,20 @@ class TrackingConfig(Part):
     """Experiment that the runs are filed under."""
     enabled: bool = True
     """False keeps no record in MLflow."""
+    model_name: str | None = "ucn"
+    """The trained model becomes a new version of this registered model; None registers none."""
+    pictures: int = Field(default=2, ge=0)
+    """So many validation pairs are drawn with their matches at each validation."""
 
 
 class DataConfig(Part):
     """What is trained on, and what is validated on."""
 
-    shards: str = ""
-    """Folder or URI of the correspondence shards to train on."""
+    shards: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    """Folders or URIs of the correspondence shards to train on, one or several."""
+    weights: tuple[float, ...] | None = None
+    """How often each of `shards` is drawn from, relative to the others; None draws every pair of
+    all of them equally often."""
     validation_shards: str | None = None
     """Shards of held-out sequences; None measures no validation PCK."""
     validation_pairs: int = Field(default=16, ge=1)
@@ -36,26 +49,41 @@ class DataConfig(Part):
     """At most so many points are matched in each validation pair."""
     reader_threads: int = Field(default=2, ge=1)
     """Threads of each worker that decode and augment ahead of the network."""
+    cache_gib: float = Field(default=20.0, ge=0)
+    """Bound on the local copies of shards that lie in an object store, in GiB; 0 keeps none."""
 
 
 class NetworkConfig(Part):
     """Which network describes the images."""
 
-    name: Literal["small", "googlenet"] = "small"
-    """`small`: 1.1 M parameters for a CPU; `googlenet`: the network of the paper."""
+    name: Literal["small", "googlenet", "resunet"] = "small"
+    """`small`: 1.1 M parameters for a CPU; `googlenet`: the network of the paper; `resunet`: those
+    of Open-UCN."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Options of that network, such as `dimension`."""
+    weights: Path | None = None
+    """Published weights to start from, a local file: torchvision's `googlenet` (ImageNet), or a
+    checkpoint of Open-UCN for `resunet`."""
 
 
 class LossConfig(Part):
     """What is minimised."""
 
-    name: Literal["contrastive", "infonce"] = "infonce"
-    """`contrastive`: Eq. 1 of the paper; `infonce`: cross entropy over all positions."""
+    name: Literal["contrastive", "hardest_contrastive", "triplet", "infonce", "dual_softmax"] = (
+        "infonce"
+    )
+    """`contrastive`: Eq. 1 of the paper; `hardest_contrastive`: Open-UCN's; `triplet`: the
+    positive is nearer than the negative by a margin; `infonce`: cross entropy over all positions;
+    `dual_softmax`: cross entropy both ways over the correspondences of a pair."""
     margin: float = Field(default=1.0, gt=0, le=2)
-    """Distance of unit features beyond which a negative costs nothing (`contrastive`)."""
+    """Distance of unit features beyond which a negative costs nothing (`contrastive`), or by which
+    it is farther than the positive (`triplet`)."""
+    positive_margin: float = Field(default=0.1, ge=0, le=4)
+    """Squared distance below which a positive costs nothing (`hardest_contrastive`)."""
+    negative_margin: float = Field(default=1.4, gt=0, le=2)
+    """Distance beyond which a negative costs nothing (`hardest_contrastive`)."""
     temperature: float = Field(default=0.07, gt=0)
-    """Softmax temperature of cosine similarities (`infonce`)."""
+    """Softmax temperature of cosine similarities (`infonce`, `dual_softmax`)."""
 
 
 class MiningConfig(Part):
@@ -68,6 +96,9 @@ class MiningConfig(Part):
     train fine localisation; the paper has 16."""
     memory_mib: int = Field(default=64, ge=1)
     """Bound on the similarity matrix that is held at once, in MiB."""
+    pool: Literal["pair", "group"] = "pair"
+    """`pair`: negatives come from the other image; `group`: from the images of the other pairs of
+    the group (`group_size`) as well."""
 
 
 class AugmentationConfig(Part):
@@ -119,6 +150,9 @@ class ScheduleConfig(Part):
     """Steps of linear warm-up."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """The last step's learning rate as a fraction of the peak."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then what is validated and
+    published; 0 averages nothing. Early on it is lower: (1 + step) / (10 + step)."""
 
 
 class TrainConfig(Part):
@@ -137,7 +171,11 @@ class TrainConfig(Part):
     steps: int = Field(default=800, ge=1)
     """Optimiser steps."""
     batch_size: int = Field(default=4, ge=1)
-    """Image pairs in a step, over all workers together."""
+    """Image pairs in a step, over all workers together, whatever their number."""
+    group_size: int | None = Field(default=None, ge=1)
+    """Pairs that pass the network together: the batch is cut into such groups, shared out among
+    the workers, and each worker adds up the gradients of its own. Batch normalisation is over a
+    group. None makes groups of two pairs, or of one where the batch is odd."""
     points: int = Field(default=512, ge=1)
     """Correspondences drawn from each pair in a step."""
     min_matches: int = Field(default=32, ge=1)
@@ -150,10 +188,15 @@ class TrainConfig(Part):
     """Torch threads of each worker; None shares out the CPUs."""
     bfloat16: bool = True
     """The network runs in bfloat16 (loss and mining stay in float32)."""
+    compile: bool = False
+    """Compile the network with torch.compile (needs a C++ compiler on a CPU); pays in long runs."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints."""
     validate_every: int = Field(default=100, ge=1)
     """Steps between measurements of validation PCK."""
+    best_by: Literal["pck/3", "pck/5", "pck/10"] = "pck/5"
+    """Validation score that decides which weights are published: those of the validation where it
+    is highest."""
     max_failures: int = Field(default=3, ge=0)
     """How many times dead workers are replaced."""
     overwrite: bool = False
@@ -161,19 +204,30 @@ class TrainConfig(Part):
 
     @model_validator(mode="after")
     def _combination_is_possible(self) -> Self:
-        if self.batch_size % self.workers:
+        if self.batch_size % self.pairs_in_group:
             raise ValueError(
-                f"batch_size: {self.batch_size} pairs cannot be shared out among "
-                f"{self.workers} workers; set batch_size to a multiple of workers"
+                f"group_size: a batch of {self.batch_size} pairs cannot be cut into groups of "
+                f"{self.group_size}; set batch_size to a multiple of group_size"
+            )
+        if self.workers > self.groups:
+            raise ValueError(
+                f"workers: {self.workers} share {self.groups} groups of {self.pairs_in_group} "
+                "pairs; lower workers or group_size, or raise batch_size"
             )
         if self.schedule.warmup_steps >= self.steps:
             raise ValueError(
                 f"schedule.warmup_steps: {self.schedule.warmup_steps} leaves nothing of "
                 f"{self.steps} steps; lower schedule.warmup_steps or raise steps"
             )
-        if self.loss.name == "infonce" and self.mining.name == "random":
+        if self.loss.name in ("infonce", "dual_softmax") and self.mining.name == "random":
             raise ValueError(
-                "mining.name: infonce takes all positions as negatives; set mining.name to hard"
+                f"mining.name: {self.loss.name} takes all positions as negatives; set mining.name "
+                "to hard"
+            )
+        if self.mining.pool == "group" and self.pairs_in_group == 1:
+            raise ValueError(
+                "mining.pool: there are no other pairs in a group of one; raise group_size, or set "
+                "mining.pool to pair"
             )
         if min(self.augmentation.crop_width, self.augmentation.crop_height) <= (
             2 * self.mining.radius
@@ -184,11 +238,22 @@ class TrainConfig(Part):
             )
         return self
 
-    def fingerprint(self, data_digests: tuple[str | None, str | None]) -> str:
+    @property
+    def pairs_in_group(self) -> int:
+        """Pairs that pass the network together."""
+        return self.group_size or math.gcd(self.batch_size, 2)
+
+    @property
+    def groups(self) -> int:
+        """Groups in a global batch."""
+        return self.batch_size // self.pairs_in_group
+
+    def fingerprint(self, *digests: str | None) -> str:
         """Identify what decides the model that results.
 
         Args:
-            data_digests: manifest digests of the training and the validation shards.
+            digests: of what is read: the training and the validation shards' manifests, and the
+                published weights.
 
         Returns:
             SHA-256, hex. Paths, tracking, failure handling and the number of workers do not enter.
@@ -204,8 +269,9 @@ class TrainConfig(Part):
                 "workers": True,
                 "checkpoint_every": True,
                 "mining": {"memory_mib"},
-                "data": {"shards", "validation_shards", "reader_threads"},
+                "data": {"shards", "validation_shards", "reader_threads", "cache_gib"},
+                "network": {"weights"},
             },
-        )
-        text = json.dumps([values, *data_digests], sort_keys=True)
+        ) | {"group_size": self.pairs_in_group}
+        text = json.dumps([values, *digests], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Training batches: read, augmented and put together ahead of the network."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from torch import Tensor
 from preprocessing.sample import Sample
 from training.augment import augment_pair
 from training.config import TrainConfig
-from training.sampler import Sampler
+from training.sampler import Sampler, take_groups
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,23 +100,28 @@ def load_item(
 
 
 def training_batches(
-    dataset: PairDataset, sampler: Sampler, channels: int, config: TrainConfig, first_step: int
-) -> Iterator[list[Item]]:
-    """Yield this worker's part of each global batch from ``first_step`` to the last step."""
-    share = sampler.batch_size // sampler.world_size
-    work = (
-        (index, epoch)
-        for epoch, indices in map(sampler.batch, range(first_step, config.steps))
-        for index in indices
+    dataset: PairDataset,
+    sampler: Sampler,
+    channels: int,
+    config: TrainConfig,
+    first_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[list[list[Item]]]:
+    """Yield one worker's groups of each global batch, from ``first_step`` to the last step."""
+    plan, drawn = itertools.tee(
+        take_groups(sampler.batch(step), config.pairs_in_group, rank, world_size)
+        for step in range(first_step, config.steps)
     )
+    share = config.batch_size // world_size
     items = map_ahead(
-        lambda place: load_item(dataset, *place, channels, config),
-        work,
+        lambda draw: load_item(dataset, draw.sample, draw.epoch, channels, config),
+        (draw for groups in drawn for group in groups for draw in group),
         threads=config.data.reader_threads,
         ahead=2 * share + config.data.reader_threads,
     )
-    for _ in range(first_step, config.steps):
-        yield [next(items) for _ in range(share)]
+    for groups in plan:
+        yield [[next(items) for _ in group] for group in groups]
 
 
 def map_ahead(

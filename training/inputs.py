@@ -2,8 +2,11 @@
 
 from preprocessing.errors import UserError
 from preprocessing.shards.read import ShardDataset
+from preprocessing.shards.write import file_sha256
 from preprocessing.stores.open import absolute_uri
 from training.config import TrainConfig
+from training.mixture import Mixture
+from training.sampler import Sampler
 from training.tracking import DatasetLink, resolve_tracking
 
 
@@ -12,20 +15,25 @@ def absolute_paths(config: TrainConfig) -> TrainConfig:
     validation = config.data.validation_shards
     data = config.data.model_copy(
         update={
-            "shards": config.data.shards and absolute_uri(config.data.shards),
+            "shards": tuple(map(absolute_uri, config.data.shards)),
             "validation_shards": validation and absolute_uri(validation),
         }
+    )
+    weights = config.network.weights
+    network = config.network.model_copy(
+        update={"weights": weights and weights.expanduser().absolute()}
     )
     return config.model_copy(
         update={
             "data": data,
+            "network": network,
             "output": config.output.expanduser().absolute(),
             "tracking": resolve_tracking(config.tracking),
         }
     )
 
 
-def open_datasets(config: TrainConfig) -> tuple[ShardDataset, ShardDataset | None]:
+def open_datasets(config: TrainConfig) -> tuple[Mixture, ShardDataset | None]:
     """Open the shards for training and, where given, for validation.
 
     Raises:
@@ -33,7 +41,7 @@ def open_datasets(config: TrainConfig) -> tuple[ShardDataset, ShardDataset | Non
     """
     if not config.data.shards:
         raise UserError("data.shards: not given; set it to a folder that `ucn preprocess` made")
-    training = ShardDataset(config.data.shards)
+    training = Mixture([ShardDataset(uri) for uri in config.data.shards])
     if config.data.validation_shards is None:
         return training, None
     validation = ShardDataset(config.data.validation_shards)
@@ -45,12 +53,37 @@ def open_datasets(config: TrainConfig) -> tuple[ShardDataset, ShardDataset | Non
     return training, validation
 
 
-def dataset_links(
-    config: TrainConfig, training: ShardDataset, validation: ShardDataset | None
-) -> list[DatasetLink]:
+def training_sampler(config: TrainConfig, training: Mixture) -> Sampler:
+    """Draw from the shards as configured.
+
+    Raises:
+        UserError: the shards hold nothing, or the weights do not fit them.
+    """
+    return Sampler(training.sizes, config.batch_size, config.seed, config.data.weights)
+
+
+def input_digests(
+    config: TrainConfig, training: Mixture, validation: ShardDataset | None
+) -> list[str | None]:
+    """Digests of all that a run reads: shards' manifests, published weights."""
+    weights = config.network.weights
+    if weights is not None and not weights.is_file():
+        raise UserError(f"{weights}: no such file; set network.weights to published weights")
+    return [
+        *(dataset.digest for dataset in training.datasets),
+        None if validation is None else validation.digest,
+        None if weights is None else file_sha256(weights),
+    ]
+
+
+def dataset_links(training: Mixture, validation: ShardDataset | None) -> list[DatasetLink]:
     """Name the shards of a run, for MLflow."""
-    links = [DatasetLink("training", training.digest, config.data.shards, "training")]
+    several = len(training.datasets) > 1
+    links = [
+        DatasetLink(f"training-{place}" if several else "training", one.digest, one.uri, "training")
+        for place, one in enumerate(training.datasets)
+    ]
     if validation is not None:
-        uri = str(config.data.validation_shards)
-        links.append(DatasetLink("validation", validation.digest, uri, "validation"))
+        link = DatasetLink("validation", validation.digest, validation.uri, "validation")
+        links.append(link)
     return links

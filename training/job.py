@@ -1,11 +1,11 @@
 """Shards -> model with Ray Train: the one place of this room that knows Ray."""
 
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
+    CheckpointUploadMode,
     FailureConfig,
     RunConfig,
     ScalingConfig,
@@ -31,14 +32,19 @@ from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
-from training.inputs import absolute_paths, dataset_links, open_datasets
-from training.loop import Worker, WriteState, fit
+from training.inputs import (
+    absolute_paths,
+    dataset_links,
+    input_digests,
+    open_datasets,
+    training_sampler,
+)
+from training.loop import CPU, Worker, WriteState, best_weights, fit
 from training.model import load_model, save_model
-from training.networks import build_network
 from training.networks.base import DenseNetwork
 from training.progress import ProgressLine
 from training.record import CHECKPOINTS, MODEL, RunRecord, open_record, write_record
-from training.sampler import Sampler
+from training.state import initial_state
 from training.tracking import RunLogger, last_logged_step, start_run
 
 CHECKPOINTS_KEPT = 2
@@ -97,11 +103,11 @@ def train(config: TrainConfig) -> TrainResult:
     """
     config = absolute_paths(config)
     training, validation = open_datasets(config)
+    digests = input_digests(config, training, validation)
     # Checked here as well as in the workers, so that a mistake shows before Ray is up.
-    Sampler(len(training), config.batch_size, config.seed, 0, config.workers)
-    build_network(config.network.name, config.network.options)
-    digests = (training.digest, None if validation is None else validation.digest)
-    record = open_record(config.output, config.fingerprint(digests), overwrite=config.overwrite)
+    training_sampler(config, training)
+    initial_state(config, CPU)
+    record = open_record(config.output, config.fingerprint(*digests), overwrite=config.overwrite)
     if record.status == "FINISHED":
         model = load_model(config.output / MODEL)
         return TrainResult(config.output / MODEL, record.run_id, dict(model.config.scores))
@@ -110,7 +116,7 @@ def train(config: TrainConfig) -> TrainResult:
         name="train",
         params=config.model_dump(mode="json", exclude={"tracking", "overwrite"}),
         tags={"stage": "training"},
-        datasets=dataset_links(config, training, validation),
+        datasets=dataset_links(training, validation),
     )
     record = RunRecord(record.fingerprint, "RUNNING", run_id)
     write_record(config.output, record)
@@ -189,11 +195,19 @@ def _work(options: dict[str, Any]) -> None:
             run.log_metrics(metrics, step)
             messages.put.remote(step, metrics)
 
-        worker = Worker(log, _checkpoint, _distribute, rank, world_size, get_device())
+        worker = Worker(
+            log,
+            partial(_checkpoint, config.steps),
+            wrap=_distribute,
+            rank=rank,
+            world_size=world_size,
+            device=get_device(),
+        )
         try:
             training, validation = open_datasets(config)
+            sampler = training_sampler(config, training)
             with _last_checkpoint() as resume:
-                fit(config, training, validation, worker, resume)
+                fit(config, training, validation, worker, sampler, resume)
         except UserError as error:
             ray.get(messages.put_mistake.remote(str(error)))
             raise
@@ -202,17 +216,33 @@ def _work(options: dict[str, Any]) -> None:
 def _distribute(network: DenseNetwork) -> nn.Module:
     if get_context().get_world_size() == 1:
         return network
-    return DistributedDataParallel(network)
+    # Running statistics are shared by `BatchStatistics`.
+    return DistributedDataParallel(network, broadcast_buffers=False)
 
 
-def _checkpoint(step: int, write: WriteState) -> None:
-    """Hand a checkpoint to Ray; all workers meet here."""
+def _checkpoint(steps: int, step: int, write: WriteState) -> None:
+    """Hand a checkpoint to Ray; all workers meet here, and go on while rank 0 writes it.
+
+    Args:
+        steps: of the whole run; the last checkpoint is waited for.
+    """
     if get_context().get_world_rank() != 0:
         report({"step": step})
         return
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder))
-        report({"step": step}, checkpoint=Checkpoint.from_directory(folder))
+    storage = Path(get_context().get_storage().experiment_fs_path)
+
+    def publish(_: Checkpoint, name: str) -> Checkpoint:
+        write(storage / name)
+        return Checkpoint(storage / name)
+
+    mode = CheckpointUploadMode.SYNC if step == steps else CheckpointUploadMode.ASYNC
+    report(
+        {"step": step},
+        checkpoint=Checkpoint(storage),
+        checkpoint_upload_mode=mode,
+        checkpoint_upload_fn=publish,
+        delete_local_checkpoint_after_upload=False,
+    )
 
 
 @contextmanager
@@ -252,19 +282,21 @@ def _raise_mistake(messages: Any) -> None:
         raise UserError(mistake)
 
 
-def _publish(config: TrainConfig, state: Path, training_data: str) -> dict[str, float]:
+def _publish(config: TrainConfig, folder: Path, training_data: str) -> dict[str, float]:
     """Make the model folder from the last checkpoint; return its metrics."""
-    network = build_network(config.network.name, config.network.options)
-    progress = load_checkpoint(state, network)
+    state = initial_state(config, CPU)
+    state.restore(load_checkpoint(folder))
+    weights, metrics = best_weights(state)
+    state.network.load_state_dict(weights)
     save_model(
         config.output / MODEL,
-        network,
+        state.network,
         config.network,
         training_data=training_data,
         training=config.model_dump(mode="json", exclude={"tracking", "output", "overwrite"}),
-        scores=progress.metrics,
+        scores=metrics,
     )
-    return progress.metrics
+    return metrics
 
 
 def _configure_ray_train() -> None:

@@ -1,24 +1,21 @@
 """The training loop of one worker: plain functions, with or without Ray around them."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
-from preprocessing.errors import UserError
-from training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint, unusable
 from training.config import TrainConfig
-from training.data import Item, PairDataset, training_batches
-from training.networks import build_network
+from training.data import PairDataset, training_batches
 from training.networks.base import DenseNetwork
-from training.optimise import build_optimiser, learning_rate, set_learning_rate
 from training.sampler import Sampler
-from training.step import BatchLoss, batch_loss
-from training.validate import validation_pck
+from training.state import Best, Metrics, TrainState, initial_state
+from training.step import Stepper
+from training.validate import MatchedPair, validate
 
 CPU = torch.device("cpu")
 WriteState = Callable[[Path], None]
@@ -30,13 +27,17 @@ class Worker:
 
     Attributes:
         log: takes the metrics of a step; called by rank 0 only.
-        checkpoint: takes the number of steps done and a function that writes the state into a
-            folder; called by all ranks at the same steps.
+        checkpoint: takes the number of steps done and a function that writes the state of that
+            moment into a folder, now or later, in any thread; called by all ranks at the same
+            steps.
+        show: takes the number of steps done and a validation pair as matched; called by rank 0
+            for the first `TrackingConfig.pictures` pairs.
         wrap: makes a network fit for distributed training.
     """
 
-    log: Callable[[int, dict[str, float]], None]
+    log: Callable[[int, Metrics], None]
     checkpoint: Callable[[int, WriteState], None]
+    show: Callable[[int, MatchedPair], None] = lambda step, pair: None
     wrap: Callable[[DenseNetwork], nn.Module] = lambda network: network
     rank: int = 0
     world_size: int = 1
@@ -48,109 +49,104 @@ def fit(
     training: PairDataset,
     validation: PairDataset | None,
     worker: Worker,
+    sampler: Sampler,
     resume: Path | None = None,
-) -> DenseNetwork:
+) -> TrainState:
     """Train from the start, or from the checkpoint in ``resume`` with its next global batch.
 
+    Args:
+        training: whose samples ``sampler`` numbers.
+
     Returns:
-        the network as trained, in evaluation mode.
+        the state after the last step.
 
     Raises:
         UserError: the configuration does not fit the data, the checkpoint does not fit the
             configuration, or the loss is no longer finite.
     """
-    sampler = Sampler(len(training), config.batch_size, config.seed, worker.rank, worker.world_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build_network(config.network.name, config.network.options)
-    network = network.to(worker.device)
-    optimiser = build_optimiser(network, config.optimiser)
-    progress = Progress(0, config.seed, {})
+    state = initial_state(config, worker.device)
     if resume is not None:
-        progress = load_checkpoint(resume, network, optimiser)
-    wrapped = worker.wrap(network).train()
-    batches = training_batches(training, sampler, network.channels, config, progress.step)
+        _resume(state, resume)
+    stepper = Stepper(config, state, worker.wrap(state.network))
+    batches = training_batches(
+        training,
+        sampler,
+        state.network.channels,
+        config,
+        state.step,
+        worker.rank,
+        worker.world_size,
+    )
     clock = time.perf_counter()
-    for step, items in enumerate(batches, start=progress.step):
-        metrics = train_step(wrapped, network, optimiser, items, step, config)
-        done = step + 1
-        ends = done == config.steps
+    for step, groups in enumerate(batches, start=state.step):
+        metrics = stepper.step(step, groups)
+        state.step = step + 1
+        ends = state.step == config.steps
+        if validation is not None and (state.step % config.validate_every == 0 or ends):
+            metrics |= _validate(config, state, validation, worker)
+        now = time.perf_counter()
+        metrics["pairs_per_second"] = config.batch_size / (now - clock)
+        clock = now
+        state.metrics |= metrics
         if worker.rank == 0:
-            if validation is not None and (done % config.validate_every == 0 or ends):
-                scores = validation_pck(
-                    network,
-                    validation,
-                    config.data,
-                    bfloat16=config.bfloat16,
-                    memory_mib=config.mining.memory_mib,
-                )
-                metrics |= {f"validation/{name}": value for name, value in scores.items()}
-            now = time.perf_counter()
-            metrics["pairs_per_second"] = config.batch_size / (now - clock)
-            clock = now
             worker.log(step, metrics)
-            progress = replace(progress, metrics=progress.metrics | metrics)
-        if done % config.checkpoint_every == 0 or ends:
-            progress = replace(progress, step=done)
-            worker.checkpoint(done, _state_writer(network, optimiser, progress))
-    network.eval()
-    return network
+        if state.step % config.checkpoint_every == 0 or ends:
+            worker.checkpoint(state.step, _state_writer(state))
+    state.network.eval()
+    return state
 
 
-def train_step(
-    wrapped: nn.Module,
-    network: DenseNetwork,
-    optimiser: torch.optim.Optimizer,
-    items: Sequence[Item],
-    step: int,
-    config: TrainConfig,
-) -> dict[str, float]:
-    """Do one optimiser step.
+def best_weights(state: TrainState) -> tuple[dict[str, torch.Tensor], Metrics]:
+    """Choose what to publish: the weights that validated best, or without validation the last.
 
     Returns:
-        ``loss``, ``hit_ratio``, ``gradient_norm`` (before clipping) and ``learning_rate``, means
-        over all workers.
-
-    Raises:
-        UserError: the loss or its gradient is not finite; names the pairs.
+        the weights, and the last metrics with the validation scores of these weights.
     """
-    rate = learning_rate(step, config.steps, config.optimiser.learning_rate, config.schedule)
-    set_learning_rate(optimiser, rate)
-    optimiser.zero_grad(set_to_none=True)
-    outcome = batch_loss(wrapped, network, items, config)
-    torch.autograd.backward(outcome.loss)
-    norm = nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.clip_norm)
-    summary = torch.stack([outcome.loss.detach(), outcome.hit_ratio])
-    if dist.is_initialized():
-        dist.all_reduce(summary)
-        summary /= dist.get_world_size()
-    # Gradients are shared, so that all workers stop here in the same step.
-    if not bool(torch.isfinite(norm) & torch.isfinite(summary[0])):
-        raise UserError(_not_finite(step, items, outcome))
-    optimiser.step()
-    loss, hit_ratio = summary.tolist()
-    return {
-        "loss": loss,
-        "hit_ratio": hit_ratio,
-        "gradient_norm": float(norm),
-        "learning_rate": rate,
-    }
+    if state.best.weights:
+        scores = state.best.metrics | {"best_step": float(state.best.step)}
+        return state.best.weights, state.metrics | scores
+    weights = state.average.weights if state.average else state.network.state_dict()
+    return weights, state.metrics
 
 
-def _not_finite(step: int, items: Sequence[Item], outcome: BatchLoss) -> str:
-    guilty = [
-        item.key
-        for item, finite in zip(items, outcome.per_pair_B.isfinite().tolist(), strict=True)
-        if not finite
-    ]
-    keys = ", ".join(guilty or [item.key for item in items])
-    return (
-        f"optimiser.learning_rate: the loss or its gradient is not finite in step {step}, pairs "
-        f"{keys}; look at them with `ucn inspect`, or lower optimiser.learning_rate"
-    )
+def _resume(state: TrainState, folder: Path) -> None:
+    snapshot = load_checkpoint(folder)
+    try:
+        state.restore(snapshot)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise unusable(folder, error) from error
 
 
-def _state_writer(
-    network: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
-) -> WriteState:
-    return lambda folder: save_checkpoint(folder, network, optimiser, progress)
+def _validate(
+    config: TrainConfig, state: TrainState, validation: PairDataset, worker: Worker
+) -> Metrics:
+    """Measure the weights that would be published now, and keep them if they are the best."""
+
+    def measure() -> Metrics:
+        scores = validate(
+            state.network,
+            validation,
+            config,
+            worker.rank,
+            worker.world_size,
+            lambda pair: worker.show(state.step, pair),
+        )
+        metrics = {f"validation/{name}": value for name, value in scores.items()}
+        score = scores.get(config.best_by, -1.0)
+        if score > state.best.score:
+            weights = {
+                name: value.detach().to("cpu", copy=True)
+                for name, value in state.network.state_dict().items()
+            }
+            state.best = Best(score, state.step, metrics, weights)
+        return metrics
+
+    if state.average is None:
+        return measure()
+    with state.average.in_place(state.network):
+        return measure()
+
+
+def _state_writer(state: TrainState) -> WriteState:
+    snapshot = state.snapshot()
+    return lambda folder: save_checkpoint(folder, snapshot)

@@ -1,58 +1,119 @@
-"""Which samples a worker trains on in which step: a pure function of (seed, step)."""
+"""Which samples a step trains on, and which worker takes them: pure functions of (seed, step)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.errors import UserError
+
+BLOCK = 1000
+"""The shares of mixed datasets are exact over so many draws."""
+
+
+class Draw(NamedTuple):
+    """A sample's number, over all datasets in their order, and how often it came before."""
+
+    sample: int
+    epoch: int
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Global batches cut from a permutation of the samples that changes with the epoch.
+    """An endless stream of samples, cut into global batches.
 
-    The same batches result for every number of workers; a worker takes its slice of each. The
-    samples that do not fill a last batch sit out that epoch.
+    Each dataset is gone through in a new random order again and again, without a gap: between one
+    epoch's end and the next one's nothing is left out. With weights, the datasets take turns in
+    random order, each with its exact share of every `BLOCK` draws.
 
     Args:
-        num_samples: samples in the dataset.
-        batch_size: samples in a global batch, a multiple of ``world_size``.
-        seed: decides the permutations.
-        rank, world_size: this worker among all.
+        sizes: samples in each dataset.
+        batch_size: samples in a global batch.
+        seed: decides the orders.
+        weights: of the datasets; None treats them as one.
 
     Raises:
-        UserError: there are fewer samples than one batch takes.
-        ValueError: the batch cannot be shared out.
+        UserError: a dataset is empty, or the weights do not fit.
     """
 
-    num_samples: int
+    sizes: tuple[int, ...]
     batch_size: int
     seed: int
-    rank: int = 0
-    world_size: int = 1
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.world_size:
-            raise ValueError(f"{self.batch_size} samples over {self.world_size} workers")
-        if self.num_samples < self.batch_size:
+        if 0 in self.sizes or not self.sizes:
             raise UserError(
-                f"batch_size: {self.batch_size} pairs a step, but the shards hold "
-                f"{self.num_samples}; lower batch_size or preprocess more pairs"
+                "data.shards: hold no samples; see `skipped` in their manifest.json, and "
+                "preprocess others"
             )
+        if self.weights is not None:
+            _check_weights(self.weights, len(self.sizes))
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch."""
-        return self.num_samples // self.batch_size
+    def batch(self, step: int) -> list[Draw]:
+        """Draw the global batch of a step (from 0)."""
+        first = step * self.batch_size
+        return [self.draw(place) for place in range(first, first + self.batch_size)]
 
-    def batch(self, step: int) -> tuple[int, list[int]]:
-        """This worker's part of the global batch of a step.
+    def draw(self, place: int) -> Draw:
+        """Draw the sample at a place of the stream (from 0)."""
+        if self.weights is None:
+            return self._nth(0, place, sum(self.sizes), 0)
+        block, position = divmod(place, BLOCK)
+        turns, rank = _turns(self.seed, block, self.weights)
+        which = int(turns[position])
+        count = block * int(np.count_nonzero(turns == which)) + int(rank[position])
+        return self._nth(which, count, self.sizes[which], sum(self.sizes[:which]))
 
-        Returns:
-            the epoch, and sample numbers, ``batch_size / world_size`` of them.
-        """
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
-        share = self.batch_size // self.world_size
-        start = position * self.batch_size + self.rank * share
-        return epoch, order[start : start + share].tolist()
+    def _nth(self, which: int, count: int, size: int, first: int) -> Draw:
+        epoch, position = divmod(count, size)
+        return Draw(first + int(_order(self.seed, which, epoch, size)[position]), epoch)
+
+
+def take_groups(
+    batch: Sequence[Draw], group_size: int, rank: int, world_size: int
+) -> list[Sequence[Draw]]:
+    """Cut a global batch into groups, and take those of one worker.
+
+    Args:
+        batch: a multiple of ``group_size``.
+    """
+    starts = range(0, len(batch), group_size)[rank::world_size]
+    return [batch[start : start + group_size] for start in starts]
+
+
+def _check_weights(weights: tuple[float, ...], num_datasets: int) -> None:
+    if len(weights) != num_datasets:
+        raise UserError(
+            f"data.weights: {len(weights)} for {num_datasets} shards; give one for each of "
+            "data.shards"
+        )
+    if min(weights) < sum(weights) / BLOCK or sum(weights) <= 0:
+        raise UserError(
+            f"data.weights: {min(weights):g} is below a thousandth of all; raise it, or leave out "
+            "those shards"
+        )
+
+
+@lru_cache(maxsize=16)
+def _order(seed: int, which: int, epoch: int, size: int) -> NDArray[np.int32]:
+    return np.random.default_rng([seed, which, epoch]).permutation(size).astype(np.int32)
+
+
+@lru_cache(maxsize=4)
+def _turns(
+    seed: int, block: int, weights: tuple[float, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Whose turn it is at each place of a block, and how often it had been in that block."""
+    exact = np.array(weights) / sum(weights) * BLOCK
+    quotas = np.floor(exact).astype(np.int64)
+    quotas[np.argsort(quotas - exact, kind="stable")[: BLOCK - quotas.sum()]] += 1
+    turns = np.repeat(np.arange(len(weights)), quotas)
+    turns = np.random.default_rng([seed, block, BLOCK]).permutation(turns)
+    rank = np.empty(BLOCK, np.int64)
+    for which, quota in enumerate(quotas):
+        rank[turns == which] = np.arange(quota)
+    return turns, rank

@@ -1,119 +1,122 @@
-"""The loss of one batch, and what it tells of the features."""
+"""One optimiser step over a global batch that the workers share."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from preprocessing.errors import UserError
+from training.batch_statistics import BatchStatistics
 from training.config import TrainConfig
 from training.data import Item
-from training.features import cell_centres, sample_features
-from training.losses import LOSSES, Direction
-from training.mining import MINERS
-from training.mining.exclusion import Grid
-from training.networks.base import DenseNetwork
+from training.gradients import GradientMean
+from training.group_loss import group_loss
+from training.optimise import learning_rate, set_learning_rate
+from training.state import Metrics, TrainState
 
 
-@dataclass(frozen=True)
-class BatchLoss:
-    """Outcome of one worker's part of a batch.
-
-    Attributes:
-        loss: scalar with its graph, mean over the pairs.
-        hit_ratio: scalar tensor: of all queries of both directions, the fraction whose nearest
-            feature among all positions of the other image lies within the exclusion radius of
-            the truth.
-        per_pair_B: loss of each pair, detached.
-    """
-
-    loss: Tensor
-    hit_ratio: Tensor
-    per_pair_B: Tensor
-
-
-def batch_loss(
-    network: nn.Module, geometry: DenseNetwork, items: Sequence[Item], config: TrainConfig
-) -> BatchLoss:
-    """Describe both images of all pairs in one pass, mine negatives, and take the loss.
+class Stepper:
+    """Takes optimiser steps; the gradient is the mean over all groups of all workers.
 
     Args:
-        network: the network to call, perhaps wrapped for distributed training.
-        geometry: the network itself, for its stride and offset.
-        items: pairs with images of one size.
+        state: its network, optimiser and average are changed.
+        wrapped: the network, perhaps wrapped for distributed training.
     """
-    device = next(network.parameters()).device
-    images = torch.stack([item.images[side] for side in (0, 1) for item in items])
-    images = images.to(device, non_blocking=True).float().div_(255)
-    images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
-        features = network(images)
-    features0_BDHW, features1_BDHW = features.chunk(2)
-    grid = Grid(features.shape[2], features.shape[3], geometry.stride, geometry.offset)
-    losses: list[Tensor] = []
-    hits: list[Tensor] = []
-    for item, features0, features1 in zip(items, features0_BDHW, features1_BDHW, strict=True):
-        directions = pair_directions(item, (features0, features1), grid, config)
-        losses.append(LOSSES[config.loss.name](directions, config.loss))
-        hits.extend(direction.negatives.hit_N for direction in directions)
-    per_pair_B = torch.stack(losses)
-    hit_ratio = torch.cat(hits).float().mean().nan_to_num()
-    return BatchLoss(per_pair_B.mean(), hit_ratio, per_pair_B.detach())
 
-
-def pair_directions(
-    item: Item, features: tuple[Tensor, Tensor], grid: Grid, config: TrainConfig
-) -> list[Direction]:
-    """Read the features of a pair's correspondences and mine negatives, 0 -> 1 and 1 -> 0.
-
-    Args:
-        features: two maps [D, H, W].
-    """
-    device = features[0].device
-    matches_N4 = item.matches_N4.to(device)
-    points = matches_N4[:, :2], matches_N4[:, 2:]
-    sampled = [
-        sample_features(map_DHW, points_N2, grid.stride, grid.offset)
-        for map_DHW, points_N2 in zip(features, points, strict=True)
-    ]
-    generator = torch.Generator().manual_seed(item.seed)
-    directions = []
-    for here, there in ((0, 1), (1, 0)):
-        cells_MD = features[there].permute(1, 2, 0).flatten(0, 1)
-        valid_M = None if item.valid is None else valid_cells(item.valid[there].to(device), grid)
-        negatives = MINERS[config.mining.name](
-            sampled[here].detach(),
-            cells_MD.detach(),
-            points[there],
-            grid,
-            config.mining.radius,
-            valid_M=valid_M,
-            memory_mib=config.mining.memory_mib,
-            generator=generator,
+    def __init__(
+        self,
+        config: TrainConfig,
+        state: TrainState,
+        wrapped: nn.Module,
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._wrapped = wrapped
+        self._call: Callable[[Tensor], Tensor] = (
+            torch.compile(wrapped) if config.compile else wrapped
         )
-        directions.append(
-            Direction(
-                queries_ND=sampled[here],
-                positives_ND=sampled[there],
-                points_N2=points[there],
-                cells_MD=cells_MD,
-                valid_M=valid_M,
-                grid=grid,
-                radius=config.mining.radius,
-                negatives=negatives,
-            )
-        )
-    return directions
+        self._gradient = GradientMean(wrapped, config.groups)
+        self._statistics = BatchStatistics(state.network)
+
+    def step(self, step: int, groups: Sequence[Sequence[Item]]) -> Metrics:
+        """Do one step with this worker's groups of its batch.
+
+        Returns:
+            ``loss``, ``hit_ratio``, ``gradient_norm`` (before clipping) and ``learning_rate``,
+            means over the batch.
+
+        Raises:
+            UserError: the loss or its gradient is not finite; names the pairs.
+        """
+        config, state = self._config, self._state
+        rate = learning_rate(step, config.steps, config.optimiser.learning_rate, config.schedule)
+        set_learning_rate(state.optimiser, rate)
+        state.optimiser.zero_grad(set_to_none=True)
+        state.network.train()
+        summary, losses = self._backward(groups)
+        norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip_norm)
+        # Gradients are shared, so that all workers stop here in the same step.
+        if not bool(torch.isfinite(norm) & torch.isfinite(summary).all()):
+            raise UserError(_not_finite(step, groups, losses))
+        state.optimiser.step()
+        if state.average is not None:
+            state.average.update(state.network, step)
+        loss, hit_ratio = summary.tolist()
+        return {
+            "loss": loss,
+            "hit_ratio": hit_ratio,
+            "gradient_norm": float(norm),
+            "learning_rate": rate,
+        }
+
+    def _backward(self, groups: Sequence[Sequence[Item]]) -> tuple[Tensor, list[Tensor]]:
+        """Leave the batch's gradient in the network.
+
+        Returns:
+            mean loss and hit ratio over the batch [2], and the losses of this worker's pairs.
+        """
+        means: list[Tensor] = []
+        losses: list[Tensor] = []
+        self._statistics.begin_step()
+        for place, group in enumerate(groups):
+            is_last = place + 1 == len(groups)
+            with nullcontext() if is_last else self._apart():
+                outcome = group_loss(self._call, self._state.network, group, self._config)
+                torch.autograd.backward(outcome.loss)
+            if not is_last:
+                self._gradient.set_aside()
+            self._statistics.end_group()
+            means.append(torch.stack([outcome.loss.detach(), outcome.hit_ratio]))
+            losses.append(outcome.per_pair_B)
+        self._gradient.finish()
+        self._statistics.end_step(self._config.groups)
+        summary = torch.stack(means).double().sum(dim=0)
+        if dist.is_initialized():
+            dist.all_reduce(summary)
+        return summary / self._config.groups, losses
+
+    def _apart(self) -> AbstractContextManager[None]:
+        """Gradients stay with this worker."""
+        if isinstance(self._wrapped, DistributedDataParallel):
+            return self._wrapped.no_sync()
+        return nullcontext()
 
 
-def valid_cells(valid_HW: Tensor, grid: Grid) -> Tensor:
-    """Which cells lie on image rather than padding: bool [grid.height * grid.width].
-
-    Args:
-        valid_HW: bool, the same for pixels.
-    """
-    height, width = valid_HW.shape
-    centres_M2 = cell_centres(grid.height, grid.width, grid.stride, grid.offset)
-    x_M, y_M = centres_M2.to(valid_HW.device).round().long().unbind(dim=1)
-    inside_M = (x_M < width) & (y_M < height)
-    return inside_M & valid_HW[y_M.clamp(max=height - 1), x_M.clamp(max=width - 1)]
+def _not_finite(step: int, groups: Sequence[Sequence[Item]], losses: Sequence[Tensor]) -> str:
+    """Name the pairs, of all workers, whose loss is not finite; all of the batch if none is."""
+    keys = [item.key for group in groups for item in group]
+    finite = torch.cat(list(losses)).isfinite().tolist()
+    mine = keys, [key for key, is_finite in zip(keys, finite, strict=True) if not is_finite]
+    everyone = [mine]
+    if dist.is_initialized():
+        everyone = [mine] * dist.get_world_size()
+        dist.all_gather_object(everyone, mine)
+    guilty = [key for _, part in everyone for key in part]
+    named = ", ".join(guilty or [key for part, _ in everyone for key in part])
+    return (
+        f"optimiser.learning_rate: the loss or its gradient is not finite in step {step}, pairs "
+        f"{named}; look at them with `ucn inspect`, or lower optimiser.learning_rate"
+    )

@@ -1,13 +1,16 @@
 """Validation PCK: how often the nearest feature is the right one, on fixed held-out points."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.config import DataConfig
+from preprocessing.sample import Sample
+from training.config import TrainConfig
 from training.data import PairDataset, as_channels
 from training.features import cell_centres, sample_features
 from training.mining.nearest import nearest_cells
@@ -70,41 +73,87 @@ def validation_indices(num_samples: int, num_pairs: int) -> list[int]:
     return [(2 * place + 1) * num_samples // (2 * count) for place in range(count)]
 
 
-def validation_pck(
+@dataclass(frozen=True)
+class MatchedPair:
+    """Points of a validation pair, and where the network finds them.
+
+    Attributes:
+        sample: the pair.
+        points0_N2, truth_N2, found_N2: pixels (x, y): in image 0, and truly and as found in
+            image 1.
+    """
+
+    sample: Sample
+    points0_N2: NDArray[np.float32]
+    truth_N2: NDArray[np.float32]
+    found_N2: NDArray[np.float32]
+
+    @property
+    def error_N(self) -> NDArray[np.float32]:
+        """Distance from the truth, pixels."""
+        return np.asarray(np.linalg.norm(self.found_N2 - self.truth_N2, axis=1), np.float32)
+
+
+def validate(
     network: DenseNetwork,
     dataset: PairDataset,
-    config: DataConfig,
-    *,
-    bfloat16: bool,
-    memory_mib: int,
+    config: TrainConfig,
+    rank: int = 0,
+    world_size: int = 1,
+    show: Callable[[MatchedPair], None] = lambda pair: None,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict[str, float]:
     """Match points of the fixed validation pairs, 0 -> 1, over the whole images.
+
+    The workers share the pairs; all of them call this, and get the same result.
+
+    Args:
+        show: called by rank 0 with the first `TrackingConfig.pictures` pairs that it matches.
 
     Returns:
         ``pck/T`` for each threshold T in pixels: percent of all points matched within T of the
         truth (inclusive). Empty without points.
     """
+    indices = validation_indices(len(dataset), config.data.validation_pairs)
+    counts = torch.zeros(len(thresholds) + 1, dtype=torch.float64)
     was_training = network.training
     network.eval()
-    errors = []
-    for index in validation_indices(len(dataset), config.validation_pairs):
-        sample = dataset[index]
-        matches = sample.matches_N4
-        if len(matches) > config.validation_points:
-            rng = np.random.default_rng([0, index])
-            matches = matches[rng.choice(len(matches), config.validation_points, replace=False)]
-        found_N2 = match_points(
-            describe(network, sample.image0, bfloat16),
-            describe(network, sample.image1, bfloat16),
-            torch.from_numpy(matches[:, :2].copy()),
-            (sample.image1.shape[1], sample.image1.shape[0]),
-            network,
-            memory_mib,
-        )
-        errors.append(np.linalg.norm(found_N2.cpu().numpy() - matches[:, 2:], axis=1))
+    for place, index in enumerate(indices[rank::world_size]):
+        pair = match_pair(network, dataset[index], index, config)
+        hits = [int((pair.error_N <= threshold).sum()) for threshold in thresholds]
+        counts += torch.tensor([len(pair.error_N), *hits])
+        if rank == 0 and place < config.tracking.pictures:
+            show(pair)
     network.train(was_training)
-    if sum(map(len, errors)) == 0:
+    if dist.is_initialized():
+        counts = counts.to(next(network.parameters()).device)
+        dist.all_reduce(counts)
+    num_points, *hits = counts.tolist()
+    if not num_points:
         return {}
-    error = np.concatenate(errors)
-    return {f"pck/{t:g}": 100 * float((error <= t).mean()) for t in thresholds}
+    pairs = zip(thresholds, hits, strict=True)
+    return {f"pck/{threshold:g}": 100 * count / num_points for threshold, count in pairs}
+
+
+def match_pair(
+    network: DenseNetwork, sample: Sample, index: int, config: TrainConfig
+) -> MatchedPair:
+    """Match a fixed choice of a pair's points.
+
+    Args:
+        network: in evaluation mode.
+        index: of the sample; decides the choice.
+    """
+    matches = sample.matches_N4
+    if len(matches) > config.data.validation_points:
+        rng = np.random.default_rng([0, index])
+        matches = matches[rng.choice(len(matches), config.data.validation_points, replace=False)]
+    found_N2 = match_points(
+        describe(network, sample.image0, config.bfloat16),
+        describe(network, sample.image1, config.bfloat16),
+        torch.from_numpy(matches[:, :2].copy()),
+        (sample.image1.shape[1], sample.image1.shape[0]),
+        network,
+        config.mining.memory_mib,
+    )
+    return MatchedPair(sample, matches[:, :2], matches[:, 2:], found_N2.cpu().numpy())

@@ -38,6 +38,6 @@ def test_later_layers_win(tmp_path: Path) -> None:
 
 
 def test_values_that_do_not_go_together_are_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match="batch_size") as error:
-        parse(TrainConfig, ["batch_size=3", "workers=2"], "ucn train", "", layered=True)
+    with pytest.raises(UserError, match="workers: 3 share 2 groups") as error:
+        parse(TrainConfig, ["batch_size=4", "workers=3"], "ucn train", "", layered=True)
     assert "\n" not in str(error.value)

@@ -14,7 +14,10 @@ from training.config import TrainConfig
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"batch_size": 4, "workers": 3}, r"batch_size: 4.*set batch_size"),
+        ({"batch_size": 4, "workers": 3}, r"workers: 3 share 2 groups of 2.*lower workers"),
+        ({"batch_size": 6, "group_size": 4}, r"group_size: .*set batch_size to a multiple"),
+        ({"batch_size": 3, "mining": {"pool": "group"}}, r"mining\.pool: .*raise group_size"),
+        ({"loss": {"name": "dual_softmax"}, "mining": {"name": "random"}}, r"dual_softmax.*hard"),
         ({"steps": 10, "schedule": {"warmup_steps": 10}}, r"schedule\.warmup_steps.*lower"),
         ({"loss": {"name": "infonce"}, "mining": {"name": "random"}}, r"mining\.name.*hard"),
         ({"mining": {"radius": 200}}, r"mining\.radius.*lower"),
@@ -29,12 +32,18 @@ def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -
 
 def test_fingerprint_tells_what_decides_the_model() -> None:
     base = TrainConfig()
-    digests = ("a", "b")
     other_place = base.model_copy(update={"output": Path("elsewhere"), "workers": 2})
-    assert base.fingerprint(digests) == other_place.fingerprint(digests)
-    assert base.fingerprint(digests) != base.fingerprint(("c", "b"))
+    assert base.fingerprint("a", "b") == other_place.fingerprint("a", "b")
+    assert base.fingerprint("a", "b") != base.fingerprint("c", "b")
     changed = base.model_copy(update={"seed": 1})
-    assert base.fingerprint(digests) != changed.fingerprint(digests)
+    assert base.fingerprint("a", "b") != changed.fingerprint("a", "b")
+    spelt_out = base.model_copy(update={"group_size": 2})
+    assert base.fingerprint("a", "b") == spelt_out.fingerprint("a", "b")
+
+
+def test_one_folder_of_shards_is_a_list_of_one() -> None:
+    config = TrainConfig.model_validate({"data": {"shards": "here"}})
+    assert config.data.shards == ("here",)
 
 
 def test_configuration_is_light_to_import() -> None:

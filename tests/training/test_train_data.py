@@ -10,9 +10,9 @@ import torch
 
 from training.config import TrainConfig
 from training.data import PairDataset, as_channels, load_item, map_ahead, training_batches
+from training.group_loss import valid_cells
 from training.mining.exclusion import Grid
 from training.sampler import Sampler
-from training.step import valid_cells
 
 
 def test_items_are_a_function_of_seed_epoch_and_index(
@@ -32,13 +32,13 @@ def test_items_are_a_function_of_seed_epoch_and_index(
 def test_batches_resume_and_are_shared_out_without_change(
     tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
-    def keys(rank: int, world_size: int, first_step: int) -> list[list[str]]:
-        sampler = Sampler(10, 4, 0, rank, world_size)
-        batches = training_batches(pairs(10), sampler, 1, tiny_config, first_step)
-        return [[item.key for item in items] for items in batches]
+    def keys(rank: int, world_size: int, first_step: int) -> list[list[list[str]]]:
+        sampler = Sampler((10,), 4, 0)
+        batches = training_batches(pairs(10), sampler, 1, tiny_config, first_step, rank, world_size)
+        return [[[item.key for item in group] for group in groups] for groups in batches]
 
     alone = keys(0, 1, 0)
-    assert [len(batch) for batch in alone] == [4] * 6
+    assert [[len(group) for group in groups] for groups in alone] == [[2, 2]] * 6
     assert keys(0, 1, 3) == alone[3:]
     left, right = keys(0, 2, 0), keys(1, 2, 0)
     assert [a + b for a, b in zip(left, right, strict=True)] == alone

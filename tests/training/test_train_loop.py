@@ -10,13 +10,23 @@ import torch
 
 from preprocessing.errors import UserError
 from training.checkpoint import STATE, load_checkpoint
-from training.config import LossConfig, MiningConfig, OptimiserConfig, TrainConfig
+from training.config import (
+    LossConfig,
+    MiningConfig,
+    NetworkConfig,
+    OptimiserConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from training.data import PairDataset, load_item
-from training.loop import Worker, WriteState, fit
+from training.group_loss import group_loss
+from training.loop import Worker, WriteState, best_weights, fit
 from training.networks import build_network
 from training.optimise import build_optimiser, learning_rate
-from training.step import batch_loss
-from training.validate import validation_indices, validation_pck
+from training.sampler import Sampler
+from training.state import initial_state
+from training.step import Stepper
+from training.validate import validate, validation_indices
 
 
 class Recorder:
@@ -38,8 +48,9 @@ class Recorder:
 
 def run(config: TrainConfig, data: PairDataset, folder: Path, resume: Path | None = None):
     recorder = Recorder(folder)
-    network = fit(config, data, data, Worker(recorder.log, recorder.checkpoint), resume)
-    return recorder, network
+    sampler = Sampler((len(data),), config.batch_size, config.seed)
+    worker = Worker(recorder.log, recorder.checkpoint)
+    return recorder, fit(config, data, data, worker, sampler, resume)
 
 
 @pytest.mark.parametrize("mining", ["hard", "random"])
@@ -56,29 +67,32 @@ def test_resume_gives_the_same_losses_and_weights(
             "loss": LossConfig(name="contrastive"),
             "mining": MiningConfig(name=mining),
             "optimiser": OptimiserConfig(name=optimiser, learning_rate=0.01),
+            "schedule": ScheduleConfig(warmup_steps=1, average=0.9 if mining == "hard" else 0.0),
         }
     )
-    data = pairs(10)  # two batches of four in an epoch: the resume crosses epochs
-    whole, network = run(config, data, tmp_path / "whole")
+    data = pairs(10)  # two and a half batches in an epoch: the resume crosses epochs
+    whole, state = run(config, data, tmp_path / "whole")
     rest, again = run(config, data, tmp_path / "rest", resume=tmp_path / "whole" / "2")
     assert sorted(rest.metrics) == [2, 3, 4, 5]
     for name in ("loss", "hit_ratio", "gradient_norm", "learning_rate"):
         assert whole.column(name)[2:] == rest.column(name)
-    for name, weight in network.state_dict().items():
-        assert torch.equal(weight, again.state_dict()[name]), name
+    for name, weight in state.network.state_dict().items():
+        assert torch.equal(weight, again.network.state_dict()[name]), name
+    assert state.best.step == again.best.step
+    for name, weight in best_weights(state)[0].items():
+        assert torch.equal(weight, best_weights(again)[0][name]), name
 
 
 def test_training_learns(
     tmp_path: Path, tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
     config = tiny_config.model_copy(update={"steps": 40, "validate_every": 40})
-    recorder, network = run(config, pairs(12), tmp_path)
+    recorder, state = run(config, pairs(12), tmp_path)
     losses = recorder.column("loss")
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
     untrained = build_network("small", config.network.options).eval()
-    settings = {"bfloat16": False, "memory_mib": 16}
-    before = validation_pck(untrained, pairs(4), config.data, **settings)
-    after = validation_pck(network, pairs(4), config.data, **settings)
+    before = validate(untrained, pairs(4), config)
+    after = validate(state.network, pairs(4), config)
     assert after["pck/3"] > before["pck/3"] + 10
     assert recorder.metrics[39]["validation/pck/3"] > 0
     assert after["pck/3"] <= after["pck/5"] <= after["pck/10"] <= 100
@@ -99,18 +113,91 @@ def test_checkpoint_holds_progress_and_damage_is_told(
     tmp_path: Path, tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
     recorder, _ = run(tiny_config, pairs(4), tmp_path)
-    network = build_network("small", tiny_config.network.options)
-    optimiser = build_optimiser(network, tiny_config.optimiser)
-    progress = load_checkpoint(tmp_path / "4", network, optimiser)
-    assert (progress.step, progress.seed) == (4, 0)
-    assert progress.metrics["loss"] == recorder.metrics[3]["loss"]
-    assert "validation/pck/3" in progress.metrics  # measured at step 3
+    snapshot = load_checkpoint(tmp_path / "4")
+    assert snapshot["step"] == 4
+    assert snapshot["metrics"]["loss"] == recorder.metrics[3]["loss"]
+    assert "validation/pck/3" in snapshot["metrics"]  # measured at step 3
+    other = tiny_config.model_copy(update={"network": NetworkConfig(options={"width": 32})})
+    with pytest.raises(UserError, match="cannot be resumed from"):
+        run(other, pairs(4), tmp_path / "other", resume=tmp_path / "4")
     state = tmp_path / "4" / STATE
     state.write_bytes(state.read_bytes()[:2000])
     with pytest.raises(UserError, match=r"state\.pt: cannot be resumed from"):
-        load_checkpoint(tmp_path / "4", network)
-    with pytest.raises(UserError, match="cannot be resumed from"):
-        load_checkpoint(tmp_path / "6", build_network("small", {"width": 32}))
+        load_checkpoint(tmp_path / "4")
+    with pytest.raises(UserError, match=r"state\.pt: cannot be resumed from"):
+        load_checkpoint(tmp_path / "5")
+
+
+def test_the_weights_that_validated_best_are_published(
+    tmp_path: Path, tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
+) -> None:
+    config = tiny_config.model_copy(
+        update={"steps": 30, "validate_every": 3, "optimiser": OptimiserConfig(learning_rate=0.05)}
+    )
+    recorder, state = run(config, pairs(12), tmp_path)
+    scores = {
+        step + 1: metrics["validation/pck/5"]
+        for step, metrics in recorder.metrics.items()
+        if "validation/pck/5" in metrics
+    }
+    assert len(scores) == 10
+    weights, metrics = best_weights(state)
+    assert metrics["validation/pck/5"] == max(scores.values())
+    assert scores[int(metrics["best_step"])] == max(scores.values())
+    network = build_network("small", config.network.options).eval()
+    network.load_state_dict(weights)
+    assert validate(network, pairs(12), config)["pck/5"] == max(scores.values())
+
+
+def test_averaged_weights_are_validated_and_published(
+    tmp_path: Path, tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
+) -> None:
+    config = tiny_config.model_copy(update={"schedule": ScheduleConfig(average=0.9)})
+    recorder, state = run(config, pairs(4), tmp_path)
+    network = build_network("small", config.network.options).eval()
+    network.load_state_dict(state.average.weights)
+    assert validate(network, pairs(4), config)["pck/5"] == recorder.metrics[5]["validation/pck/5"]
+    assert not torch.equal(
+        state.average.weights["head.weight"], state.network.state_dict()["head.weight"]
+    )
+
+
+def test_groups_add_up_to_the_gradient_of_the_batch(
+    tmp_path: Path, tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
+) -> None:
+    """In float64, against the mean of the losses of single groups, each on its own."""
+    torch.manual_seed(0)
+    state = initial_state(tiny_config, torch.device("cpu"))
+    items = [load_item(pairs(4), index, 0, 1, tiny_config) for index in range(4)]
+    groups = [items[:2], items[2:]]
+    alone = initial_state(tiny_config, torch.device("cpu"))
+    alone.network.train()
+    losses = [group_loss(alone.network, alone.network, group, tiny_config) for group in groups]
+    torch.autograd.backward(torch.stack([outcome.loss for outcome in losses]).mean())
+    gradients = [parameter.grad.clone() for parameter in alone.network.parameters()]
+    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+    metrics = Stepper(tiny_config, state, state.network).step(0, groups)
+    assert metrics["loss"] == pytest.approx(np.mean([o.loss.item() for o in losses]), rel=1e-6)
+    assert metrics["gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_negatives_of_the_group_include_the_other_pairs(
+    tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
+) -> None:
+    """With a copy of the pair in the group, the copy's own cell is a perfect wrong match."""
+    config = tiny_config.model_copy(
+        update={
+            "loss": LossConfig(name="contrastive"),
+            "mining": MiningConfig(radius=6, pool="group"),
+        }
+    )
+    item = load_item(pairs(4), 1, 0, 1, config)
+    network = build_network("small", config.network.options).eval()
+    twice = group_loss(network, network, [item, item], config)
+    alone = config.model_copy(update={"mining": MiningConfig(radius=6)})
+    once = group_loss(network, network, [item, item], alone)
+    assert twice.loss > once.loss
+    assert twice.hit_ratio <= once.hit_ratio
 
 
 def test_padding_never_gives_a_negative(
@@ -128,7 +215,7 @@ def test_padding_never_gives_a_negative(
     # 96 x 80 image pixels: cells at 1.5 + 4 j.
     assert item.valid[0].sum() == 96 * 80
     network = build_network("small", config.network.options).eval()
-    outcome = batch_loss(network, network, [item], config)
+    outcome = group_loss(network, network, [item], config)
     assert outcome.loss.isfinite()
     assert outcome.per_pair_B.shape == (1,)
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,17 +29,20 @@ def session():
 
 def kill_a_worker_after(checkpoints: Path, killed: list[int]) -> None:
     """SIGKILL a training worker of this session as soon as the first checkpoint lies there."""
-    deadline = time.monotonic() + 90
-    while not list(checkpoints.rglob("state.pt")):
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.02)
+    wait_for_checkpoint(checkpoints)
     own = {os.getpid()} | descendants(os.getpid())
     for pid in own:
         if "RayTrainWorker" in command_line(pid):
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
             return
+
+
+def wait_for_checkpoint(folder: Path) -> None:
+    deadline = time.monotonic() + 90
+    while not list(folder.rglob("state.pt")):
+        assert time.monotonic() < deadline, "no checkpoint comes"
+        time.sleep(0.02)
 
 
 def command_line(pid: int) -> str:
@@ -66,26 +71,38 @@ def history(run_id: str, uri: str, name: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in points]
 
 
-def test_killed_worker_goes_on_from_the_last_checkpoint(
-    tmp_path: Path, tiny_config: TrainConfig, write_shards: Callable[[str, int], Path]
-) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def base(
+    uri: str, tiny_config: TrainConfig, write_shards: Callable[[str, int], Path]
+) -> TrainConfig:
+    """Two workers, each with one thread, as threads change how sums are rounded."""
     data = tiny_config.data.model_copy(
         update={
-            "shards": str(write_shards("train", 12)),
+            "shards": (str(write_shards("train", 12)),),
             "validation_shards": str(write_shards("val", 2)),
         }
     )
-    base = tiny_config.model_copy(
+    return tiny_config.model_copy(
         update={
             "data": data,
             "steps": 60,
             "workers": 2,
+            "threads": 1,
             "checkpoint_every": 10,
             "validate_every": 30,
             "tracking": TrackingConfig(uri=uri),
         }
     )
+
+
+def test_killed_worker_goes_on_from_the_last_checkpoint(
+    tmp_path: Path, uri: str, base: TrainConfig
+) -> None:
     calm = train(base.model_copy(update={"output": tmp_path / "calm"}))
     output = tmp_path / "killed"
     killed: list[int] = []
@@ -98,8 +115,37 @@ def test_killed_worker_goes_on_from_the_last_checkpoint(
     assert rough.run_id is not None
     calm_losses, losses = (history(run, uri, "loss") for run in (calm.run_id, rough.run_id))
     assert [step for step, _ in losses] == list(range(60))
-    np.testing.assert_allclose(losses, calm_losses, rtol=1e-4)
+    assert losses == calm_losses  # bit by bit
     assert (
         load_model(rough.model).config.scores["validation/pck/10"]
         == rough.metrics["validation/pck/10"]
     )
+
+
+def test_killed_driver_goes_on_with_another_number_of_workers(
+    tmp_path: Path, uri: str, base: TrainConfig
+) -> None:
+    """Two workers until everything is killed, then one: as one alone, to rounding."""
+    calm = train(base.model_copy(update={"output": tmp_path / "calm", "workers": 1}))
+    output = tmp_path / "killed"
+    config = base.model_copy(update={"output": output})
+    code = (
+        "import sys\nfrom training.config import TrainConfig\nfrom training.job import train\n"
+        "train(TrainConfig.model_validate_json(sys.stdin.read()))"
+    )
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert driver.stdin is not None
+    driver.stdin.write(config.model_dump_json())
+    driver.stdin.close()
+    wait_for_checkpoint(output / CHECKPOINTS)
+    for pid in {driver.pid} | descendants(driver.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    rest = train(config.model_copy(update={"workers": 1}))
+    assert calm.run_id is not None
+    assert rest.run_id is not None
+    expected, losses = (history(run, uri, "loss") for run in (calm.run_id, rest.run_id))
+    assert [step for step, _ in losses] == list(range(60))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)

@@ -6,9 +6,14 @@ from preprocessing.errors import UserError
 from training.config import Option
 from training.networks.base import DenseNetwork
 from training.networks.googlenet import GoogLeNetUCN
+from training.networks.resunet import ResUNetUCN
 from training.networks.small import SmallUCN
 
-NETWORKS: dict[str, Callable[..., DenseNetwork]] = {"small": SmallUCN, "googlenet": GoogLeNetUCN}
+NETWORKS: dict[str, Callable[..., DenseNetwork]] = {
+    "small": SmallUCN,
+    "googlenet": GoogLeNetUCN,
+    "resunet": ResUNetUCN,
+}
 
 
 def build_network(name: str, options: Mapping[str, Option]) -> DenseNetwork:

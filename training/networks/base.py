@@ -1,5 +1,7 @@
 """What every network is."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 
@@ -9,12 +11,15 @@ class DenseNetwork(nn.Module):
     Attributes:
         stride, offset: cell j of the feature map lies at pixel ``j * stride + offset``, and its
             receptive field is centred there.
+        receptive_field: width of the square of pixels that a feature depends on, centred on its
+            cell; batch statistics, which depend on all, apart.
         dimension: D, the length of a descriptor.
         channels: 1 for grey images, 3 for RGB.
     """
 
     stride: int
     offset: float
+    receptive_field: int
     dimension: int
     channels: int
 
@@ -29,3 +34,14 @@ class DenseNetwork(nn.Module):
             one stride at its borders.
         """
         raise NotImplementedError
+
+    def load_published(self, state: Mapping[str, Tensor]) -> None:
+        """Start from weights as others publish them for this network; nothing fits by default.
+
+        Args:
+            state: tensors by the names of the publisher.
+
+        Raises:
+            ValueError: they are of another network; one line says how.
+        """
+        raise ValueError("no published weights are known for this network")

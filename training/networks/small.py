@@ -13,7 +13,8 @@ class SmallUCN(DenseNetwork):
     Even kernels (4, stride 2, padding 1) put the cells of each level in the middle of the cells
     below, so that the map covers the image evenly: offset 1.5 at stride 4, 3.5 at stride 8.
     Batch normalisation costs half of what group normalisation does on a CPU, and nothing of it
-    depends on the size of the image once training is over.
+    depends on the size of the image once training is over. Moving the image by 8 pixels moves the
+    map by two cells exactly; moving it by 4, by one cell approximately.
 
     Args:
         dimension: descriptor length D.
@@ -23,6 +24,8 @@ class SmallUCN(DenseNetwork):
     stride = 4
     offset = 1.5
     channels = 1
+    receptive_field = 274
+    """2 x (1.5 + 3 + 6 to the cells at stride 8, 14 x 8 in their context, 6 and 2 x 4 back) + 1."""
 
     def __init__(self, dimension: int = 64, width: int = 64) -> None:
         super().__init__()

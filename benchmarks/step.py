@@ -1,0 +1,93 @@
+"""A whole training step beside the forward and backward pass of the bare network.
+
+Whole: images to the device, both passes, sampling, mining, loss, gradient norm, optimiser, running
+statistics. The pairs are made, augmented and at hand; `benchmarks/loading.py` measures that part.
+"""
+
+import argparse
+import time
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.config import TrainConfig
+from training.data import Item
+from training.state import initial_state
+from training.step import Stepper
+
+_NETWORKS = ("small", "googlenet", "resunet")
+_LOSSES = ("contrastive", "hardest_contrastive", "infonce")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="+", default=_NETWORKS)
+    parser.add_argument("--losses", nargs="+", default=_LOSSES)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print("| network | loss | bare network | whole step | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    for network in options.networks:
+        for loss in options.losses:
+            values = {"network": {"name": network}, "loss": {"name": loss}}
+            _report(TrainConfig.model_validate(values), options.rounds, options.device)
+
+
+def _report(config: TrainConfig, rounds: int, device: str) -> None:
+    state = initial_state(config, torch.device(device))
+    stepper = Stepper(config, state, state.network)
+    pairs = [_pair(number, state.network.channels, config) for number in range(config.batch_size)]
+    groups = [pairs[i : i + config.pairs_in_group] for i in range(0, len(pairs), 2)]
+    images = [
+        torch.stack([pair.images[side] for side in (0, 1) for pair in group]).to(device) / 255
+        for group in groups
+    ]
+    with torch.autocast(device, torch.bfloat16):
+        slope = torch.randn_like(state.network(images[0]))
+
+    def bare() -> None:
+        state.network.zero_grad(set_to_none=True)
+        for batch in images:
+            with torch.autocast(device, torch.bfloat16):
+                features: Tensor = state.network(batch)
+            features.backward(slope)  # type: ignore[no-untyped-call]
+
+    times: dict[str, list[float]] = {"bare": [], "whole": []}
+    for number in range(rounds + 1):
+        for name, work in (("bare", bare), ("whole", lambda: stepper.step(1, groups))):
+            start = time.perf_counter()
+            work()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if number > 0:
+                times[name].append(time.perf_counter() - start)
+    ratio = median(a / b for a, b in zip(times["whole"], times["bare"], strict=True))
+    print(
+        f"| {config.network.name} | {config.loss.name} | {1e3 * median(times['bare']):.0f} ms | "
+        f"{1e3 * median(times['whole']):.0f} ms | {ratio:.2f} |",
+        flush=True,
+    )
+
+
+def _pair(number: int, channels: int, config: TrainConfig) -> Item:
+    """Noise, with correspondences all over."""
+    rng = np.random.default_rng(number)
+    size = np.array([config.augmentation.crop_width, config.augmentation.crop_height])
+    images = torch.from_numpy(rng.integers(0, 256, (2, channels, *size[::-1]), dtype=np.uint8))
+    matches = rng.uniform(0, np.tile(size - 1, 2), (config.points, 4)).astype(np.float32)
+    return Item(
+        key=str(number),
+        images=(images[0], images[1]),
+        matches_N4=torch.from_numpy(matches),
+        valid=None,
+        seed=number,
+    )
+
+
+if __name__ == "__main__":
+    main()

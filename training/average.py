@@ -1,0 +1,50 @@
+"""Exponential moving average of a network's weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Weights = dict[str, Tensor]
+
+
+class WeightAverage:
+    """The average that Polyak and Ruppert proposed, with a decay; running statistics included.
+
+    Args:
+        network: the average starts at its weights.
+        decay: of the average in the long run; early on it is (1 + step) / (10 + step).
+
+    Attributes:
+        weights: by the names of the network's state.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.weights: Weights = {
+            name: value.clone() for name, value in network.state_dict().items()
+        }
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move towards the weights after ``step`` (from 0)."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        averages, values = [], []
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.weights[name])
+                values.append(value)
+            else:
+                self.weights[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - decay)
+
+    @contextmanager
+    def in_place(self, network: nn.Module) -> Iterator[None]:
+        """Let the network have the averaged weights for the moment."""
+        own = {name: value.clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)

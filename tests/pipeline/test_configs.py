@@ -1,0 +1,34 @@
+"""Every preset is valid, and its network can be built."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import RunConfig
+from training.config import TrainConfig
+from training.networks import build_network
+
+PRESETS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_preset(path: Path) -> None:
+    values = yaml.safe_load(path.read_text())
+    if "shards" in values:
+        run = RunConfig.model_validate({"train": {}, "evaluate": {}} | values)
+        train = run.train
+        assert train.data.shards == (run.shards["train"].out,)
+    else:
+        train = TrainConfig.model_validate(values)
+    build_network(train.network.name, train.network.options)
+
+
+def test_splits_called_train_something_are_trained_on_as_well() -> None:
+    motorcycle = {"source": "motorcycle"}
+    shards = {"train": motorcycle, "train_more": motorcycle, "test": motorcycle}
+    values = {"out": "runs/x", "shards": shards, "train": {"data": {"weights": [3, 1]}}}
+    run = RunConfig.model_validate(values)
+    assert [Path(uri).name for uri in run.train.data.shards] == ["train", "train_more"]
+    assert run.train.data.weights == (3, 1)
+    assert [Path(uri).name for uri in run.evaluate.shards] == ["test"]

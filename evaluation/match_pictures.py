@@ -9,12 +9,9 @@ import numpy as np
 from evaluation.pair import MethodOnPair
 from evaluation.pck import pck
 from evaluation.summary import PairResult
-from preprocessing.pictures import draw_matches
 from preprocessing.sample import Sample
-from preprocessing.subsample import spread_sample
+from training.pictures import draw_by_error
 
-RIGHT_RGB = (46, 204, 113)
-WRONG_RGB = (231, 60, 60)
 MATCHES_DRAWN = 120
 MAX_SIDE = 1280
 JPEG_QUALITY = 88
@@ -39,15 +36,12 @@ class MatchPicture:
 
 def draw_method(sample: Sample, method: str, found: MethodOnPair, threshold: float) -> MatchPicture:
     """Draw a sample of the matches; those within ``threshold`` px of the truth are green."""
-    chosen = spread_sample(found.matches_N4[:, :2], MATCHES_DRAWN, [0])
-    # Right matches are drawn over wrong ones: they are the ones that can be followed by eye.
-    chosen = chosen[np.argsort(found.errors_N[chosen] <= threshold, kind="stable")]
-    right_N1 = found.errors_N[chosen, None] <= threshold
-    picture = draw_matches(
+    picture = draw_by_error(
         sample.image0,
         sample.image1,
-        found.matches_N4[chosen],
-        np.where(right_N1, RIGHT_RGB, WRONG_RGB).astype(np.uint8),
+        found.matches_N4,
+        found.errors_N,
+        [threshold],
         max_matches=MATCHES_DRAWN,
         max_side=MAX_SIDE,
     )

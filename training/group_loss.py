@@ -9,10 +9,12 @@ from torch import Tensor
 from training.config import TrainConfig
 from training.data import Item
 from training.features import cell_centres, sample_features
-from training.losses import LOSSES, Direction
+from training.losses import LOSSES, OVER_ALL, Direction
 from training.mining import MINERS
 from training.mining.exclusion import Grid
 from training.networks.base import DenseNetwork
+
+HIT_SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class GroupLoss:
 
     Attributes:
         loss: scalar with its graph, mean over the pairs.
-        hit_ratio: scalar tensor: of all queries of both directions, the fraction whose nearest
-            feature among all positions of the other image lies within the exclusion radius of
-            the truth.
+        hit_ratio: scalar tensor: of the queries of both directions, the fraction whose nearest
+            feature among all positions that are searched lies within the exclusion radius of the
+            truth; of some `HIT_SAMPLE` queries a direction where the loss needs no search.
         per_pair_B: loss of each pair, detached.
     """
 
@@ -99,13 +101,15 @@ def _pair_directions(
         for other, image in enumerate(images)
         if config.mining.pool == "group" and other != pair
     ]
+    every = max(1, len(item.matches_N4) // HIT_SAMPLE) if config.loss.name in OVER_ALL else 1
+    mined = slice(None, None, every)
     directions = []
     for here, there in ((sides[0][pair], sides[1][pair]), (sides[1][pair], sides[0][pair])):
         cells_MD, valid_M = _pool([there, *strangers])
         negatives = MINERS[config.mining.name](
-            here.sampled_ND.detach(),
+            here.sampled_ND[mined].detach(),
             cells_MD.detach(),
-            there.points_N2,
+            there.points_N2[mined],
             grid,
             config.mining.radius,
             valid_M=valid_M,

@@ -1,6 +1,7 @@
 """What a training run reads: paths, shards, and their record in MLflow."""
 
 from preprocessing.errors import UserError
+from preprocessing.shards.cache_folder import LocalCache
 from preprocessing.shards.read import ShardDataset
 from preprocessing.shards.write import file_sha256
 from preprocessing.stores.open import absolute_uri
@@ -41,10 +42,11 @@ def open_datasets(config: TrainConfig) -> tuple[Mixture, ShardDataset | None]:
     """
     if not config.data.shards:
         raise UserError("data.shards: not given; set it to a folder that `ucn preprocess` made")
-    training = Mixture([ShardDataset(uri) for uri in config.data.shards])
+    cache = LocalCache(int(config.data.cache_gib * 2**30)) if config.data.cache_gib else None
+    training = Mixture([ShardDataset(uri, cache) for uri in config.data.shards])
     if config.data.validation_shards is None:
         return training, None
-    validation = ShardDataset(config.data.validation_shards)
+    validation = ShardDataset(config.data.validation_shards, cache)
     if len(validation) == 0:
         raise UserError(
             f"{config.data.validation_shards}: holds no samples; set data.validation_shards to "

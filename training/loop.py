@@ -30,6 +30,8 @@ class Worker:
         checkpoint: takes the number of steps done and a function that writes the state of that
             moment into a folder, now or later, in any thread; called by all ranks at the same
             steps.
+        log_again: takes the metrics of steps before a checkpoint that is gone on from; they may
+            have been lost.
         show: takes the number of steps done and a validation pair as matched; called by rank 0
             for the first `TrackingConfig.pictures` pairs.
         wrap: makes a network fit for distributed training.
@@ -37,6 +39,7 @@ class Worker:
 
     log: Callable[[int, Metrics], None]
     checkpoint: Callable[[int, WriteState], None]
+    log_again: Callable[[int, Metrics], None] = lambda step, metrics: None
     show: Callable[[int, MatchedPair], None] = lambda step, pair: None
     wrap: Callable[[DenseNetwork], nn.Module] = lambda network: network
     rank: int = 0
@@ -67,6 +70,8 @@ def fit(
     state = initial_state(config, worker.device)
     if resume is not None:
         _resume(state, resume)
+        for step, metrics in state.recent.items():
+            worker.log_again(step, metrics)
     stepper = Stepper(config, state, worker.wrap(state.network))
     batches = training_batches(
         training,
@@ -87,7 +92,8 @@ def fit(
         now = time.perf_counter()
         metrics["pairs_per_second"] = config.batch_size / (now - clock)
         clock = now
-        state.metrics |= metrics
+        # What has not been delivered when all is killed can be from before the last checkpoint.
+        state.report(metrics, 2 * config.checkpoint_every)
         if worker.rank == 0:
             worker.log(step, metrics)
         if state.step % config.checkpoint_every == 0 or ends:

@@ -43,6 +43,7 @@ class TrainState:
         average: None where the weights are not averaged.
         step: steps done; the next one has this number.
         metrics: last values reported, by name.
+        recent: metrics of the last steps, by step.
     """
 
     network: DenseNetwork
@@ -51,6 +52,13 @@ class TrainState:
     best: Best
     step: int = 0
     metrics: Metrics = field(default_factory=dict)
+    recent: dict[int, Metrics] = field(default_factory=dict)
+
+    def report(self, metrics: Metrics, kept: int) -> None:
+        """Take the metrics of the step just done; remember those of ``kept`` steps."""
+        self.metrics |= metrics
+        self.recent[self.step - 1] = metrics
+        self.recent.pop(self.step - 1 - kept, None)
 
     def snapshot(self) -> dict[str, Any]:
         """Copy the state to the CPU, so that training can go on while it is written."""
@@ -61,6 +69,7 @@ class TrainState:
             "best": vars(self.best).copy(),
             "step": self.step,
             "metrics": dict(self.metrics),
+            "recent": dict(self.recent),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -76,6 +85,7 @@ class TrainState:
                 value.copy_(snapshot["average"][name])
         self.best = Best(**snapshot["best"])
         self.step, self.metrics = snapshot["step"], snapshot["metrics"]
+        self.recent = snapshot["recent"]
 
 
 def initial_state(config: TrainConfig, device: torch.device) -> TrainState:

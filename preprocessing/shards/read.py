@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from preprocessing.errors import UserError
 from preprocessing.sample import Sample
+from preprocessing.shards.cache import CachedTars
+from preprocessing.shards.cache_folder import LocalCache
 from preprocessing.shards.encode import decode_sample
 from preprocessing.shards.format import (
     MANIFEST,
@@ -24,6 +26,7 @@ from preprocessing.shards.format import (
     sidecar_name,
 )
 from preprocessing.stores.base import Store
+from preprocessing.stores.local import LocalStore
 from preprocessing.stores.open import open_store
 
 # Sidecars read at once: over a network it is their number that takes the time.
@@ -72,6 +75,7 @@ class ShardDataset:
 
     Args:
         uri: folder or URI of the shards.
+        cache: of tars that lie in an object store; a local folder never uses it.
 
     Attributes:
         uri: where the shards lie, absolute.
@@ -83,7 +87,7 @@ class ShardDataset:
         UserError: no finished dataset there, or the sidecars disagree with the manifest.
     """
 
-    def __init__(self, uri: Path | str) -> None:
+    def __init__(self, uri: Path | str, cache: LocalCache | None = None) -> None:
         self._store = open_store(uri)
         self.uri = self._store.uri
         data = read_manifest_bytes(self._store)
@@ -96,6 +100,9 @@ class ShardDataset:
         # Tar k holds the samples from number _ends[k - 1] to _ends[k].
         self._ends = np.cumsum([len(tar.keys) for tar in self._tars], dtype=np.int64)
         self.keys: list[str] = [key for tar in self._tars for key in tar.keys]
+        self._cached: CachedTars | None = None
+        if cache is not None and not isinstance(self._store, LocalStore):
+            self._cached = CachedTars(self._store, self.manifest.shards, cache)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -107,7 +114,14 @@ class ShardDataset:
             UserError: its tar is missing, cut or damaged.
         """
         tar, number = self._find(index)
-        return read_sample(self._store, tar.name, tar.entry(number))
+        if self._cached is None:
+            return read_sample(self._store, tar.name, tar.entry(number))
+        try:
+            return read_sample(self._cached, tar.name, tar.entry(number))
+        except UserError:
+            if not self._cached.distrust(tar.name):
+                raise
+            return read_sample(self._store, tar.name, tar.entry(number))
 
     def index_of(self, key: str) -> int:
         """Number of the sample with this key.
@@ -169,8 +183,8 @@ def _shared(suffixes: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return [seen.setdefault(tuple(map(sys.intern, one)), one) for one in suffixes]
 
 
-def read_sample(store: Store, tar: str, entry: IndexEntry) -> Sample:
-    """Read one sample from its tar.
+def read_sample(store: Store | CachedTars, tar: str, entry: IndexEntry) -> Sample:
+    """Read one sample from its tar, in one read.
 
     Raises:
         UserError: the tar is missing, cut or damaged.

@@ -1,6 +1,8 @@
-"""Losses against their formulas in float64, and their gradients."""
+"""Losses, with the miner before them, against their formulas in float64; and their gradients."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,109 +13,298 @@ from torch.nn import functional as F
 
 from training.config import LossConfig
 from training.losses import LOSSES
-from training.losses.contrastive import contrastive_loss
-from training.losses.infonce import infonce_loss
+from training.losses.dual_softmax import dual_softmax_loss
 from training.losses.terms import Direction
 from training.mining.exclusion import Grid, Negatives
 from training.mining.hard import mine_hard
 
 GRID = Grid(4, 5, 4, 1.5)
+NUM_CELLS = 20
+CONFIG = LossConfig(margin=0.9, positive_margin=0.3, negative_margin=1.2, temperature=0.2)
+HINGES = ("contrastive", "hardest_contrastive", "triplet")
 
 
-def make_direction(seed: int, count: int, radius: float = 5.0, padded: bool = False) -> Direction:
+@dataclass
+class Pair:
+    """One image pair: of both images features and places of the matches, cells, and padding."""
+
+    sampled: list[torch.Tensor]
+    points: list[torch.Tensor]
+    cells: list[torch.Tensor]
+    valid: list[torch.Tensor | None]
+    radius: float
+
+    def directions(self) -> list[Direction]:
+        return [self._direction(0), self._direction(1)]
+
+    def _direction(self, here: int) -> Direction:
+        there = 1 - here
+        cells, points, valid = self.cells[there], self.points[there], self.valid[there]
+        negatives = mine_hard(self.sampled[here], cells, points, GRID, self.radius, valid_M=valid)
+        return Direction(
+            self.sampled[here], self.sampled[there], points, cells, valid, GRID, self.radius,
+            negatives,
+        )  # fmt: skip
+
+    def tensors(self) -> list[torch.Tensor]:
+        return [*self.sampled, *self.cells]
+
+
+def make_pair(
+    seed: int, count: int, radius: float = 5.0, padded: bool = False, strangers: int = 0
+) -> Pair:
     generator = torch.Generator().manual_seed(seed)
 
     def unit(rows: int) -> torch.Tensor:
         features = torch.randn(rows, 3, generator=generator, dtype=torch.float64)
         return F.normalize(features, dim=1).requires_grad_()
 
-    queries, positives, cells = unit(count), unit(count), unit(20)
-    points = torch.rand(count, 2, generator=generator) * 16
-    valid = torch.rand(20, generator=generator) < 0.6 if padded else None
-    negatives = mine_hard(queries.detach(), cells.detach(), points, GRID, radius, valid_M=valid)
-    return Direction(queries, positives, points, cells, valid, GRID, radius, negatives)
+    total = NUM_CELLS + strangers
+    return Pair(
+        sampled=[unit(count), unit(count)],
+        points=[torch.rand(count, 2, generator=generator) * 16 for _ in range(2)],
+        cells=[unit(total), unit(total)],
+        valid=[torch.rand(total, generator=generator) < 0.6 if padded else None for _ in range(2)],
+        radius=radius,
+    )
 
 
-@settings(max_examples=60, deadline=None)
+def one_ways(pair: Pair) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, list[list[int]]]]:
+    """Queries, positives and cells of both directions, and the cells that are wrong for each."""
+    ways = []
+    for here in range(2):
+        there = 1 - here
+        wrong: list[list[int]] = []
+        for point in pair.points[there].double().tolist():
+            wrong.append([])
+            for cell in range(len(pair.cells[there])):
+                valid = pair.valid[there] is None or bool(pair.valid[there][cell])
+                centre = cell % 5 * 4 + 1.5, cell // 5 * 4 + 1.5
+                if valid and (cell >= NUM_CELLS or math.dist(centre, point) > pair.radius):
+                    wrong[-1].append(cell)
+        features = pair.sampled[here], pair.sampled[there], pair.cells[there]
+        ways.append((*(tensor.detach().numpy() for tensor in features), wrong))
+    return ways
+
+
+def hinge_distances(pair: Pair) -> list[list[tuple[float, float | None]]]:
+    """For each direction and query the distance to its positive and to its hardest negative."""
+    return [
+        [
+            (
+                math.dist(queries[i], positives[i]),
+                min((math.dist(queries[i], cells[j]) for j in wrong[i]), default=None),
+            )
+            for i in range(len(queries))
+        ]
+        for queries, positives, cells, wrong in one_ways(pair)
+    ]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def contrastive(pair: Pair) -> float:
+    ways = hinge_distances(pair)
+    terms = [positive**2 for positive, _ in ways[0]]
+    terms += [max(0, CONFIG.margin - d) ** 2 for way in ways for _, d in way if d is not None]
+    return mean(terms) / 2
+
+
+def hardest_contrastive(pair: Pair) -> float:
+    ways = hinge_distances(pair)
+    positives = [max(0, d**2 - CONFIG.positive_margin) for d, _ in ways[0]]
+    negatives = [
+        mean([max(0, CONFIG.negative_margin - d) ** 2 for _, d in way if d is not None])
+        for way in ways
+    ]
+    return mean(positives) + (negatives[0] + negatives[1]) / 2
+
+
+def triplet(pair: Pair) -> float:
+    return mean(
+        [
+            max(0, positive - negative + CONFIG.margin)
+            for way in hinge_distances(pair)
+            for positive, negative in way
+            if negative is not None
+        ]
+    )
+
+
+def infonce(pair: Pair) -> float:
+    terms = []
+    for queries, positives, cells, wrong in one_ways(pair):
+        for i in range(len(queries)):
+            right = math.exp(queries[i] @ positives[i] / CONFIG.temperature)
+            others = (math.exp(queries[i] @ cells[j] / CONFIG.temperature) for j in wrong[i])
+            terms.append(-math.log(right / (right + sum(others))))
+    return mean(terms)
+
+
+def dual_softmax(pair: Pair) -> float:
+    a, b = (tensor.detach().numpy() for tensor in pair.sampled)
+    exponentials = np.exp(a @ b.T / CONFIG.temperature)
+    points0, points1 = (points.double().tolist() for points in pair.points)
+    terms = []
+    for i in range(len(a)):
+        row = column = exponentials[i, i]
+        for j in range(len(a)):
+            if math.dist(points1[i], points1[j]) > pair.radius:
+                row += exponentials[i, j]
+            if math.dist(points0[i], points0[j]) > pair.radius:
+                column += exponentials[j, i]
+        terms += [math.log(row / exponentials[i, i]), math.log(column / exponentials[i, i])]
+    return mean(terms)
+
+
+FORMULAS: dict[str, Callable[[Pair], float]] = {
+    "contrastive": contrastive,
+    "hardest_contrastive": hardest_contrastive,
+    "triplet": triplet,
+    "infonce": infonce,
+    "dual_softmax": dual_softmax,
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
-    st.integers(0, 12),
+    st.integers(0, 9),
     st.floats(1, 40),
-    st.floats(0.1, 2),
     st.booleans(),
+    st.integers(0, 5),
 )
-def test_contrastive_is_equation_one(
-    seed: int, count: int, radius: float, margin: float, padded: bool
+def test_equal_to_the_formula(
+    name: str, seed: int, count: int, radius: float, padded: bool, strangers: int
 ) -> None:
-    directions = [make_direction(seed + place, count, radius, padded) for place in range(2)]
-    loss = contrastive_loss(directions, LossConfig(margin=margin))
-    terms = []
-    first = directions[0]
-    for a, b in zip(first.queries_ND.tolist(), first.positives_ND.tolist(), strict=True):
-        terms.append(math.dist(a, b) ** 2)
-    for direction in directions:
-        for row in range(count):
-            if direction.negatives.valid_N[row]:
-                wrong = direction.cells_MD[direction.negatives.index_N[row]].tolist()
-                apart = math.dist(direction.queries_ND[row].tolist(), wrong)
-                terms.append(max(0.0, margin - apart) ** 2)
-    expected = sum(terms) / (2 * len(terms)) if terms else 0.0
-    assert loss.item() == pytest.approx(expected, abs=1e-9)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 9), st.floats(1, 40), st.booleans())
-def test_infonce_is_cross_entropy_over_the_cells_outside(
-    seed: int, count: int, radius: float, padded: bool
-) -> None:
-    direction = make_direction(seed, count, radius, padded)
-    loss = infonce_loss([direction], LossConfig(temperature=0.2))
-    expected = []
-    for row in range(count):
-        query = direction.queries_ND[row].detach().numpy()
-        right = math.exp(query @ direction.positives_ND[row].detach().numpy() / 0.2)
-        total = right
-        for cell in range(20):
-            centre = np.array([cell % 5, cell // 5]) * 4 + 1.5
-            far = math.dist(centre, direction.points_N2[row].double().tolist()) > radius
-            if far and (direction.valid_M is None or direction.valid_M[cell]):
-                total += math.exp(query @ direction.cells_MD[cell].detach().numpy() / 0.2)
-        expected.append(-math.log(right / total))
-    assert loss.item() == pytest.approx(np.mean(expected) if expected else 0.0, abs=1e-9)
+    pair = make_pair(seed, count, radius, padded, strangers)
+    loss = LOSSES[name](pair.directions(), CONFIG)
+    assert loss.item() == pytest.approx(FORMULAS[name](pair), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients(name: str) -> None:
-    direction = make_direction(11, 6)
+    pair = make_pair(11, 6, padded=True, strangers=3)
+    mined = pair.directions()
 
-    def loss(queries: torch.Tensor, positives: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        again = Direction(
-            queries, positives, direction.points_N2, cells, None, GRID, 5.0, direction.negatives
-        )
-        return LOSSES[name]([again], LossConfig(margin=1.3, temperature=0.5))
+    def loss(*tensors: torch.Tensor) -> torch.Tensor:
+        a, b, cells0, cells1 = tensors
+        there = replace(mined[0], queries_ND=a, positives_ND=b, cells_MD=cells1)
+        back = replace(mined[1], queries_ND=b, positives_ND=a, cells_MD=cells0)
+        return LOSSES[name]([there, back], CONFIG)
 
-    inputs = (direction.queries_ND, direction.positives_ND, direction.cells_MD)
-    assert torch.autograd.gradcheck(loss, inputs)
+    assert torch.autograd.gradcheck(loss, pair.tensors())
+
+
+def coincident(pair: Pair) -> Pair:
+    """All features equal."""
+    rows = F.normalize(torch.ones(64, 3), dim=1)
+    pair.sampled = [rows[: len(t)].clone().requires_grad_() for t in pair.sampled]
+    pair.cells = [rows[: len(t)].clone().requires_grad_() for t in pair.cells]
+    return pair
+
+
+def all_padding(pair: Pair) -> Pair:
+    pair.valid = [torch.zeros(len(cells), dtype=torch.bool) for cells in pair.cells]
+    return pair
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize(("count", "radius"), [(0, 5.0), (4, 1000.0)])
-def test_without_negatives_there_is_no_nan(name: str, count: int, radius: float) -> None:
-    direction = make_direction(2, count, radius)
-    loss = LOSSES[name]([direction], LossConfig())
-    loss.backward()
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(make_pair(2, 0), id="no correspondences"),
+        pytest.param(make_pair(2, 1), id="one correspondence"),
+        pytest.param(make_pair(2, 4, 1000.0), id="no negatives"),
+        pytest.param(all_padding(make_pair(2, 4, strangers=2)), id="all padding"),
+        pytest.param(coincident(make_pair(2, 5, strangers=2)), id="coincident features"),
+    ],
+)
+def test_value_and_gradient_are_finite(name: str, pair: Pair) -> None:
+    loss = LOSSES[name](pair.directions(), CONFIG)
+    gradients = torch.autograd.grad(loss, pair.tensors(), allow_unused=True)
     assert loss.isfinite()
-    gradients = [direction.queries_ND.grad, direction.positives_ND.grad]
-    assert all(g is None or g.isfinite().all() for g in gradients)
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+    assert loss.item() == pytest.approx(FORMULAS[name](pair), abs=1e-5)
 
 
-def test_equal_features_of_a_negative_give_a_finite_gradient() -> None:
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_reach_the_winners_only(name: str) -> None:
+    pair = make_pair(4, 6, 6.0, padded=True, strangers=2)
+    directions = pair.directions()
+    loss = LOSSES[name](directions, replace_margins(2.0))
+    gradients = torch.autograd.grad(loss, pair.cells, allow_unused=True)
+    for direction, way, gradient in zip(directions, one_ways(pair), gradients[::-1], strict=True):
+        reached = torch.zeros(len(direction.cells_MD), dtype=torch.bool)
+        if name in HINGES:
+            reached[direction.negatives.index_N[direction.negatives.valid_N]] = True
+        elif name == "infonce":
+            reached[sorted(set().union(*way[3]))] = True
+        touched = torch.zeros_like(reached) if gradient is None else (gradient != 0).any(dim=1)
+        assert torch.equal(touched, reached)
+        assert not reached.all()
+
+
+def replace_margins(margin: float) -> LossConfig:
+    return CONFIG.model_copy(update={"margin": margin, "negative_margin": margin})
+
+
+@pytest.mark.parametrize("name", ["triplet", "infonce"])
+def test_a_query_without_negatives_gets_no_gradient(name: str) -> None:
+    pair = make_pair(5, 3, radius=7.0)
+    pair.points = [torch.tensor([[1.0, 1.0], [1.0, 3.0], [17.0, 13.0]])] * 2
+    pair.valid = [torch.arange(NUM_CELLS) < 1] * 2  # the cell in the corner, near two points
+    LOSSES[name](pair.directions(), replace_margins(2.0)).backward()
+    for features in pair.sampled:
+        assert features.grad is not None
+        assert (features.grad[:2] == 0).all()
+        assert (features.grad[2] != 0).any()
+
+
+@pytest.mark.parametrize("name", HINGES)
+def test_zero_at_the_optimum(name: str) -> None:
+    """Positives coincide, negatives are opposite: value and gradient vanish exactly."""
+    pair = make_pair(6, 5)
+    pole = F.normalize(torch.tensor([[1.0, 2.0, 2.0]]), dim=1)
+    pair.sampled = [pole.repeat(5, 1).requires_grad_() for _ in range(2)]
+    pair.cells = [-pole.repeat(NUM_CELLS, 1).requires_grad_() for _ in range(2)]
+    loss = LOSSES[name](pair.directions(), CONFIG)
+    loss.backward()
+    assert loss.item() == 0
+    assert all((features.grad == 0).all() for features in pair.sampled)
+
+
+@pytest.mark.parametrize(("radius", "expected"), [(1.0, math.log(5)), (1000.0, 0.0)])
+def test_dual_softmax_of_equal_features(radius: float, expected: float) -> None:
+    pair = coincident(make_pair(7, 5, radius))
+    pair.points = [torch.arange(10.0).reshape(5, 2)] * 2
+    assert dual_softmax_loss(pair.directions(), CONFIG).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.permutations(range(7)))
+def test_order_of_correspondences_does_not_matter(name: str, seed: int, order: list[int]) -> None:
+    pair = make_pair(seed, 7, padded=True, strangers=2)
+    shuffled = replace(
+        pair,
+        sampled=[features[order] for features in pair.sampled],
+        points=[points[order] for points in pair.points],
+    )
+    losses = [LOSSES[name](each.directions(), CONFIG) for each in (pair, shuffled)]
+    torch.testing.assert_close(*losses)
+
+
+def test_equal_features_of_a_negative_give_a_gradient_of_zero() -> None:
     queries = F.normalize(torch.ones(1, 3), dim=1).requires_grad_()
-    cells = queries.detach().repeat(20, 1)
+    cells = queries.detach().repeat(NUM_CELLS, 1)
     negatives = Negatives(torch.tensor([7]), torch.tensor([True]), torch.tensor([False]))
     direction = Direction(queries, queries, torch.zeros(1, 2), cells, None, GRID, 5.0, negatives)
-    loss = contrastive_loss([direction], LossConfig(margin=1.0))
+    loss = LOSSES["contrastive"]([direction], LossConfig(margin=1.0))
     loss.backward()
-    assert loss.item() == pytest.approx(0.25, abs=1e-5)  # terms 0 and 1, N = 2
+    assert loss.item() == 0.25  # terms 0 and 1, N = 2
     assert queries.grad is not None
-    assert queries.grad.isfinite().all()
+    assert (queries.grad == 0).all()

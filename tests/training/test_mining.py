@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from training.features import cell_centres
-from training.mining.exclusion import Grid, excluded_cells
+from training.mining.exclusion import Grid, excluded_cells, excluded_spans
 from training.mining.hard import mine_hard
 from training.mining.nearest import nearest_cells
 from training.mining.random import mine_random
@@ -22,13 +22,14 @@ cases = st.builds(
     offset=st.sampled_from([0.0, 1.5, 2.0, 3.5]),
     radius=st.floats(0.5, 40),
     padded=st.booleans(),
+    strangers=st.integers(0, 60),
 )
 
 
 def make_case(case: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Grid, torch.Tensor]:
     generator = torch.Generator().manual_seed(case["seed"])
     grid = Grid(case["height"], case["width"], case["stride"], case["offset"])
-    num_cells = grid.height * grid.width
+    num_cells = grid.height * grid.width + case["strangers"]
     queries = F.normalize(torch.randn(17, 6, generator=generator), dim=1)
     cells = F.normalize(torch.randn(num_cells, 6, generator=generator), dim=1)
     extent = torch.tensor([grid.width, grid.height]) * grid.stride
@@ -40,9 +41,11 @@ def make_case(case: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Gri
 
 
 def brute_force(queries, cells, points, grid, radius, valid):
-    """Distances and allowed cells by definition, all in float64."""
+    """Distances and allowed cells by definition, all in float64; rows beyond the grid are far."""
     y, x = np.mgrid[: grid.height, : grid.width].astype(np.float64)
-    centres = np.stack([x.ravel(), y.ravel()], axis=1) * grid.stride + grid.offset
+    centres = np.full((len(cells), 2), np.inf)
+    own = grid.height * grid.width
+    centres[:own] = np.stack([x.ravel(), y.ravel()], axis=1) * grid.stride + grid.offset
     apart = ((points.double().numpy()[:, None] - centres) ** 2).sum(-1)
     outside = (apart > radius**2) & valid.numpy()
     inside = (apart <= radius**2) & valid.numpy()
@@ -76,6 +79,8 @@ def test_random_negatives_are_valid_and_outside(case: dict) -> None:
     found = mine_random(
         queries, cells, points, grid, case["radius"], valid_M=valid, generator=generator
     )
+    hard = mine_hard(queries, cells, points, grid, case["radius"], valid_M=valid)
+    assert torch.equal(found.hit_N, hard.hit_N)
     _, outside, _ = brute_force(queries, cells, points, grid, case["radius"], valid)
     np.testing.assert_array_equal(found.valid_N.numpy(), outside.any(axis=1))
     rows = np.flatnonzero(outside.any(axis=1))
@@ -83,20 +88,21 @@ def test_random_negatives_are_valid_and_outside(case: dict) -> None:
 
 
 def test_random_negatives_are_uniform() -> None:
+    """Over the image's cells and those of other images alike."""
     grid = Grid(5, 6, 4, 1.5)
     features = F.normalize(torch.ones(6000, 2), dim=1)
     points = torch.tensor([[9.0, 8.0]]).expand(6000, 2)
-    valid = torch.ones(30, dtype=torch.bool)
-    valid[[0, 17, 29]] = False
+    valid = torch.ones(34, dtype=torch.bool)
+    valid[[0, 17, 29, 31]] = False
     found = mine_random(
-        features, features[:30], points, grid, 5.0,
+        features, features[:34], points, grid, 5.0,
         valid_M=valid, generator=torch.Generator().manual_seed(3),
     )  # fmt: skip
-    _, outside, _ = brute_force(features[:1], features[:30], points[:1], grid, 5.0, valid)
-    counts = np.bincount(found.index_N.numpy(), minlength=30)
+    _, outside, _ = brute_force(features[:1], features[:34], points[:1], grid, 5.0, valid)
+    counts = np.bincount(found.index_N.numpy(), minlength=34)
     assert (counts[~outside[0]] == 0).all()
     expected = 6000 / outside.sum()
-    assert ((counts[outside[0]] - expected) ** 2 / expected).sum() < 60  # chi^2, ~25 degrees
+    assert ((counts[outside[0]] - expected) ** 2 / expected).sum() < 65  # chi^2, ~28 degrees
 
 
 def test_radius_comes_before_the_argmin() -> None:
@@ -107,6 +113,20 @@ def test_radius_comes_before_the_argmin() -> None:
     assert found.hit_N.all()
     assert found.valid_N.all()
     assert found.index_N[0] not in (4, 5, 6)
+
+
+def test_a_nearer_cell_of_another_image_is_the_negative_and_no_hit() -> None:
+    """Its row lies where the disc would be, were it one of the map's."""
+    grid = Grid(2, 3, 4, 0.0)
+    query = torch.tensor([[1.0, 0.0]])
+    cells = F.normalize(torch.tensor([[0.0, 1.0]] * 5 + [[1.0, 0.1]] + [[1.0, 0.0]]), dim=1)
+    points = torch.tensor([[8.0, 4.0]])
+    for miner in (mine_hard, mine_random):
+        assert miner(query, cells[:6], points, grid, 9.0).hit_N.all()
+        assert not miner(query, cells, points, grid, 9.0).hit_N.any()
+    assert mine_hard(query, cells, points, grid, 9.0).index_N == 6
+    # The whole map lies within the radius: what is left is of the other image.
+    assert mine_random(query, cells, points, grid, 99.0).index_N == 6
 
 
 def test_nothing_is_left_outside_the_radius() -> None:
@@ -132,6 +152,27 @@ def test_chunks_do_not_change_the_result_and_bound_the_memory() -> None:
     assert len(held) > 10
     assert torch.equal(index, whole)
     torch.testing.assert_close(similarity, whole_similarity)
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases, st.sampled_from([None, 0.0, 0.5]))
+def test_spans_are_the_excluded_cells(case: dict, fraction: float | None) -> None:
+    _, _, points, grid, _ = make_case(case)
+    radius = case["radius"]
+    if fraction is not None:  # of a cell; then other cells lie on the border of the disc
+        points = ((points / grid.stride).floor() + fraction) * grid.stride + grid.offset
+        radius = (round(radius / grid.stride + 1) + fraction) * grid.stride
+    index, inside = excluded_cells(points, grid, radius)
+    top, spans = excluded_spans(points, grid, radius)
+    for row in range(len(points)):
+        listed = [
+            cell
+            for place, (start, stop) in enumerate(spans[row].tolist())
+            for cell in range(start, stop)
+            if cell // grid.width == top[row] + place
+        ]
+        assert listed == sorted(index[row, inside[row]].tolist())
+        assert (spans[row, :, 1] - spans[row, :, 0]).sum() == len(listed)
 
 
 def test_excluded_cells_include_the_border_of_the_disc() -> None:

@@ -35,6 +35,7 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.metrics: dict[int, dict[str, float]] = {}
+        self.told_again: dict[int, dict[str, float]] = {}
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         self.metrics[step] = metrics
@@ -49,7 +50,8 @@ class Recorder:
 def run(config: TrainConfig, data: PairDataset, folder: Path, resume: Path | None = None):
     recorder = Recorder(folder)
     sampler = Sampler((len(data),), config.batch_size, config.seed)
-    worker = Worker(recorder.log, recorder.checkpoint)
+    told_again = recorder.told_again.__setitem__
+    worker = Worker(recorder.log, recorder.checkpoint, told_again)
     return recorder, fit(config, data, data, worker, sampler, resume)
 
 
@@ -74,6 +76,7 @@ def test_resume_gives_the_same_losses_and_weights(
     whole, state = run(config, data, tmp_path / "whole")
     rest, again = run(config, data, tmp_path / "rest", resume=tmp_path / "whole" / "2")
     assert sorted(rest.metrics) == [2, 3, 4, 5]
+    assert rest.told_again == {step: whole.metrics[step] for step in (0, 1)}
     for name in ("loss", "hit_ratio", "gradient_norm", "learning_rate"):
         assert whole.column(name)[2:] == rest.column(name)
     for name, weight in state.network.state_dict().items():

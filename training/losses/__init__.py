@@ -10,10 +10,21 @@ from torch import Tensor
 
 from training.config import LossConfig
 from training.losses.contrastive import contrastive_loss
+from training.losses.dual_softmax import dual_softmax_loss
+from training.losses.hardest_contrastive import hardest_contrastive_loss
 from training.losses.infonce import infonce_loss
 from training.losses.terms import Direction
+from training.losses.triplet import triplet_loss
 
-__all__ = ["LOSSES", "Direction", "Loss"]
+__all__ = ["LOSSES", "OVER_ALL", "Direction", "Loss"]
 
 Loss = Callable[[Sequence[Direction], LossConfig], Tensor]
-LOSSES: dict[str, Loss] = {"contrastive": contrastive_loss, "infonce": infonce_loss}
+LOSSES: dict[str, Loss] = {
+    "contrastive": contrastive_loss,
+    "hardest_contrastive": hardest_contrastive_loss,
+    "triplet": triplet_loss,
+    "infonce": infonce_loss,
+    "dual_softmax": dual_softmax_loss,
+}
+OVER_ALL = frozenset({"infonce", "dual_softmax"})
+"""Losses that weigh all wrong positions, and read no mined negative."""

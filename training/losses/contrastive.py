@@ -6,11 +6,10 @@ Choy et al., "Universal Correspondence Network", NIPS 2016, Eq. 1:
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from training.config import LossConfig
-from training.losses.terms import Direction
+from training.losses.terms import Direction, mean_term, negative_distance, squared_distance
 
 
 def contrastive_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:
@@ -22,25 +21,11 @@ def contrastive_loss(directions: Sequence[Direction], config: LossConfig) -> Ten
 
     Args:
         directions: the two directions of a pair, or one.
-        config: ``margin`` is read.
+        config: ``margin`` m is read.
     """
     first = directions[0]
-    losses = [squared_distance(first.queries_ND, first.positives_ND)]
+    terms = [squared_distance(first.queries_ND, first.positives_ND)]
     for direction in directions:
-        negatives = direction.negatives
-        valid_V = negatives.valid_N.nonzero()[:, 0]
-        wrong_VD = direction.cells_MD[negatives.index_N[valid_V]]
-        distance_V = _distance(direction.queries_ND[valid_V], wrong_VD)
-        losses.append((config.margin - distance_V).clamp_min(0).square())
-    terms = torch.cat(losses)
-    return terms.sum() / (2 * max(len(terms), 1))
-
-
-def squared_distance(a_ND: Tensor, b_ND: Tensor) -> Tensor:
-    """Squared L2 distance of corresponding rows, [N]."""
-    return (a_ND - b_ND).square().sum(dim=-1)
-
-
-def _distance(a_ND: Tensor, b_ND: Tensor) -> Tensor:
-    # The root's slope at zero is infinite; the floor makes the gradient of equal features zero.
-    return squared_distance(a_ND, b_ND).clamp_min(1e-12).sqrt()
+        _, distance_V = negative_distance(direction)
+        terms.append((config.margin - distance_V).clamp_min(0).square())
+    return mean_term(terms) / 2

@@ -1,7 +1,7 @@
 """Negatives, found on the fly; one algorithm a file.
 
-All of them share one contract, `Miner`: for each query the cell of the other image that it is to
-be pushed away from, never within the exclusion radius of the true position.
+All of them share one contract, `Miner`: for each query the cell of the other image, or of other
+images, that it is to be pushed away from, never within the exclusion radius of the true position.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.features import pixels_to_cells
+from training.features import cells_to_pixels, pixels_to_cells
 
 
 class Grid(NamedTuple):
@@ -24,7 +24,7 @@ class Negatives:
     """One negative for each query.
 
     Attributes:
-        index_N: int64, row-major cell of the other image; 0 where there is none.
+        index_N: int64, row among the cells searched; 0 where there is none.
         valid_N: bool, False where every cell is excluded.
         hit_N: bool, the query's nearest cell of all lies within the radius of the truth.
     """
@@ -32,6 +32,35 @@ class Negatives:
     index_N: Tensor
     valid_N: Tensor
     hit_N: Tensor
+
+
+@dataclass(frozen=True)
+class _Discs:
+    """The square windows of S x S cells around N points, and the discs within them.
+
+    Attributes:
+        x_NS, y_NS: int64, the windows' columns and rows; may lie outside the map.
+        inside_NSS: bool, [row, column] of the window: in the map and within the radius.
+    """
+
+    x_NS: Tensor
+    y_NS: Tensor
+    inside_NSS: Tensor
+
+
+def _discs(points_N2: Tensor, grid: Grid, radius: float) -> _Discs:
+    points = points_N2.double()
+    reach = math.ceil(radius / grid.stride + 0.5)
+    steps = torch.arange(-reach, reach + 1, device=points.device)
+    nearest_N2 = pixels_to_cells(points, grid.stride, grid.offset).round().long()
+    x_NS = nearest_N2[:, :1] + steps
+    y_NS = nearest_N2[:, 1:] + steps
+    dx_NS = cells_to_pixels(x_NS.double(), grid.stride, grid.offset) - points[:, :1]
+    dy_NS = cells_to_pixels(y_NS.double(), grid.stride, grid.offset) - points[:, 1:]
+    near_NSS = dy_NS[:, :, None] ** 2 + dx_NS[:, None, :] ** 2 <= radius**2
+    x_in_NS = (x_NS >= 0) & (x_NS < grid.width)
+    y_in_NS = (y_NS >= 0) & (y_NS < grid.height)
+    return _Discs(x_NS, y_NS, near_NSS & y_in_NS[:, :, None] & x_in_NS[:, None, :])
 
 
 def excluded_cells(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor, Tensor]:
@@ -43,22 +72,29 @@ def excluded_cells(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor
         index_NK: int64, row-major cells of a square window around each point, clamped to the map.
         inside_NK: bool, which of them are in the map and within the radius.
     """
-    points = points_N2.double()
-    reach = math.ceil(radius / grid.stride + 0.5)
-    steps = torch.arange(-reach, reach + 1, device=points.device)
-    nearest_N2 = pixels_to_cells(points, grid.stride, grid.offset).round().long()
-    x_NS = nearest_N2[:, :1] + steps
-    y_NS = nearest_N2[:, 1:] + steps
-    dx_NS = x_NS * grid.stride + grid.offset - points[:, :1]
-    dy_NS = y_NS * grid.stride + grid.offset - points[:, 1:]
-    near_NSS = dy_NS[:, :, None] ** 2 + dx_NS[:, None, :] ** 2 <= radius**2
-    x_in_NS = (x_NS >= 0) & (x_NS < grid.width)
-    y_in_NS = (y_NS >= 0) & (y_NS < grid.height)
-    inside_NSS = near_NSS & y_in_NS[:, :, None] & x_in_NS[:, None, :]
-    x_NS = x_NS.clamp(0, grid.width - 1)
-    y_NS = y_NS.clamp(0, grid.height - 1)
+    discs = _discs(points_N2, grid, radius)
+    x_NS = discs.x_NS.clamp(0, grid.width - 1)
+    y_NS = discs.y_NS.clamp(0, grid.height - 1)
     index_NSS = y_NS[:, :, None] * grid.width + x_NS[:, None, :]
-    return index_NSS.flatten(1), inside_NSS.flatten(1)
+    return index_NSS.flatten(1), discs.inside_NSS.flatten(1)
+
+
+def excluded_spans(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor, Tensor]:
+    """List the cells of `excluded_cells` as runs, one for each row of the map that is reached.
+
+    A disc meets a row in one run of cells: distances, rounded too, grow away from its middle.
+
+    Returns:
+        top_N: int64, the map's row that the first run lies in; may be negative.
+        span_NS2: int64, [start, stop) of the run in row ``top + s``, row-major cells; empty where
+            that row is not reached.
+    """
+    discs = _discs(points_N2, grid, radius)
+    length_NS = discs.inside_NSS.sum(dim=2)
+    first_NS1 = discs.inside_NSS.byte().argmax(dim=2, keepdim=True)
+    x_NSS = discs.x_NS[:, None].expand_as(discs.inside_NSS)
+    start_NS = discs.y_NS * grid.width + x_NSS.gather(2, first_NS1)[..., 0]
+    return discs.y_NS[:, 0], torch.stack([start_NS, start_NS + length_NS], dim=-1)
 
 
 def compact_cells(valid_M: Tensor) -> tuple[Tensor, Tensor]:

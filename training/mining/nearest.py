@@ -36,5 +36,13 @@ def nearest_cells(
         torch.mm(queries_ND[chunk], cells_DM, out=similarity)
         if visit is not None:
             visit(chunk, similarity)
-        torch.max(similarity, dim=1, out=(similarity_N[chunk], index_N[chunk]))
+        index_N[chunk] = _argmax(similarity)
+        similarity_N[chunk] = similarity.gather(1, index_N[chunk, None])[:, 0]
     return index_N, similarity_N
+
+
+def _argmax(values_NM: Tensor) -> Tensor:
+    if values_NM.is_cuda:
+        return values_NM.argmax(dim=1)
+    # NumPy's takes a third of the time of torch's.
+    return torch.from_numpy(values_NM.numpy().argmax(axis=1))

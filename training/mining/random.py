@@ -1,4 +1,4 @@
-"""Random negatives (RN): any wrong position of the other image, all equally likely."""
+"""Random negatives (RN): any wrong position of the cells searched, all equally likely."""
 
 import torch
 from torch import Tensor

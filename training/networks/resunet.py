@@ -66,7 +66,7 @@ class ResUNetUCN(DenseNetwork):
             they lie on, from a context that is up to `PUBLISHED_SHIFT` pixels off it.
 
     Raises:
-        ValueError: no such variant.
+        ValueError: no such variant, or no positive dimension.
     """
 
     stride = 1
@@ -79,6 +79,8 @@ class ResUNetUCN(DenseNetwork):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"no variant {variant!r}; choose from {', '.join(VARIANTS)}")
+        if dimension < 1:
+            raise ValueError(f"dimension {dimension} is below 1")
         self.variant, self.dimension, self.centred = variant, dimension, centred
         down, up, depth = VARIANTS[variant]
         self.receptive_field = receptive_field(depth, 0 if centred else PUBLISHED_SHIFT)
@@ -129,6 +131,8 @@ class ResUNetUCN(DenseNetwork):
         """Load the ``state_dict`` of an Open-UCN checkpoint.
 
         The names are this module's own; a leading ``module.`` (``nn.DataParallel``) is dropped.
+        They give Open-UCN's features where ``centred`` is False; a centred network can only start
+        its training from them.
 
         Raises:
             ValueError: it is of another variant or dimension, which is named, or no ResUNet.

@@ -19,6 +19,9 @@ class SmallUCN(DenseNetwork):
     Args:
         dimension: descriptor length D.
         width: channels at stride 4; half of it at stride 2, twice at stride 8.
+
+    Raises:
+        ValueError: the dimension is below 1, or the width below 2.
     """
 
     stride = 4
@@ -29,6 +32,8 @@ class SmallUCN(DenseNetwork):
 
     def __init__(self, dimension: int = 64, width: int = 64) -> None:
         super().__init__()
+        if dimension < 1 or width < 2:
+            raise ValueError(f"dimension {dimension} is below 1, or width {width} below 2")
         self.dimension = dimension
         self.down2 = _down(1, width // 2)
         self.down4 = _down(width // 2, width)

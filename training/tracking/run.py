@@ -1,28 +1,24 @@
-"""MLflow, kept at arm's length: slow or broken tracking never holds up the work.
+"""One MLflow run: started, written to from the background, ended, and gone on with."""
 
-All calls to a run go through one background thread; the first failure is warned of, and then
-nothing more is logged.
-"""
-
+import json
 import logging
-import os
-import queue
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from preprocessing.pictures import Picture, write_picture
 from training.config import TrackingConfig
+from training.tracking.client import SQLITE, brief, open_client
+from training.tracking.delivery import ENTRY_BYTES, METRICS_AT_ONCE, Delivery, Point
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 30.0
-"""How long the end of a run waits for what is still to be logged."""
-QUEUE_LENGTH = 10_000
-SQLITE = "sqlite:///"
+PARAMS_AT_ONCE = 100
+"""What MLflow takes in one request."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -44,14 +40,6 @@ class DatasetLink:
     context: str
 
 
-def resolve_tracking(config: TrackingConfig) -> TrackingConfig:
-    """Make a relative SQLite path absolute, so that it holds in any working directory."""
-    if not config.uri.startswith(SQLITE):
-        return config
-    path = Path(config.uri.removeprefix(SQLITE)).expanduser().absolute()
-    return config.model_copy(update={"uri": f"{SQLITE}{path}"})
-
-
 def start_run(
     config: TrackingConfig,
     name: str,
@@ -70,7 +58,7 @@ def start_run(
     if not config.enabled:
         return None
     try:
-        client = _client(config)
+        client = open_client(config)
         experiment_id = _experiment(client, config)
         all_tags = dict(tags) | {f"manifest_sha256.{link.name}": link.digest for link in datasets}
         run_id = str(client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id)
@@ -95,7 +83,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 class RunLogger:
-    """Writes to one run from the background.
+    """Writes to one run from the background; see `Delivery` for what happens in an outage.
 
     Without a run id every method does nothing. As a context manager it waits at the end, for a
     bounded time, until all is logged.
@@ -103,19 +91,23 @@ class RunLogger:
     Args:
         config: where the run lives.
         run_id: from `start_run`.
-        last_step: metrics of this and earlier steps are left out, since a resumed run would log
-            them twice.
+        resumes: a metric of every step. Metrics up to the last step that the run has of it, when
+            the first are delivered, are left out: a resumed run would log them twice.
     """
 
-    def __init__(self, config: TrackingConfig, run_id: str | None, last_step: int = -1) -> None:
+    def __init__(
+        self,
+        config: TrackingConfig,
+        run_id: str | None,
+        resumes: str | None = None,
+    ) -> None:
         self._config = config
         self._run_id = run_id
-        self._last_step = last_step
-        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(QUEUE_LENGTH)
-        self._thread: threading.Thread | None = None
+        self._last_step = -1 if resumes is None else None
+        self._resumes = resumes
+        self._delivery: Delivery | None = None
         if run_id is not None and config.enabled:
-            self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-            self._thread.start()
+            self._delivery = Delivery(config.uri, self._send, self._probe)
 
     def __enter__(self) -> "RunLogger":
         return self
@@ -123,110 +115,110 @@ class RunLogger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is logged."""
+        return self._delivery is not None
+
     def log_params(self, params: Mapping[str, str]) -> None:
         """Log parameters."""
-        from mlflow.entities import Param
-
-        entities = [Param(name, value) for name, value in params.items()]
-        for start in range(0, len(entities), 100):
-            part = entities[start : start + 100]
-            self._submit(partial(self._client.log_batch, self._run_id, params=part))
+        items = list(params.items())
+        for start in range(0, len(items), PARAMS_AT_ONCE):
+            self._put(partial(self._log_params, items[start : start + PARAMS_AT_ONCE]))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics of a step; ``@`` and the degree sign are refused by MLflow."""
-        if step <= self._last_step or self._thread is None:
-            return
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
-        entities = [Metric(name, float(value), now, step) for name, value in metrics.items()]
-        self._submit(lambda: self._client.log_batch(self._run_id, metrics=entities))
+        points = [Point(name, float(value), now, step) for name, value in metrics.items()]
+        if self._delivery is not None:
+            for start in range(0, len(points), METRICS_AT_ONCE):
+                self._delivery.put_points(tuple(points[start : start + METRICS_AT_ONCE]))
 
     def log_artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Keep a file, or a folder with all it holds, with the run."""
         path = Path(path)
         if path.is_dir():
-            self._submit(lambda: self._client.log_artifacts(self._run_id, str(path), folder))
+            self._put(lambda: self._client.log_artifacts(self._run_id, str(path), folder))
         else:
-            self._submit(lambda: self._client.log_artifact(self._run_id, str(path), folder))
+            self._put(lambda: self._client.log_artifact(self._run_id, str(path), folder))
+
+    def log_picture(self, picture: Picture, name: str) -> None:
+        """Keep a picture as an artifact called ``name``, ending in .png or .jpg.
+
+        Args:
+            picture: uint8 [H, W, 3] RGB; not to be changed afterwards.
+            name: with folders, such as ``validation/step-000200/PAIR.png``.
+        """
+        self._put(partial(self._log_picture, picture, PurePosixPath(name)), picture.nbytes)
 
     def log_dict(self, value: Mapping[str, Any], name: str) -> None:
         """Keep ``value`` as an artifact called ``name``, ending in .json or .yaml."""
-        self._submit(lambda: self._client.log_dict(self._run_id, dict(value), name))
+        self._put(lambda: self._client.log_dict(self._run_id, dict(value), name))
 
     def log_datasets(self, datasets: list[DatasetLink]) -> None:
         """Record what the run read as MLflow dataset inputs."""
-        self._submit(lambda: self._client.log_inputs(self._run_id, _inputs(datasets)))
+        self._put(lambda: self._client.log_inputs(self._run_id, _inputs(datasets)))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
         for name, value in tags.items():
-            self._submit(partial(self._client.set_tag, self._run_id, name, value))
+            self._put(partial(self._set_tag, name, value))
 
     def restart(self) -> None:
         """Mark a run that had ended as running again."""
-        self._submit(lambda: self._client.update_run(self._run_id, status="RUNNING"))
+        self._put(lambda: self._client.update_run(self._run_id, status="RUNNING"))
 
     def finish(self, status: Status = "FINISHED") -> None:
         """End the run, and wait until all is logged."""
-        self._submit(lambda: self._client.set_terminated(self._run_id, status))
+        self._put(lambda: self._client.set_terminated(self._run_id, status))
         self.close()
 
     def close(self) -> None:
-        """Wait until all is logged, at most `PATIENCE_S`; nothing can be logged afterwards."""
-        if self._thread is None:
-            return
-        self._submit(None)
-        self._thread.join(PATIENCE_S)
-        if self._thread.is_alive():
-            logger.warning("%s: MLflow is slow; gave up waiting for it", self._config.uri)
-        self._thread = None
+        """Wait for a bounded time until all is logged; nothing can be logged afterwards."""
+        if self._delivery is not None:
+            self._delivery.close()
+            self._delivery = None
 
-    def _submit(self, call: Callable[[], object] | None) -> None:
-        if self._thread is not None:
-            try:
-                self._queue.put_nowait(call)
-            except queue.Full:
-                logger.warning("%s: MLflow is slow; some metrics are lost", self._config.uri)
+    def _put(self, call: Callable[[], object], size: int = ENTRY_BYTES) -> None:
+        if self._delivery is not None:
+            self._delivery.put(call, size)
 
-    def _work(self) -> None:
-        broken = False
-        while (call := self._queue.get()) is not None:
-            if broken:
-                continue
-            try:
-                call()
-            except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
-                broken = True
-                _warn(self._config, error)
+    # What follows runs in the background, which alone imports MLflow.
 
-    @property
+    @cached_property
     def _client(self) -> Any:
-        return _client(self._config)
+        return open_client(self._config)
+
+    def _probe(self) -> object:
+        return self._client.get_run(self._run_id)
+
+    def _send(self, points: list[Point]) -> None:
+        from mlflow.entities import Metric
+
+        if self._last_step is None:
+            self._last_step = _last_step(self._client, self._run_id, self._resumes)
+        metrics = [Metric(*point) for point in points if point.step > self._last_step]
+        if metrics:
+            self._client.log_batch(self._run_id, metrics=metrics)
+
+    def _log_params(self, items: list[tuple[str, str]]) -> None:
+        from mlflow.entities import Param
+
+        self._client.log_batch(self._run_id, params=[Param(*item) for item in items])
+
+    def _set_tag(self, name: str, value: str) -> None:
+        self._client.set_tag(self._run_id, name, value)
+
+    def _log_picture(self, picture: Picture, name: PurePosixPath) -> None:
+        folder = None if name.parent == PurePosixPath() else str(name.parent)
+        with tempfile.TemporaryDirectory(prefix="ucn-") as temporary:
+            write_picture(Path(temporary) / name.name, picture)
+            self._client.log_artifact(self._run_id, str(Path(temporary) / name.name), folder)
 
 
-def last_logged_step(config: TrackingConfig, run_id: str | None, metric: str) -> int:
+def _last_step(client: Any, run_id: str | None, metric: str | None) -> int:
     """Last step at which a run has a value of ``metric``; -1 where it has none."""
-    if run_id is None or not config.enabled:
-        return -1
-    try:
-        history = _client(config).get_metric_history(run_id, metric)
-    except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
-        _warn(config, error)
-        return -1
-    return max((entry.step for entry in history), default=-1)
-
-
-def _client(config: TrackingConfig) -> Any:
-    # Read by MLflow at each request: its own default is to try for many minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    from mlflow import MlflowClient
-
-    # How it sets up its database is nobody's business.
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=config.uri)
+    return max((entry.step for entry in client.get_metric_history(run_id, metric)), default=-1)
 
 
 def _experiment(client: Any, config: TrackingConfig) -> str:
@@ -249,8 +241,6 @@ def _experiment(client: Any, config: TrackingConfig) -> str:
 
 
 def _inputs(datasets: list[DatasetLink]) -> list[Any]:
-    import json
-
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     return [
@@ -270,5 +260,4 @@ def _inputs(datasets: list[DatasetLink]) -> list[Any]:
 
 
 def _warn(config: TrackingConfig, error: Exception) -> None:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    logger.warning("%s: MLflow does not answer (%s); going on without it", config.uri, reason)
+    logger.warning("%s: MLflow does not answer (%s); going on without it", config.uri, brief(error))

@@ -1,0 +1,167 @@
+"""The folder of cached tars: what one copy is, and how many processes make and evict them at once.
+
+A finished copy is ``SHA256.tar``; one in the making is ``.tmp-SHA256.tar``, of full size from the
+start, so that its room counts, and locked by its writer, so that what a killed writer left can be
+told from what is being written. The folder is locked while its list of files changes.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from preprocessing.shards.format import MANIFEST, ShardEntry
+from preprocessing.storage import TEMPORARY_PREFIX
+from preprocessing.stores.base import Store
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".lock"
+BLOCK = 16 << 20
+"""Bytes of one request when a tar is copied."""
+IN_USE_S = 300.0
+"""What was used within this time is not evicted."""
+
+Outcome = Literal["made", "under way", "no room", "damaged"]
+
+
+def default_folder() -> Path:
+    """Where the user keeps caches: ``$XDG_CACHE_HOME/ucn/shards``, by default ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ucn" / "shards"
+
+
+@dataclass(frozen=True)
+class LocalCache:
+    """Where copies lie, and how much room they may take.
+
+    Attributes:
+        limit: bytes of all copies together, finished or in the making.
+        folder: on a local disk; shared by all processes that name the same one.
+    """
+
+    limit: int
+    folder: Path = field(default_factory=default_folder)
+
+    def path(self, shard: ShardEntry) -> Path:
+        """Where the copy of a tar lies."""
+        return self.folder / f"{shard.sha256}.tar"
+
+
+def make_copy(store: Store, shard: ShardEntry, cache: LocalCache, own: set[str]) -> Outcome:
+    """Copy a tar into the cache, unless it is there, or another thread or process copies it.
+
+    Args:
+        own: SHA-256 of the tars of the same dataset, which make no room for this one.
+
+    Returns:
+        ``damaged``, with a warning, where the tar in the store is not what the manifest says.
+
+    Raises:
+        OSError: the folder cannot be used, or the disk is full.
+        UserError, FileNotFoundError: as the store does.
+    """
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    path = cache.path(shard)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
+    with _folder_lock(cache.folder):
+        if path.exists():
+            return "made"
+        file = temporary.open("ab")
+        if not _try_lock(file):
+            file.close()
+            return "under way"
+        if not make_room(cache, shard.bytes, own):
+            temporary.unlink()
+            file.close()
+            return "no room"
+        file.truncate(shard.bytes)
+    with file:
+        try:
+            if not _download(store, shard, temporary):
+                temporary.unlink()
+                return "damaged"
+            with _folder_lock(cache.folder):
+                os.replace(temporary, path)
+        except BaseException:
+            # While it is still locked: it may be another's afterwards.
+            temporary.unlink(missing_ok=True)
+            raise
+    return "made"
+
+
+def _download(store: Store, shard: ShardEntry, path: Path) -> bool:
+    """Write a tar into an existing file; False where it is not what the manifest says."""
+    sha256 = hashlib.sha256()
+    with path.open("r+b") as target:
+        for start in range(0, shard.bytes, BLOCK):
+            data = store.read(shard.name, start, min(BLOCK, shard.bytes - start))
+            sha256.update(data)
+            target.write(data)
+        target.flush()
+        os.fsync(target.fileno())
+    if sha256.hexdigest() == shard.sha256:
+        return True
+    logger.warning("%s/%s: disagrees with %s; run `ucn verify`", store.uri, shard.name, MANIFEST)
+    return False
+
+
+def make_room(cache: LocalCache, size: int, own: set[str]) -> bool:
+    """Evict what was used longest ago until ``size`` more bytes fit; nothing is evicted in vain.
+
+    To be called with the folder locked. What others are reading they can read to its end.
+
+    Args:
+        own: SHA-256 of tars that are not evicted.
+
+    Returns:
+        False where so much room cannot be made.
+    """
+    used, evictable, now = 0, [], time.time()
+    for path in cache.folder.iterdir():
+        if path.name.startswith(TEMPORARY_PREFIX):
+            if _is_abandoned(path):
+                path.unlink()
+            else:
+                used += path.stat().st_size
+        elif path.suffix == ".tar":
+            status = path.stat()
+            used += status.st_size
+            if path.stem not in own and now - status.st_mtime > IN_USE_S:
+                evictable.append((status.st_mtime, status.st_size, path))
+    surplus = used + size - cache.limit
+    if surplus > sum(freed for _, freed, _ in evictable):
+        return False
+    for _, freed, path in sorted(evictable):
+        if surplus <= 0:
+            break
+        path.unlink()
+        surplus -= freed
+    return True
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    """Whether nobody writes to a temporary file any more."""
+    with temporary.open("rb") as file:
+        return _try_lock(file)
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Keep other threads and processes from changing what lies in the folder."""
+    with (folder / LOCK).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

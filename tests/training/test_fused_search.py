@@ -1,0 +1,157 @@
+"""The Triton kernel against float64 brute force: on CUDA, or else under Triton's interpreter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from training.mining import fused_search as module
+from training.mining import hard
+from training.mining.exclusion import Grid
+from training.mining.fused_search import fused_search
+from training.mining.masked_search import masked_search
+
+IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+needs_kernel = pytest.mark.skipif(
+    not (IS_INTERPRETED or DEVICE == "cuda"), reason="no CUDA; tested in a process of its own"
+)
+CASES = [
+    # queries, height, width, cells of other images, dimension, radius, padded
+    (1, 1, 1, 0, 1, 3.0, False),
+    (1, 3, 50, 0, 3, 8.0, False),
+    (65, 20, 31, 0, 16, 6.0, True),
+    (33, 20, 31, 50, 2, 8.0, True),
+    (100, 17, 29, 333, 70, 12.0, False),
+    (40, 40, 30, 901, 33, 5.5, True),
+    (70, 6, 5, 0, 8, 1000.0, False),
+    (10, 5, 7, 3, 8, 1000.0, True),
+]
+
+
+@pytest.mark.skipif(IS_INTERPRETED or DEVICE == "cuda", reason="runs in this process")
+def test_under_the_interpreter() -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "passed" in outcome.stdout
+
+
+@pytest.mark.skipif(IS_INTERPRETED, reason="the interpreter compiles nothing")
+@pytest.mark.parametrize("capability", [80, 90])
+def test_compiles_without_a_gpu(
+    capability: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the interpreter accepts need not compile; and the products are in full float32."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel = module._kernel
+    constants = {"SPANS": 11, "QUERIES": 64, "CELLS": 64, "DEPTH": 32}
+    types = dict.fromkeys(kernel.arg_names, "i32") | dict.fromkeys(constants, "constexpr")
+    types |= dict.fromkeys(["queries", "cells", "outside", "inside"], "*fp32")
+    types |= {"valid": "*u8", "top": "*i32", "span": "*i32", "index": "*i32"}
+    source = ASTSource(
+        kernel, types, {(kernel.arg_names.index(k),): v for k, v in constants.items()}
+    )
+    options = {"num_warps": 8, "enable_fp_fusion": True}
+    compiled = triton.compile(source, GPUTarget("cuda", capability, 32), options)
+    assert len(compiled.asm["cubin"]) > 0
+    assert "fma.rn.f32" in compiled.asm["ptx"]
+    assert "tf32" not in compiled.asm["ptx"]
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("queries", "height", "width", "strangers", "dimension", "radius", "padded"), CASES
+)
+def test_equal_to_brute_force(
+    queries: int,
+    height: int,
+    width: int,
+    strangers: int,
+    dimension: int,
+    radius: float,
+    padded: bool,
+) -> None:
+    """Whole numbers make similarities exact and ties many: the lowest index must win them all."""
+    generator = torch.Generator().manual_seed(queries)
+    own, grid = height * width, Grid(height, width, 4, 1.5)
+    left = torch.randint(-2, 3, (queries, dimension), generator=generator).double()
+    right = torch.randint(-2, 3, (own + strangers, dimension), generator=generator).double()
+    points = torch.rand(queries, 2, generator=generator) * torch.tensor([width, height]) * 4
+    # At cells and half-way between two: other cells lie on the border of the disc.
+    points[::3] = (points[::3] / 4).floor() * 4 + 1.5
+    points[1::3] = (points[1::3] / 4).floor() * 4 + torch.tensor([1.5, 3.5])
+    valid = torch.ones(own + strangers, dtype=torch.bool)
+    if padded:
+        valid = torch.rand(own + strangers, generator=generator) < 0.6
+
+    cell = torch.arange(own)
+    centres = torch.stack([cell % width, cell // width], dim=1).double() * 4 + 1.5
+    near = torch.zeros(queries, own + strangers, dtype=torch.bool)
+    near[:, :own] = (points.double()[:, None] - centres).square().sum(dim=-1) <= radius**2
+    similarity = left @ right.T
+    candidates = similarity.masked_fill(near | ~valid, -torch.inf)
+    outside = candidates.amax(dim=1)
+    lowest = (candidates == outside[:, None]).byte().argmax(dim=1)
+    inside = similarity.masked_fill(~near | ~valid, -torch.inf).amax(dim=1)
+
+    found = fused_search(
+        left.to(DEVICE), right.to(DEVICE), points.to(DEVICE), grid, radius,
+        valid.to(DEVICE) if padded else None, 64,
+    )  # fmt: skip
+    assert torch.equal(found.outside_N.cpu().double(), outside)
+    assert torch.equal(found.inside_N.cpu().double(), inside)
+    exists = outside > -torch.inf
+    assert torch.equal(found.index_N.cpu()[exists], lowest[exists])
+
+
+@needs_kernel
+def test_mining_is_that_of_the_plain_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unit features, on which rounding differs: the same negatives, hits and similarities."""
+    generator = torch.Generator().manual_seed(8)
+    grid = Grid(24, 40, 4, 1.5)
+    queries = torch.nn.functional.normalize(torch.randn(90, 64, generator=generator), dim=1)
+    cells = torch.nn.functional.normalize(torch.randn(1000, 64, generator=generator), dim=1)
+    points = torch.rand(90, 2, generator=generator) * torch.tensor([160.0, 96.0])
+    valid = torch.rand(1000, generator=generator) < 0.7
+    arguments = [t.to(DEVICE) for t in (queries, cells, points)]
+    outcomes = []
+    for search in (masked_search, fused_search):
+        monkeypatch.setattr(hard, "search_for", lambda device, search=search: search)
+        outcomes.append(hard.mine_hard(*arguments, grid, 8.0, valid_M=valid.to(DEVICE)))
+    plain, fused = outcomes
+    assert torch.equal(plain.index_N, fused.index_N)
+    assert torch.equal(plain.valid_N, fused.valid_N)
+    assert torch.equal(plain.hit_N, fused.hit_N)
+    assert plain.valid_N.all()
+
+
+@needs_kernel
+def test_repeated_searches_are_bit_equal() -> None:
+    generator = torch.Generator().manual_seed(9)
+    grid = Grid(30, 50, 4, 1.5)
+    queries = torch.randn(70, 20, generator=generator).to(DEVICE)
+    cells = torch.randn(1500, 20, generator=generator).to(DEVICE)
+    points = torch.rand(70, 2, generator=generator).to(DEVICE) * 100
+    first, again = (fused_search(queries, cells, points, grid, 9.0, None, 64) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.skipif(DEVICE != "cuda", reason="no CUDA")
+def test_cuda_takes_the_kernel() -> None:
+    assert hard.search_for(torch.device("cuda")) is fused_search
+    assert hard.search_for(torch.device("cpu")) is masked_search

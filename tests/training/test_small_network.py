@@ -1,0 +1,129 @@
+"""The small network: receptive field, cells that move with the image, and its definition."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.networks.small import SmallUCN
+
+
+def build(dimension: int = 8, width: int = 16, seed: int = 0) -> SmallUCN:
+    """A float64 network in evaluation mode whose normalisation layers do something."""
+    torch.manual_seed(seed)
+    network = SmallUCN(dimension, width).double().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return network
+
+
+def test_receptive_field_is_as_wide_as_stated() -> None:
+    """With positive weights and input nothing is cut off, and the footprint is the whole field."""
+    network = SmallUCN(dimension=2, width=2).double().eval()
+    for value in network.parameters():
+        value.data = torch.rand_like(value) + 0.1
+    size = 2 * network.receptive_field + 40
+    reached = []
+    for cell in (size // 8 - 1, size // 8):
+        images = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+        network(images)[0, 0, cell, cell].backward()
+        assert images.grad is not None
+        reached.append(images.grad[0, 0].nonzero() - (cell * network.stride + network.offset))
+    farthest = float(torch.cat(reached).abs().max())
+    assert 2 * farthest + 1 == network.receptive_field
+    # The two cells of each one at stride 8 see it from either side.
+    assert float(torch.cat(reached).min()) == -float(torch.cat(reached).max())
+
+
+def test_moving_the_image_moves_the_cells() -> None:
+    """By a cell of the coarse branch exactly; by one of its own at least so that it is nearest."""
+    network = build()
+    generator = torch.Generator().manual_seed(0)
+    border = network.receptive_field // 2 // network.stride + 2
+    images = torch.rand(1, 1, 16, 400, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        here, by_four, by_eight = (network(images[..., move : 392 + move]) for move in (0, 4, 8))
+    inner = slice(border, -border)
+    torch.testing.assert_close(
+        here[..., border + 2 : 98 - border], by_eight[..., border : 96 - border], atol=1e-6, rtol=0
+    )
+    cells, moved = here[0, :, 2, inner], by_four[0, :, 2, inner]
+    nearest = (moved.T @ cells).argmax(dim=1)
+    assert (nearest[:-1] == torch.arange(1, len(nearest))).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("size", [(24, 40), (21, 35), (3, 2)])
+def test_equal_to_its_definition(size: tuple[int, int]) -> None:
+    network = build(seed=sum(size))
+    state = network.state_dict()
+    images = torch.rand(2, 1, *size, dtype=torch.float64)
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        mean, variance, weight, bias = (
+            state[f"{name}.{part}"][:, None, None]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        y: Tensor = (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+        return y
+
+    def down(x: Tensor, name: str) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1))
+        return torch.relu(norm(F.conv2d(padded, state[f"{name}.0.weight"], stride=2), f"{name}.1"))
+
+    def residual(x: Tensor, name: str, dilation: int) -> Tensor:
+        y = x
+        for layer in ("1", "2"):
+            weight = state[f"{name}.conv{layer}.weight"]
+            y = norm(
+                F.conv2d(y.relu() if layer == "2" else y, weight, None, 1, dilation, dilation),
+                f"{name}.norm{layer}",
+            )
+        return (x + y).relu()
+
+    height, width = (8 * -(-side // 8) for side in size)
+    rows = torch.arange(height).clamp(max=size[0] - 1)
+    columns = torch.arange(width).clamp(max=size[1] - 1)
+    quarter = down(down(2 * images[:, :, rows][..., columns] - 1, "down2"), "down4")
+    context = down(quarter, "down8")
+    for place, dilation in enumerate((1, 2, 4)):
+        context = residual(context, f"context.{place}", dilation)
+    context = F.conv2d(context, state["lateral.weight"], state["lateral.bias"])
+    # Cells at stride 4 lie a quarter of the way between those at stride 8.
+    for axis in (2, 3):
+        count = context.shape[axis]
+        before = context.index_select(axis, (torch.arange(count) - 1).clamp(min=0))
+        after = context.index_select(axis, (torch.arange(count) + 1).clamp(max=count - 1))
+        pairs = torch.stack(
+            [0.75 * context + 0.25 * before, 0.75 * context + 0.25 * after], axis + 1
+        )
+        context = pairs.flatten(axis, axis + 1)
+    features = F.conv2d(
+        residual(quarter + context, "fuse", 1), state["head.weight"], state["head.bias"]
+    )
+    features = features[..., : -(-size[0] // 4), : -(-size[1] // 4)]
+    expected = features / features.square().sum(dim=1, keepdim=True).sqrt()
+    with torch.no_grad():
+        # The network returns float32.
+        torch.testing.assert_close(network(images).double(), expected, atol=1e-6, rtol=0)
+
+
+def test_bfloat16_changes_little() -> None:
+    torch.manual_seed(0)
+    network = SmallUCN().eval()
+    images = torch.rand(1, 1, 64, 96)
+    with torch.no_grad():
+        exact = network(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            fast = network(images.contiguous(memory_format=torch.channels_last))
+    assert fast.dtype == torch.float32
+    assert ((exact * fast).sum(dim=1) > 0.99).all()
+
+
+@pytest.mark.parametrize("options", [{"dimension": 0}, {"width": 1}, {"dimension": -3}])
+def test_networks_without_channels_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="below"):
+        SmallUCN(**options)

@@ -1,0 +1,39 @@
+"""The hardest contrastive loss of Open-UCN.
+
+Choy et al., "Fully Convolutional Geometric Features", ICCV 2019, as the code of FCGF has it
+(`HardestContrastiveLossTrainer`; m_p = 0.1, m_n = 1.4), with d the L2 distance:
+``L = 1 / |P| sum_P max(0, d^2 - m_p) + 1/2 sum_directions 1 / |V| sum_V max(0, m_n - d)^2``,
+P the positives and V a direction's queries that have a negative.
+
+Two things differ from Open-UCN's code (`UCNHardestContrastiveLossTrainer`). The miner leaves out
+the cells near the truth before it takes the nearest one, and a mean over nothing is zero; there the
+nearest of all is taken, then dropped if it lies near the truth of the *other* direction, and a mean
+over nothing is NaN. And negatives have d, as in FCGF; Open-UCN has d^2 there under the same margin,
+so that a negative costs nothing from d = 1.18 on.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from training.config import LossConfig
+from training.losses.terms import Direction, mean_term, negative_distance, squared_distance
+
+
+def hardest_contrastive_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:
+    """Mean of the positives plus the mean over directions of the means of their negatives.
+
+    A mean over nothing is zero, with a gradient of zero.
+
+    Args:
+        directions: the two directions of a pair, or one.
+        config: ``positive_margin`` m_p and ``negative_margin`` m_n are read.
+    """
+    first = directions[0]
+    squared_N = squared_distance(first.queries_ND, first.positives_ND)
+    loss = mean_term([(squared_N - config.positive_margin).clamp_min(0)])
+    for direction in directions:
+        _, distance_V = negative_distance(direction)
+        negative_V = (config.negative_margin - distance_V).clamp_min(0).square()
+        loss = loss + mean_term([negative_V]) / len(directions)
+    return loss

@@ -1,0 +1,58 @@
+"""MLflow's client, and what its errors mean."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from training.config import TrackingConfig
+
+SQLITE = "sqlite:///"
+
+
+def resolve_tracking(config: TrackingConfig) -> TrackingConfig:
+    """Make a relative SQLite path absolute, so that it holds in any working directory."""
+    if not config.uri.startswith(SQLITE):
+        return config
+    path = Path(config.uri.removeprefix(SQLITE)).expanduser().absolute()
+    return config.model_copy(update={"uri": f"{SQLITE}{path}"})
+
+
+def open_client(config: TrackingConfig) -> Any:
+    """Make a client that does not try for long by itself."""
+    # Read by MLflow at each request: its own default is to try for many minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    from mlflow import MlflowClient
+
+    # How it sets up its database is nobody's business, and what fails is told by the caller.
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    return MlflowClient(tracking_uri=config.uri)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same call may succeed later: no connection, a server that is busy or broken."""
+    from botocore import exceptions as s3
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    if isinstance(error, MlflowException):
+        # What never reached the server is an internal error, 500, to MLflow.
+        status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+        return _is_passing(status)
+    if isinstance(error, RequestException) and error.response is not None:
+        return _is_passing(error.response.status_code)
+    broken = RequestException, ConnectionError, TimeoutError, s3.ConnectionError, s3.HTTPClientError
+    return isinstance(error, broken)
+
+
+def _is_passing(status: int) -> bool:
+    return status in (408, 429) or (status >= 500 and status != 501)
+
+
+def brief(error: Exception) -> str:
+    """The first line of an error, cut."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,84 @@
+"""The trained model as an artifact of its run, and as a version of a registered model."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.config import TrackingConfig
+from training.tracking.client import brief, may_pass, open_client
+from training.tracking.delivery import FIRST_WAIT_S, PATIENCE_S
+
+logger = logging.getLogger(__name__)
+
+ARTIFACT = "model"
+"""Folder of the model among a run's artifacts."""
+
+
+def register_model(
+    config: TrackingConfig, run_id: str | None, folder: Path, scores: Mapping[str, float]
+) -> str | None:
+    """Keep a model folder with its run, and make it a version of the configured registered model.
+
+    A run makes one version, however often this is called. ``models:/NAME/VERSION`` and
+    ``runs:/RUN/model`` can be downloaded and given to `training.model.load_model`. There is no
+    MLflow flavour: loading one would run code that came with the model.
+
+    Args:
+        config: its ``model_name`` None registers nothing; the artifact is kept all the same.
+        run_id: from `start_run`.
+        folder: the model folder.
+        scores: become tags of the version, beside the digests of the shards.
+
+    Returns:
+        the version; None, with a warning, where MLflow does not answer for `PATIENCE_S`, or
+        refuses; None without a run or a name.
+    """
+    if run_id is None or not config.enabled:
+        return None
+    deadline, wait = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
+    while True:
+        try:
+            client = open_client(config)
+            client.log_artifacts(run_id, str(folder), ARTIFACT)
+            return config.model_name and _version(client, config.model_name, run_id, scores)
+        except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
+            if not may_pass(error) or time.monotonic() + wait > deadline:
+                logger.warning(
+                    "%s: the model is not registered (%s); it is in %s",
+                    config.uri,
+                    brief(error),
+                    folder,
+                )
+                return None
+        time.sleep(wait)
+        wait *= 2
+
+
+def _version(client: Any, name: str, run_id: str, scores: Mapping[str, float]) -> str:
+    """The version that this run has made of the registered model, or makes now."""
+    found = client.search_model_versions(f"run_id = '{run_id}'")
+    versions = [str(version.version) for version in found if version.name == name]
+    if versions:
+        return versions[0]
+    _create_registered_model(client, name)
+    run = client.get_run(run_id)
+    digests = {k: v for k, v in run.data.tags.items() if k.startswith("manifest_sha256.")}
+    version = client.create_model_version(
+        name,
+        f"{run.info.artifact_uri}/{ARTIFACT}",
+        run_id,
+        tags={key: f"{value:.6g}" for key, value in scores.items()} | digests,
+    )
+    return str(version.version)
+
+
+def _create_registered_model(client: Any, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

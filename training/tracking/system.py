@@ -1,0 +1,71 @@
+"""What the machine does while a run goes on: processor, memory, disk, network, GPUs."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from training.tracking.client import brief
+from training.tracking.run import RunLogger
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def system_metrics(run: RunLogger, interval_s: float = 10.0) -> Iterator[None]:
+    """Log how this machine fares, under MLflow's names (``system/...``), while the block runs.
+
+    GPUs are looked at where pynvml is installed. The step is the time in seconds, which never
+    comes again when a run is gone on with.
+
+    Args:
+        run: what is logged to; nothing is measured where it logs nothing.
+        interval_s: seconds between samples.
+    """
+    if not run.is_active:
+        yield
+        return
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=_sample, args=(run, interval_s, ended), name="system-metrics", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _sample(run: RunLogger, interval_s: float, ended: threading.Event) -> None:
+    try:
+        monitors = _monitors()
+        while not ended.wait(interval_s):
+            metrics: dict[str, float] = {}
+            for monitor in monitors:
+                monitor.collect_metrics()
+                metrics |= monitor.aggregate_metrics()
+                monitor.clear_metrics()
+            values = {f"system/{name}": value for name, value in metrics.items()}
+            run.log_metrics(values, int(time.time()))
+    except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
+        logger.warning("no system metrics from now on (%s)", brief(error))
+
+
+def _monitors() -> list[Any]:
+    """MLflow's own, without its monitor over them: that one gives up at the first outage."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    kinds: tuple[Any, ...] = CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor
+    monitors = []
+    for kind in kinds:
+        try:
+            monitors.append(kind())
+        except (ImportError, RuntimeError):
+            logger.debug("no %s: no GPU, or no pynvml", kind.__name__)
+    return monitors

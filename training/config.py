@@ -63,7 +63,7 @@ class NetworkConfig(Part):
     """Options of that network, such as `dimension`."""
     weights: Path | None = None
     """Published weights to start from, a local file: torchvision's `googlenet` (ImageNet), or a
-    checkpoint of Open-UCN for `resunet`."""
+    checkpoint of Open-UCN for `resunet` (to use it as it is, set the option `centred` to false)."""
 
 
 class LossConfig(Part):
@@ -189,7 +189,8 @@ class TrainConfig(Part):
     bfloat16: bool = True
     """The network runs in bfloat16 (loss and mining stay in float32)."""
     compile: bool = False
-    """Compile the network with torch.compile (needs a C++ compiler on a CPU); pays in long runs."""
+    """Compile the network with torch.compile (needs a C++ compiler on a CPU); pays in long runs.
+    Its gradient is compared with the network's own before it is trusted."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints."""
     validate_every: int = Field(default=100, ge=1)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from training.checkpoint import load_checkpoint, save_checkpoint, unusable
+from training.compiled import compile_network
 from training.config import TrainConfig
 from training.data import PairDataset, training_batches
-from training.networks.base import DenseNetwork
 from training.sampler import Sampler
 from training.state import Best, Metrics, TrainState, initial_state
 from training.step import Stepper
@@ -41,7 +41,7 @@ class Worker:
     checkpoint: Callable[[int, WriteState], None]
     log_again: Callable[[int, Metrics], None] = lambda step, metrics: None
     show: Callable[[int, MatchedPair], None] = lambda step, pair: None
-    wrap: Callable[[DenseNetwork], nn.Module] = lambda network: network
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
     rank: int = 0
     world_size: int = 1
     device: torch.device = CPU
@@ -72,7 +72,8 @@ def fit(
         _resume(state, resume)
         for step, metrics in state.recent.items():
             worker.log_again(step, metrics)
-    stepper = Stepper(config, state, worker.wrap(state.network))
+    network = compile_network(state.network, config) if config.compile else state.network
+    stepper = Stepper(config, state, worker.wrap(network))
     batches = training_batches(
         training,
         sampler,

@@ -19,7 +19,6 @@ from preprocessing.errors import UserError
 from training.config import TrainConfig
 from training.inputs import open_datasets, training_sampler
 from training.loop import Worker, WriteState, fit
-from training.networks.base import DenseNetwork
 from training.pictures import match_picture
 from training.state import Metrics
 from training.tracking import RunLogger, system_metrics
@@ -85,7 +84,7 @@ def _show(run: RunLogger, step: int, pair: MatchedPair) -> None:
         run.log_picture(picture, f"validation/step-{step:06d}/{pair.sample.key}.jpg")
 
 
-def _distribute(network: DenseNetwork) -> nn.Module:
+def _distribute(network: nn.Module) -> nn.Module:
     if get_context().get_world_size() == 1:
         return network
     # Running statistics are shared by `BatchStatistics`.

@@ -1,6 +1,6 @@
 """One optimiser step over a global batch that the workers share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -23,7 +23,7 @@ class Stepper:
 
     Args:
         state: its network, optimiser and average are changed.
-        wrapped: the network, perhaps wrapped for distributed training.
+        wrapped: the network, perhaps compiled, and wrapped for distributed training.
     """
 
     def __init__(
@@ -35,9 +35,6 @@ class Stepper:
         self._config = config
         self._state = state
         self._wrapped = wrapped
-        self._call: Callable[[Tensor], Tensor] = (
-            torch.compile(wrapped) if config.compile else wrapped
-        )
         self._gradient = GradientMean(wrapped, config.groups)
         self._statistics = BatchStatistics(state.network)
 
@@ -84,7 +81,7 @@ class Stepper:
         for place, group in enumerate(groups):
             is_last = place + 1 == len(groups)
             with nullcontext() if is_last else self._apart():
-                outcome = group_loss(self._call, self._state.network, group, self._config)
+                outcome = group_loss(self._wrapped, self._state.network, group, self._config)
                 torch.autograd.backward(outcome.loss)
             if not is_last:
                 self._gradient.set_aside()

@@ -86,19 +86,18 @@ def fit(
     clock = time.perf_counter()
     for step, groups in enumerate(batches, start=state.step):
         metrics = stepper.step(step, groups)
+        metrics["pairs_per_second"] = config.batch_size / (time.perf_counter() - clock)
         state.step = step + 1
         ends = state.step == config.steps
         if validation is not None and (state.step % config.validate_every == 0 or ends):
             metrics |= _validate(config, state, validation, worker)
-        now = time.perf_counter()
-        metrics["pairs_per_second"] = config.batch_size / (now - clock)
-        clock = now
         # What has not been delivered when all is killed can be from before the last checkpoint.
         state.report(metrics, 2 * config.checkpoint_every)
         if worker.rank == 0:
             worker.log(step, metrics)
         if state.step % config.checkpoint_every == 0 or ends:
             worker.checkpoint(state.step, _state_writer(state))
+        clock = time.perf_counter()
     state.network.eval()
     return state
 

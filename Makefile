@@ -44,6 +44,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/label_noise.py
+	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/spatial_transformer.py
+	$(BIN)/python benchmarks/step.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

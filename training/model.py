@@ -50,7 +50,7 @@ class ModelConfig(Part):
     """Length of a descriptor."""
     image: ImageConfig
     training_data: str | None = None
-    """SHA-256 of the manifest of the shards it was trained on."""
+    """SHA-256 of the manifest of the shards it was trained on; of several with commas between."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Configuration of the training run."""
     scores: dict[str, float] = Field(default_factory=dict)

@@ -18,7 +18,7 @@ from training.job import train
 from training.model import load_model
 from training.record import CHECKPOINTS
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +39,7 @@ def kill_a_worker_after(checkpoints: Path, killed: list[int]) -> None:
 
 
 def wait_for_checkpoint(folder: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not list(folder.rglob("state.pt")):
         assert time.monotonic() < deadline, "no checkpoint comes"
         time.sleep(0.02)

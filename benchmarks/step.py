@@ -44,7 +44,9 @@ def _report(config: TrainConfig, rounds: int, device: str) -> None:
     pairs = [_pair(number, state.network.channels, config) for number in range(config.batch_size)]
     groups = [pairs[i : i + config.pairs_in_group] for i in range(0, len(pairs), 2)]
     images = [
-        torch.stack([pair.images[side] for side in (0, 1) for pair in group]).to(device) / 255
+        (
+            torch.stack([pair.images[side] for side in (0, 1) for pair in group]).to(device) / 255
+        ).contiguous(memory_format=torch.channels_last)
         for group in groups
     ]
     with torch.autocast(device, torch.bfloat16):

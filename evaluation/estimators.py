@@ -1,4 +1,4 @@
-"""Robust estimators of the relative pose of two calibrated cameras, behind one interface."""
+"""Robust estimators of relative poses and of homographies, each kind behind one interface."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ Doubles = NDArray[np.float64]
 
 MIN_MATCHES = 5
 """Matches that the five-point algorithm needs."""
+MIN_PLANAR_MATCHES = 4
+"""Matches that a homography needs."""
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 5_000
 FARTHEST_BASELINES = 1e6
@@ -45,9 +47,13 @@ Estimate = Callable[[Rays, float, int], RelativePose | None]
 """From rays, an inlier threshold in pixels and a seed to a pose; None where there is none."""
 
 
-def _opencv(rays: Rays, threshold_px: float, seed: int, method: int) -> RelativePose | None:
+def _order_for_opencv(count: int, seed: int) -> NDArray[np.int64]:
     # OpenCV seeds its generator with a constant; the order of the matches stands in for a seed.
-    order_N = np.random.default_rng(seed).permutation(len(rays.rays0_N2))
+    return np.random.default_rng(seed).permutation(count)
+
+
+def _opencv(rays: Rays, threshold_px: float, seed: int, method: int) -> RelativePose | None:
+    order_N = _order_for_opencv(len(rays.rays0_N2), seed)
     rays0_N2, rays1_N2 = rays.rays0_N2[order_N], rays.rays1_N2[order_N]
     identity = np.eye(3)
     try:
@@ -109,4 +115,66 @@ ESTIMATORS: Mapping[str, Estimate] = {
     "poselib": poselib_lo_ransac,
     "opencv-magsac": opencv_magsac,
     "opencv-ransac": opencv_ransac,
+}
+
+
+EstimateHomography = Callable[[Doubles, Doubles, float, int], Doubles | None]
+"""From points0_N2 and points1_N2 in pixels, N >= 4, a largest error of an inlier in pixels and a
+seed to H_1_0 [3, 3]; None where there is none."""
+
+
+def _opencv_homography(
+    points0_N2: Doubles, points1_N2: Doubles, threshold_px: float, seed: int, method: int
+) -> Doubles | None:
+    order_N = _order_for_opencv(len(points0_N2), seed)
+    try:
+        H_1_0, _ = cv2.findHomography(
+            points0_N2[order_N],
+            points1_N2[order_N],
+            method,
+            threshold_px,
+            maxIters=MAX_ITERATIONS,
+            confidence=CONFIDENCE,
+        )
+    except cv2.error:  # degenerate matches: no model was found
+        return None
+    return None if H_1_0 is None or not H_1_0.size else np.asarray(H_1_0, np.float64)
+
+
+def opencv_ransac_homography(
+    points0_N2: Doubles, points1_N2: Doubles, threshold_px: float, seed: int
+) -> Doubles | None:
+    """RANSAC of OpenCV, refined on its inliers."""
+    return _opencv_homography(points0_N2, points1_N2, threshold_px, seed, cv2.RANSAC)
+
+
+def opencv_magsac_homography(
+    points0_N2: Doubles, points1_N2: Doubles, threshold_px: float, seed: int
+) -> Doubles | None:
+    """MAGSAC++ (Barath et al., CVPR 2020) in OpenCV's USAC framework."""
+    return _opencv_homography(points0_N2, points1_N2, threshold_px, seed, cv2.USAC_MAGSAC)
+
+
+def poselib_homography(
+    points0_N2: Doubles, points1_N2: Doubles, threshold_px: float, seed: int
+) -> Doubles | None:
+    """LO-RANSAC of PoseLib, with non-linear refinement."""
+    H_1_0, found = poselib.estimate_homography(
+        points0_N2,
+        points1_N2,
+        {
+            "max_reproj_error": threshold_px,
+            "max_iterations": MAX_ITERATIONS,
+            "success_prob": CONFIDENCE,
+            "seed": seed,
+        },
+        {},
+    )
+    return np.asarray(H_1_0) if found["num_inliers"] >= MIN_PLANAR_MATCHES else None
+
+
+HOMOGRAPHY_ESTIMATORS: Mapping[str, EstimateHomography] = {
+    "poselib": poselib_homography,
+    "opencv-magsac": opencv_magsac_homography,
+    "opencv-ransac": opencv_ransac_homography,
 }

@@ -1,4 +1,4 @@
-"""Relative pose from matches, its errors, and the area under their curve.
+"""Relative pose from matches, its errors, and the figures that sum them up.
 
 Convention: T_1_0 = [R | t] maps points of camera 0 into camera 1; angles are in degrees.
 """
@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.estimators import ESTIMATORS, MIN_MATCHES, Doubles, Rays, RelativePose
+from evaluation.recall import Errors, area_under_recall, mean_recall
 
 FAILED_DEG = 180.0
 """Both errors of a pair without an estimate: the worst there is. Failures are never left out."""
+MAP_STEP_DEG = 5
+"""Degrees between the thresholds whose recalls :func:`pose_map` averages."""
 
 
 @dataclass(frozen=True)
@@ -115,20 +118,100 @@ def median_parallax_px(
     return float(np.median(np.linalg.norm(shift_N2, axis=1)))
 
 
-def pose_auc(errors_deg: Sequence[float], threshold_deg: float) -> float:
+def pose_auc(errors_deg: Errors, threshold_deg: float) -> float:
     """Area under the recall curve of pose errors up to a threshold, in percent.
 
-    The curve joins (0, 0) and (error_i, i / n) by straight lines and runs level from the last error
-    below the threshold to the threshold, as in SuperGlue (Sarlin et al., CVPR 2020).
+    As in SuperGlue (Sarlin et al., CVPR 2020); see :func:`evaluation.recall.area_under_recall`.
 
     Args:
-        errors_deg: one a pair: the larger of its rotation and translation errors.
+        errors_deg: one a pair: the larger of its rotation and translation errors; `FAILED_DEG` for
+            a pair without an estimate.
     """
-    errors = np.sort(np.asarray(errors_deg, np.float64))
-    if not len(errors):
-        raise ValueError("area under the curve of no poses")
-    recall = np.arange(1, len(errors) + 1) / len(errors)
-    below = int(np.searchsorted(errors, threshold_deg))
-    x = np.concatenate([[0.0], errors[:below], [threshold_deg]])
-    y = np.concatenate([[0.0], recall[:below], [recall[below - 1] if below else 0.0]])
-    return float(100 * np.trapezoid(y, x) / threshold_deg)
+    return area_under_recall(errors_deg, threshold_deg)
+
+
+def pose_map(errors_deg: Errors, threshold_deg: int) -> float:
+    """Mean average precision of poses up to a threshold, in percent.
+
+    The mean over 5, 10, ..., threshold degrees of the share of pairs whose error is smaller, as
+    OANet computes it (Zhang et al., ICCV 2019), and with it the YFCC tables of the field: mAP@5 is
+    the share below 5 degrees. OANet folds reversed translations to 0; :func:`translation_error_deg`
+    does not, so that these figures can only be lower.
+
+    Args:
+        errors_deg: as in :func:`pose_auc`.
+        threshold_deg: a positive multiple of 5.
+    """
+    return mean_recall(errors_deg, threshold_deg, MAP_STEP_DEG)
+
+
+def worst_error_deg(error: PoseError) -> float:
+    """The larger of the rotation and translation errors; of the rotation alone if it stands still.
+
+    Figures over pairs leave out the pairs that stand still (`translation_deg` None).
+    """
+    return max(error.rotation_deg, error.translation_deg or 0.0)
+
+
+def sweep_thresholds(
+    matches_N4: NDArray[np.floating],
+    K0: Doubles,
+    K1: Doubles,
+    T_1_0: Doubles,
+    estimator: str,
+    thresholds_px: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    moves: bool,
+) -> dict[float, tuple[PoseError, ...]]:
+    """Estimate the pose at several inlier thresholds, since the best one depends on the method.
+
+    Args:
+        matches_N4, K0, K1, estimator: as in :func:`estimate_pose`.
+        T_1_0, moves: as in :func:`pose_error`.
+
+    Returns:
+        By threshold, one error a seed; failures are `FAILED_DEG`.
+
+    Raises:
+        ValueError: no thresholds or seeds, or a threshold that is not positive.
+    """
+    if not thresholds_px or not seeds or not all(value > 0 for value in thresholds_px):
+        raise ValueError(f"no sweep over thresholds {thresholds_px} px and seeds {seeds}")
+    return {
+        threshold: tuple(
+            pose_error(
+                estimate_pose(matches_N4, K0, K1, estimator, threshold, seed), T_1_0, moves=moves
+            )
+            for seed in seeds
+        )
+        for threshold in thresholds_px
+    }
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure over several seeds.
+
+    Attributes:
+        mean: over the seeds.
+        range: largest less smallest.
+        deviation: sample standard deviation; 0 with one seed.
+    """
+
+    mean: float
+    range: float
+    deviation: float
+
+
+def spread_over_seeds(figures: Sequence[float]) -> Spread:
+    """Sum up a figure that was computed once for each seed.
+
+    Raises:
+        ValueError: there are none, or one is not finite.
+    """
+    values = np.asarray(figures, np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"no spread of {list(figures)}")
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return Spread(float(values.mean()), float(np.ptp(values)), deviation)

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.bootstrap import ratio_interval
 from evaluation.descriptors import Floats
-from evaluation.pck import CURVE_THRESHOLDS, pck
-from evaluation.pose import PoseError, pose_auc
+from evaluation.pck import (
+    CURVE_THRESHOLDS,
+    average_endpoint_error,
+    hit_counts,
+    pck,
+    pck_over_pairs,
+)
+from evaluation.pose import PoseError, pose_auc, pose_map
 
 AUC_THRESHOLDS_DEG = (5, 10, 20)
 UCN = "ucn"
@@ -67,7 +74,9 @@ def summarise(
 ) -> MethodSummary:
     """Sum one method up over pairs.
 
-    PCK and the median error pool the points of all pairs. Pose figures are computed once for each
+    PCK and the median and mean errors pool the points of all pairs; ``pck_over_pairs/T`` lets pairs
+    count alike; ``pck_low/T`` and ``pck_high/T`` are the 95 % interval of the pooled PCK, by
+    bootstrap over the pairs. Pose figures are computed once for each
     seed and averaged; ``pose/ESTIMATOR/auc_10_spread`` is their largest difference between seeds.
 
     Args:
@@ -79,6 +88,15 @@ def summarise(
         for threshold, value in zip(thresholds, pck(errors_N, thresholds), strict=True)
     }
     metrics["error_px_median"] = float(np.median(errors_N))
+    metrics["error_px_mean"] = average_endpoint_error(errors_N)
+    by_pair = [result.errors_N for result in results]
+    hits_PT = np.stack([hit_counts(errors, thresholds) for errors in by_pair])
+    counts_P = np.array([len(errors) for errors in by_pair])
+    intervals_T2 = 100 * ratio_interval(hits_PT, counts_P, seed=0)
+    over_pairs_T = pck_over_pairs(by_pair, thresholds)
+    for rank, threshold in enumerate(thresholds):
+        metrics[f"pck_low/{threshold}"], metrics[f"pck_high/{threshold}"] = intervals_T2[rank]
+        metrics[f"pck_over_pairs/{threshold}"] = float(over_pairs_T[rank])
     posed = [result.poses for result in results if result.poses]
     standing = 0
     for rank, estimator in enumerate(posed[0] if posed else ()):
@@ -129,6 +147,8 @@ def pose_figures(errors: Sequence[Sequence[PoseError]]) -> dict[str, float]:
     )
     for threshold in AUC_THRESHOLDS_DEG:
         areas = [pose_auc([max(error) for error in seed], threshold) for seed in moving]
+        precisions = [pose_map([max(error) for error in seed], threshold) for seed in moving]
+        figures[f"map_{threshold}"] = _mean(precisions)
         figures[f"auc_{threshold}"] = _mean(areas)
         figures[f"auc_{threshold}_spread"] = max(areas) - min(areas)
     return figures

@@ -9,14 +9,19 @@ from scipy.spatial.transform import Rotation
 from evaluation.estimators import ESTIMATORS, RelativePose
 from evaluation.pose import (
     FAILED_DEG,
+    PoseError,
     estimate_pose,
     mean_focal,
     median_parallax_px,
     normalise_points,
     pose_auc,
     pose_error,
+    pose_map,
     rotation_error_deg,
+    spread_over_seeds,
+    sweep_thresholds,
     translation_error_deg,
+    worst_error_deg,
 )
 
 K0 = np.array([[700.0, 0, 610], [0, 690, 180], [0, 0, 1]])
@@ -105,6 +110,20 @@ def test_threshold_is_in_pixels_of_the_mean_focal(monkeypatch: pytest.MonkeyPatc
     assert seen == [(560.0, 1.5, 4)]
 
 
+def test_opencv_gets_the_threshold_over_the_mean_of_all_four_focals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def find(*args: object, threshold: float, **options: object) -> tuple[None, None]:
+        seen.append(threshold)
+        return None, None
+
+    monkeypatch.setattr("evaluation.estimators.cv2.findEssentialMat", find)
+    assert estimate_pose(exact_matches(9, 0), K0, K1, "opencv-ransac", 1.5, 0) is None
+    assert seen == [pytest.approx(1.5 / 560)]
+
+
 def test_points_are_normalised_with_their_own_intrinsics() -> None:
     skewed = np.array([[500.0, 3, 300], [0, 450, 200], [0, 0, 1]])
     pixel = skewed @ np.array([0.4, -0.2, 1.0])
@@ -176,3 +195,60 @@ def test_auc_is_bounded_grows_with_its_threshold_and_ignores_order(errors, rando
     random.shuffle(errors)
     assert pose_auc(errors, 10) == pytest.approx(areas[1])
     assert pose_auc([error / 2 for error in errors], 10) >= areas[1] - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("errors", "threshold", "expected"),
+    [
+        # mAP@5 is the share below 5 degrees; mAP@20 the mean of those below 5, 10, 15 and 20.
+        ([1.0, 6.0, 12.0, 180.0], 5, 25.0),
+        ([1.0, 6.0, 12.0, 180.0], 20, (25 + 50 + 75 + 75) / 4),
+        ([180.0], 20, 0.0),
+    ],
+)
+def test_map_closed_forms(errors: list[float], threshold: int, expected: float) -> None:
+    assert pose_map(errors, threshold) == pytest.approx(expected)
+
+
+def test_a_failure_stays_in_every_figure() -> None:
+    failure = pose_error(None, T_1_0, moves=True)
+    errors = [worst_error_deg(failure), 0.0]
+    assert (pose_auc(errors, 20), pose_map(errors, 20)) == (50, 50)
+    assert worst_error_deg(PoseError(3.0, 7.0)) == 7
+    assert worst_error_deg(PoseError(3.0, None)) == 3
+
+
+def test_a_sweep_is_one_estimate_for_each_threshold_and_seed() -> None:
+    rng = np.random.default_rng(4)
+    matches = exact_matches(120, 2) + rng.normal(0, 0.5, (120, 4))
+    limits, seeds = [0.5, 2.0], [0, 3]
+    swept = sweep_thresholds(matches, K0, K1, T_1_0, "poselib", limits, seeds, moves=True)
+    for limit in limits:
+        assert swept[limit] == tuple(
+            pose_error(estimate_pose(matches, K0, K1, "poselib", limit, seed), T_1_0, moves=True)
+            for seed in seeds
+        )
+    assert swept[0.5] != swept[2.0]
+
+
+def test_a_sweep_without_enough_matches_is_all_failures() -> None:
+    swept = sweep_thresholds(
+        exact_matches(4, 0), K0, K1, T_1_0, "poselib", [1.0, 3.0], [0], moves=True
+    )
+    assert swept == {limit: (PoseError(FAILED_DEG, FAILED_DEG),) for limit in (1.0, 3.0)}
+
+
+@pytest.mark.parametrize(("limits", "seeds"), [([], [0]), ([1.0], []), ([0.0], [0])])
+def test_an_empty_sweep_is_refused(limits: list[float], seeds: list[int]) -> None:
+    with pytest.raises(ValueError, match="sweep"):
+        sweep_thresholds(exact_matches(9, 0), K0, K1, T_1_0, "poselib", limits, seeds, moves=True)
+
+
+def test_spread_over_seeds() -> None:
+    spread = spread_over_seeds([1.0, 3.0, 8.0])
+    assert (spread.mean, spread.range) == (4, 7)
+    assert spread.deviation == pytest.approx(np.sqrt((9 + 1 + 16) / 2))
+    assert spread_over_seeds([5.0]).deviation == 0
+    for figures in ([], [float("nan")], [1.0, float("inf")]):
+        with pytest.raises(ValueError, match="no spread"):
+            spread_over_seeds(figures)

@@ -20,7 +20,11 @@ def result(errors: list[float], poses: dict[str, tuple[PoseError, ...]] | None =
 def test_pck_pools_points_not_pairs() -> None:
     summary = summarise("sift", [result([0.5, 0.5, 0.5]), result([20.0])], (1, 10))
     assert summary.metrics["pck/1"] == summary.metrics["pck/10"] == 75
+    assert summary.metrics["pck_over_pairs/10"] == 50
+    # A draw has the pair of three points twice, once or never: 100, 75 or 0 percent.
+    assert (summary.metrics["pck_low/10"], summary.metrics["pck_high/10"]) == (0, 100)
     assert summary.metrics["error_px_median"] == 0.5
+    assert summary.metrics["error_px_mean"] == pytest.approx(21.5 / 4)
     assert (summary.pairs, summary.points, summary.posed) == (2, 4, 0)
     assert summary.reciprocal == 25
     assert not any(name.startswith("pose") for name in summary.metrics)
@@ -38,6 +42,7 @@ def test_pose_figures_closed_form() -> None:
     # Largest of the two errors: 2 and 50 in one seed, 4 and 50 in the other.
     assert figures["auc_10"] == pytest.approx((45 + 40) / 2)
     assert figures["auc_10_spread"] == pytest.approx(5)
+    assert figures["map_5"] == figures["map_20"] == 50  # one of two pairs, at each step
 
 
 def test_standing_pairs_alone_have_a_rotation_only() -> None:

@@ -107,13 +107,17 @@ def _train_with_ray(config: TrainConfig, record: RunRecord) -> Checkpoint:
             f"workers: {config.workers}, but Ray has {resources.get('CPU', 0):g} CPUs; lower "
             "workers"
         )
+    gpus = resources.get("GPU", 0)
+    if 0 < gpus < config.workers:
+        raise UserError(
+            f"workers: {config.workers}, but Ray has {gpus:g} GPUs; lower workers, or hide the "
+            "GPUs with CUDA_VISIBLE_DEVICES= to train on CPUs"
+        )
     messages: Any = ray.remote(num_cpus=0)(Messages).remote()
     trainer = TorchTrainer(
         work,
         train_loop_config={"config": config, "run_id": record.run_id, "messages": messages},
-        scaling_config=ScalingConfig(
-            num_workers=config.workers, use_gpu=resources.get("GPU", 0) >= config.workers
-        ),
+        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=gpus > 0),
         run_config=RunConfig(  # type: ignore[call-arg] # typed as that of version 1
             # Ray resumes what it finds under the same name.
             name=record.fingerprint[:16],

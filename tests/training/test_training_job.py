@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from preprocessing.cluster import ray_session
+from preprocessing.errors import UserError
+from training import job
 from training.config import TrackingConfig, TrainConfig
 from training.job import train
 from training.model import load_model
@@ -98,6 +100,17 @@ def base(
             "tracking": TrackingConfig(uri=uri),
         }
     )
+
+
+def test_fewer_gpus_than_workers_are_refused(
+    tmp_path: Path, base: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job.ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    config = base.model_copy(
+        update={"output": tmp_path / "run", "tracking": TrackingConfig(enabled=False)}
+    )
+    with pytest.raises(UserError, match="workers: 2, but Ray has 1 GPUs; lower workers"):
+        train(config)
 
 
 def test_killed_worker_goes_on_from_the_last_checkpoint(

@@ -132,7 +132,7 @@ def test_each_image_of_a_batch_is_on_its_own(height: int, width: int, warp: str,
 
 @pytest.mark.parametrize("warp", WARPS)
 def test_moves_with_the_image(warp: str) -> None:
-    conv = build(warp, spread=0.3)
+    conv = build(warp, spread=0.05)  # no tap moves as far as the border that is cut off
     x = torch.randn(1, 3, 30, 40, dtype=torch.float64)
     here = conv(x[..., 2:, :-3])[..., 8:-8, 8:-8]
     there = conv(x[..., :-2, 3:])[..., 8:-8, 8:-8]

@@ -50,9 +50,10 @@ def describe(
     """
     import numpy as np
 
-    from evaluation.descriptors import network_describer
+    from evaluation.photos.search import network_image_describer
 
-    return network_describer(model)(image, np.asarray(points, np.float32))
+    described = network_image_describer(model)(image)(np.asarray(points, np.float32))
+    return np.asarray(described.cpu().numpy(), np.float32)
 
 
 def match(
@@ -61,6 +62,11 @@ def match(
     image1: "NDArray[np.uint8]",
     *,
     keypoints: int = 2000,
+    grid: int = 0,
+    reciprocity_px: float = 4.0,
+    stability_px: float = 0.0,
+    ratio: float = 1.0,
+    min_similarity: float = -1.0,
 ) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
     """Match corners of image 0 densely into image 1, keeping what the way back confirms.
 
@@ -69,12 +75,29 @@ def match(
         image0: uint8 [H, W] grey or [H, W, 3] RGB.
         image1: likewise, of any other size.
         keypoints: most corners of image 0.
+        grid: start from every so many pixels instead, in x and in y; 0 is off.
+        reciprocity_px: the search back lands within so many pixels of the start; 0 keeps all.
+        stability_px: so does it from a pixel beside the match; 0 keeps all.
+        ratio: of the descriptors' distances to the best and the second best position; 1 keeps all.
+        min_similarity: least cosine of the two descriptors.
 
     Returns:
         matches float32 [N, 4] (x0, y0, x1, y1 in pixels) and their similarities [N], best first.
-    """
-    from evaluation.descriptors import network_describer
-    from evaluation.match import match_images
 
-    found = match_images(image0, image1, network_describer(model), count=keypoints)
+    Raises:
+        preprocessing.errors.UserError: an option out of its range.
+    """
+    from evaluation.photos.config import MatchOptions
+    from evaluation.photos.match import match_images
+    from evaluation.photos.search import network_image_describer
+
+    options = MatchOptions(
+        keypoints=keypoints,
+        grid=grid,
+        reciprocity_px=reciprocity_px,
+        stability_px=stability_px,
+        ratio=ratio,
+        min_similarity=min_similarity,
+    )
+    found = match_images(image0, image1, network_image_describer(model), options)
     return found.matches_N4, found.scores_N

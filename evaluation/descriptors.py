@@ -1,4 +1,4 @@
-"""The one shape of every dense descriptor, learned or made by hand."""
+"""The two shapes of every method: descriptors of points, and direct matchers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +18,12 @@ Describe = Callable[[Pixels, Floats], Floats]
 
 Every point gets a row, in order. Rows are float32 of unit length, so that the nearest descriptor is
 the one of largest inner product; the row of a patch without any structure may be zero.
+"""
+
+Match = Callable[[Pixels, Pixels, Floats], Floats]
+"""From image 0, image 1 and points0_N2 in pixels of image 0 to float32 points1_N2 in pixels of
+image 1, in order: what matches by itself, without descriptors. A row of NaN is a point without a
+match; a point may lie outside image 1.
 """
 
 

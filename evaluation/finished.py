@@ -5,28 +5,40 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.config import EvaluateConfig
+from evaluation.methods import named_models
+from evaluation.metrics.brown_patches import POINTS, TEST_LIST
 from preprocessing.shards.format import digest
 from preprocessing.shards.read import ShardDataset
 from preprocessing.shards.write import file_sha256
 from preprocessing.storage import write_json
-from training.model import CONFIG, WEIGHTS
+from training.model import model_digests
 
 _MARK = "finished.json"
 # What changes where the results go and how fast they come, but not what they are.
-_NOT_CONTENT = {"output", "json_path", "tracking", "run_name", "workers", "shards", "model"}
+_NOT_CONTENT = {
+    "output",
+    "json_path",
+    "tracking",
+    "run_name",
+    "workers",
+    "shards",
+    "model",
+    "googlenet_weights",
+    "patches",
+}
 
 
 def fingerprint(config: EvaluateConfig, names: Sequence[str], sets: Sequence[ShardDataset]) -> str:
     """Identify what decides the results: options, shards, and the model's bytes."""
-    model = [
-        file_sha256(Path(config.model) / name)
-        for name in (WEIGHTS, CONFIG)
-        if config.model is not None
-    ]
+    models = [[name, model_digests(folder)] for name, folder in named_models(config.model)]
+    weights = config.googlenet_weights and file_sha256(config.googlenet_weights)
     options = config.model_dump(mode="json", exclude=_NOT_CONTENT)
-    return digest(
-        [options, model, [[name, one.digest] for name, one in zip(names, sets, strict=True)]]
-    )
+    data = [[name, one.digest] for name, one in zip(names, sets, strict=True)]
+    patches = [
+        [folder.resolve().name, *(file_sha256(folder / name) for name in (POINTS, TEST_LIST))]
+        for folder in config.patches
+    ]
+    return digest([options, models, weights, data, patches])
 
 
 def finished_run(output: Path, identity: str) -> tuple[bool, str | None]:

@@ -2,28 +2,28 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from evaluation.config import EvaluateConfig
 from evaluation.finished import fingerprint, finished_run, mark_finished, unmark
-from evaluation.match_pictures import MatchPicture, choose_pairs
-from evaluation.output import METRICS, REPORT, TABLES, write_output
+from evaluation.methods import build_methods, method_labels
+from evaluation.metrics.brown_patches import PatchPairs, read_pairs
+from evaluation.metrics.patch_verification import patch_chunks, score_patches
+from evaluation.pool import spread, worker_pool
 from evaluation.record import recorded_run
-from evaluation.report import SetReport
-from evaluation.summary import MethodSummary, PairResult, named_metrics, summarise_set
-from evaluation.worker import PairWorker, build_methods
-from preprocessing.cluster import ray_session
+from evaluation.report.match_pictures import MatchPicture, choose_pairs
+from evaluation.report.output import METRICS, REPORT, TABLES, write_output
+from evaluation.report.set_report import all_metrics, report_set
+from evaluation.report.summary import PairResult
+from evaluation.unfinished import UnfinishedPairs
 from preprocessing.errors import UserError
 from preprocessing.shards.read import ShardDataset
 from preprocessing.storage import write_json
-from preprocessing.stores.open import absolute_uri
 
 Task = tuple[int, int]
 """Number of the set and of the pair in it."""
@@ -47,9 +47,10 @@ class EvaluateResult:
 
 
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
-    """Evaluate a model and baselines on the same points of one or more sets of shards.
+    """Evaluate models and baselines on the same points of one or more sets of shards.
 
-    Where the output folder holds the results of the very same evaluation, those are returned.
+    Where the output folder holds the results of the very same evaluation, those are returned; an
+    evaluation that was interrupted goes on with the pairs that are left.
 
     Raises:
         UserError: shards or model cannot be read, or a set holds no correspondences.
@@ -61,28 +62,36 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         for which, one in enumerate(sets)
         for index in choose_indices(one, config.pairs)
     ]
+    method_labels(config)
     build_methods(config)  # a bad model is refused here, before anything is started
+    patch_sets = {folder: read_pairs(folder) for folder in config.patches}
     identity = fingerprint(config, names, sets)
     done, run_id = finished_run(config.output, identity)
     if done:
         return _result(config, run_id)
     unmark(config.output)
+    unfinished = UnfinishedPairs(config.output, identity)
+    num_tasks = len(tasks) + sum(len(patch_chunks(pairs)) for pairs in patch_sets.values())
     with recorded_run(config, names, sets) as run:
-        with _workers(config, len(tasks)) as pool:
-            results = _spread(pool, "evaluate", tasks)
+        with worker_pool(config, num_tasks) as pool:
+            results = _evaluate_pairs(pool, tasks, unfinished)
             by_set = [
                 [result for (which, _), result in zip(tasks, results, strict=True) if which == one]
                 for one in range(len(sets))
             ]
             drawn = _draw(pool, by_set, config)
+            patches = _verify_patches(pool, patch_sets)
         reports = [
-            _report(name, one, found, pictures, config)
-            for name, one, found, pictures in zip(names, sets, by_set, drawn, strict=True)
+            report_set(name, one, found, pictures, config, {} if rank else config.published)
+            for rank, (name, one, found, pictures) in enumerate(
+                zip(names, sets, by_set, drawn, strict=True)
+            )
         ]
-        metrics = all_metrics(reports)
-        write_output(reports, metrics, config)
+        metrics = all_metrics(reports, patches, config)
+        write_output(reports, patches, metrics, config)
         run.log(metrics, config.output)
     mark_finished(config.output, identity, run.run_id)
+    unfinished.remove()
     return _result(config, run.run_id)
 
 
@@ -124,70 +133,16 @@ def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
     return [usable[rank] for rank in np.linspace(0, len(usable) - 1, pairs).round().astype(int)]
 
 
-def all_metrics(reports: Sequence[SetReport]) -> dict[str, float]:
-    """Metrics of all sets: the first under plain names, the others under their set's name."""
-    metrics = named_metrics(reports[0].methods)
-    for report in reports[1:]:
-        named = named_metrics(report.methods)
-        metrics |= {f"{report.name}/{name}": value for name, value in named.items()}
-    return metrics
-
-
-def _report(
-    name: str,
-    dataset: ShardDataset,
-    results: Sequence[PairResult],
-    pictures: Sequence[list[MatchPicture]],
-    config: EvaluateConfig,
-) -> SetReport:
-    whole: list[MethodSummary]
-    whole, sequences = summarise_set(results, config.thresholds)
-    return SetReport(name, dataset.uri, dataset.digest, whole, sequences, pictures)
-
-
-@contextmanager
-def _workers(config: EvaluateConfig, num_tasks: int) -> Iterator[Any]:
-    """Start a pool of workers; each evaluates one pair at a time and is restarted if it dies."""
-    with ray_session(config.workers or None):
-        import ray
-        from ray.util import ActorPool
-
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        limit = int(resources.get("CPU", 1))
-        if config.device == "cuda":
-            limit = min(limit, int(resources.get("GPU", 0)))
-            if limit == 0:
-                raise UserError("--device cuda: Ray has no GPU; use --device cpu")
-        remote = ray.remote(PairWorker).options(
-            num_cpus=1,
-            num_gpus=1 if config.device == "cuda" else 0,
-            max_restarts=3,
-            max_task_retries=3,
-        )
-        shards = [absolute_uri(uri) for uri in config.shards]
-        absolute = config.model_copy(
-            update={"model": config.model and str(Path(config.model).resolve())}
-        )
-        count = max(1, min(config.workers or limit, limit, num_tasks))
-        actors = [remote.remote(absolute, shards) for _ in range(count)]
-        try:
-            yield ActorPool(actors)
-        finally:
-            for actor in actors:
-                ray.kill(actor)  # type: ignore[arg-type]
-
-
-def _spread(pool: Any, method: str, tasks: Sequence[Task]) -> list[Any]:
-    """Run one method of the workers on every task; results in the order of the tasks."""
-    from ray.exceptions import RayTaskError
-
-    try:
-        found = pool.map(lambda actor, task: getattr(actor, method).remote(*task), tasks)
-        return list(tqdm(found, total=len(tasks), desc=method, unit="pair", mininterval=1.0))
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
+def _evaluate_pairs(
+    pool: Any, tasks: Sequence[Task], unfinished: UnfinishedPairs
+) -> list[PairResult]:
+    """Evaluate what is not done yet, and keep each result as it comes."""
+    done = {task: unfinished.read(*task) for task in tasks}
+    left = [task for task in tasks if done[task] is None]
+    for task, result in zip(left, spread(pool, "evaluate", left, len(tasks)), strict=True):
+        unfinished.write(task[0], result)
+        done[task] = result
+    return [result for result in done.values() if result is not None]
 
 
 def _draw(
@@ -196,8 +151,23 @@ def _draw(
     """Draw the chosen pairs of every set."""
     chosen = [choose_pairs(found, config.pictures, max(config.thresholds)) for found in by_set]
     tasks = [(which, one.index) for which, pairs in enumerate(chosen) for one in pairs]
-    pictures = _spread(pool, "draw", tasks) if tasks else []
+    pictures = list(spread(pool, "draw", tasks, len(tasks))) if tasks else []
     return [
         [drawn for (of, _), drawn in zip(tasks, pictures, strict=True) if of == which]
         for which in range(len(by_set))
     ]
+
+
+def _verify_patches(
+    pool: Any, patch_sets: Mapping[Path, PatchPairs]
+) -> dict[str, dict[str, float]]:
+    """FPR95 by folder's name and method, percent."""
+    scores: dict[str, dict[str, float]] = {}
+    for folder, pairs in patch_sets.items():
+        tasks = [(folder.resolve(), numbers_N) for numbers_N in patch_chunks(pairs)]
+        chunks = list(spread(pool, "describe_patches", tasks, len(tasks)))
+        scores[folder.resolve().name] = {
+            method: score_patches(pairs, np.concatenate([chunk[method] for chunk in chunks]))
+            for method in chunks[0]
+        }
+    return scores

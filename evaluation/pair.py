@@ -1,18 +1,33 @@
-"""One image pair, one descriptor: errors of its matches and of the poses they give."""
+"""One image pair, one method: errors of its matches and of the poses they give."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.config import EvaluateConfig, PoseConfig
 from evaluation.descriptors import Describe, Floats
-from evaluation.estimators import Doubles
-from evaluation.matching import match_points
-from evaluation.pck import match_errors
-from evaluation.pose import PoseError, estimate_pose, median_parallax_px, pose_error
+from evaluation.matching.dense import (
+    DescribedPair,
+    PointMatches,
+    describe_pair,
+    match_described,
+    match_directly,
+    match_keypoints,
+)
+from evaluation.matching.filter_scores import filter_scores
+from evaluation.matching.keypoints import detect
+from evaluation.methods import Method
+from evaluation.metrics.estimators import Doubles
+from evaluation.metrics.pck import match_errors
+from evaluation.metrics.planar import PlanarErrors, planar_figures
+from evaluation.metrics.pose import PoseError, median_parallax_px, sweep_thresholds
+from evaluation.truth import Geometry, PairTruth
 from preprocessing.sample import Sample
+
+PoseErrors = Mapping[str, tuple[PoseError, ...]]
+"""By estimator, one error a seed; ``ESTIMATOR/threshold_T`` for each further inlier threshold."""
 
 
 @dataclass(frozen=True)
@@ -20,46 +35,87 @@ class MethodOnPair:
     """How one method did on one pair.
 
     Attributes:
-        matches_N4: float32, the query points and what they were matched to.
-        errors_N: float32 pixels from the truth.
+        matches_N4: float32, the query points and what they were matched to; NaN without a match.
+        errors_N: float32 pixels from the truth; infinite without a match.
         reciprocal_N: bool.
-        poses: errors by estimator, one a seed; empty where the pair has no known pose.
+        poses: empty where the pair has no known pose.
+        sparse: by detector, errors of the points that it sees.
+        scores: by filter, a score a point, larger for better matches; empty where not asked for.
     """
 
     matches_N4: Floats
     errors_N: Floats
     reciprocal_N: NDArray[np.bool_]
-    poses: Mapping[str, tuple[PoseError, ...]]
+    poses: PoseErrors
+    sparse: Mapping[str, Floats] = field(default_factory=dict)
+    scores: Mapping[str, Floats] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """The truth about a rigid pair: intrinsics, pose, and whether its unit is the metre."""
+def evaluate_method(
+    sample: Sample, truth: PairTruth, method: Method, config: EvaluateConfig, index: int
+) -> MethodOnPair:
+    """Match true points of image 0 into image 1 by one method, and measure the matches.
 
-    K0: Doubles
-    K1: Doubles
-    T_1_0: Doubles
-    metric: bool
+    PCK counts every point; the pose is estimated from the reciprocal matches.
 
-
-def choose_points(truth_N4: Floats, count: int, seed: int, index: int) -> Floats:
-    """Draw at most ``count`` true correspondences of pair ``index``, without repetition.
-
-    Depends on the seed and the index alone, so that every method is asked for the same points.
+    Args:
+        truth: the correspondences asked for, at least one.
+        index: of the pair; with the seed it decides the shifts of the stability filter.
     """
-    if len(truth_N4) <= count:
-        return truth_N4
-    order_N = np.random.default_rng([seed, index]).permutation(len(truth_N4))
-    return truth_N4[np.sort(order_N[:count])]
+    asks_pose = truth.geometry is not None and bool(config.pose.estimators)
+    matching = config.matching
+    if not (asks_pose or config.filters):  # only they need the search back, which doubles the work
+        matching = matching.model_copy(update={"reciprocity_px": 0.0})
+    queries_N2 = truth.truth_N4[:, :2].copy()
+    sparse: dict[str, Floats] = {}
+    scores: Mapping[str, Floats] = {}
+    if method.describe is not None:
+        sets1 = {name: task.points1_K2 for name, task in truth.sparse.items()}
+        pair = describe_pair(
+            sample.image0,
+            sample.image1,
+            queries_N2,
+            method.describe,
+            matching,
+            sets1,
+            config.device,
+        )
+        found = match_described(pair, matching)
+        sparse = _sparse_errors(pair, truth, config)
+        if config.filters:
+            rng = np.random.default_rng([config.seed, index])
+            scores = filter_scores(pair, found, sample.image1, method.describe, matching, rng)
+    elif method.match is not None:
+        found = match_directly(sample.image0, sample.image1, queries_N2, method.match, matching)
+        if config.filters and matching.reciprocity_px > 0:
+            scores = {"reciprocity": -found.way_back_N}
+    else:
+        raise ValueError(f"{method.name} neither describes nor matches")
+    return _measure(truth, found, sparse, scores, config)
 
 
-def known_geometry(sample: Sample) -> Geometry | None:
-    """Read the intrinsics and the relative pose of a rigid pair; None where they are not known."""
-    known = [sample.metadata.get(name) for name in ("K0", "K1", "T_1_0")]
-    if sample.metadata.get("kind") != "rigid" or any(value is None for value in known):
-        return None
-    K0, K1, T_1_0 = (np.asarray(value, np.float64) for value in known)
-    return Geometry(K0, K1, T_1_0, sample.metadata.get("unit") == "metre")
+def evaluate_planar(
+    sample: Sample, H_1_0: Doubles, describe: Describe, config: EvaluateConfig
+) -> PlanarErrors:
+    """Match the SIFT keypoints of a pair with a known homography among each other, by a descriptor.
+
+    Args:
+        H_1_0: the true homography.
+    """
+    points0_K2, points1_K2 = (
+        detect(image, "sift", config.keypoints) for image in (sample.image0, sample.image1)
+    )
+    return planar_figures(
+        points0_K2,
+        points1_K2,
+        describe(sample.image0, points0_K2),
+        describe(sample.image1, points1_K2),
+        H_1_0,
+        (sample.image0.shape[1], sample.image0.shape[0]),
+        config.pose.estimators,
+        config.pose.homography_threshold_px,
+        config.pose.seeds,
+    )
 
 
 def pair_moves(truth_N4: Floats, geometry: Geometry, config: PoseConfig) -> bool:
@@ -70,44 +126,54 @@ def pair_moves(truth_N4: Floats, geometry: Geometry, config: PoseConfig) -> bool
     return parallax >= config.min_parallax_px
 
 
-def evaluate_method(
-    sample: Sample, truth_N4: Floats, describe: Describe, config: EvaluateConfig
+def _measure(
+    truth: PairTruth,
+    found: PointMatches,
+    sparse: Mapping[str, Floats],
+    scores: Mapping[str, Floats],
+    config: EvaluateConfig,
 ) -> MethodOnPair:
-    """Match true points of image 0 into image 1 by one descriptor, and measure the matches.
+    matches_N4 = np.concatenate([truth.truth_N4[:, :2], found.positions_N2], axis=1)
+    poses: PoseErrors = {}
+    if truth.geometry is not None and config.pose.estimators:
+        moves = pair_moves(truth.truth_N4, truth.geometry, config.pose)
+        poses = _pose_errors(
+            matches_N4[found.reciprocal_N], truth.geometry, config.pose, moves=moves
+        )
+    errors_N = _errors(found.positions_N2, truth.truth_N4)
+    return MethodOnPair(matches_N4, errors_N, found.reciprocal_N, poses, sparse, scores)
 
-    PCK counts every point; the pose is estimated from the reciprocal matches.
 
-    Args:
-        truth_N4: the correspondences asked for, at least one.
-    """
-    geometry = known_geometry(sample) if config.pose.estimators else None
-    matching = config.matching
-    if geometry is None:  # only the pose needs the search back, which doubles the work
-        matching = matching.model_copy(update={"reciprocity_px": 0.0})
-    queries_N2 = truth_N4[:, :2].copy()
-    found = match_points(sample.image0, sample.image1, queries_N2, describe, matching)
-    matches_N4 = np.concatenate([queries_N2, found.positions_N2], axis=1)
-    poses: dict[str, tuple[PoseError, ...]] = {}
-    if geometry is not None:
-        moves = pair_moves(truth_N4, geometry, config.pose)
-        poses = _pose_errors(matches_N4[found.reciprocal_N], geometry, config.pose, moves=moves)
-    return MethodOnPair(
-        matches_N4, match_errors(found.positions_N2, truth_N4[:, 2:]), found.reciprocal_N, poses
-    )
+def _errors(positions_N2: Floats, truth_N4: Floats) -> Floats:
+    """Infinite for a point without a match."""
+    errors_N = match_errors(positions_N2, truth_N4[:, 2:])
+    return np.where(np.isnan(errors_N), np.float32(np.inf), errors_N)
+
+
+def _sparse_errors(
+    pair: DescribedPair, truth: PairTruth, config: EvaluateConfig
+) -> dict[str, Floats]:
+    return {
+        name: _errors(match_keypoints(pair, name, config.matching), truth.truth_N4)[task.asked_N]
+        for name, task in truth.sparse.items()
+    }
 
 
 def _pose_errors(
     matches_N4: Floats, geometry: Geometry, config: PoseConfig, *, moves: bool
-) -> dict[str, tuple[PoseError, ...]]:
-    K0, K1 = geometry.K0, geometry.K1
-    return {
-        estimator: tuple(
-            pose_error(
-                estimate_pose(matches_N4, K0, K1, estimator, config.threshold_px, seed),
-                geometry.T_1_0,
-                moves=moves,
-            )
-            for seed in config.seeds
+) -> PoseErrors:
+    poses: dict[str, tuple[PoseError, ...]] = {}
+    for estimator in config.estimators:
+        swept = sweep_thresholds(
+            matches_N4,
+            geometry.K0,
+            geometry.K1,
+            geometry.T_1_0,
+            estimator,
+            config.thresholds_px,
+            config.seeds,
+            moves=moves,
         )
-        for estimator in config.estimators
-    }
+        for rank, (threshold, errors) in enumerate(swept.items()):
+            poses[estimator if rank == 0 else f"{estimator}/threshold_{threshold:g}"] = errors
+    return poses

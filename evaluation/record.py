@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.config import EvaluateConfig
+from evaluation.methods import named_models
 from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.write import file_sha256
-from training.model import WEIGHTS
+from preprocessing.stores.open import absolute_uri
+from training.model import WEIGHTS, model_digests
 from training.tracking import DatasetLink, RunLogger, resolve_tracking, start_run
 
 
@@ -31,14 +32,17 @@ def recorded_run(
 ) -> Iterator[Record]:
     """Keep a run around the block; it ends as FAILED if the block raises.
 
-    The run is linked to the manifest of every set as a dataset input, and to the model by the tags
-    ``model.folder`` and ``model.sha256``.
+    The run is linked to the manifest of every set as a dataset input, and to the models by tags:
+    ``model.folder`` and ``model.sha256`` of the first, ``model.NAME.folder`` and so on of others.
     """
     tracking = resolve_tracking(config.tracking)
     tags = {"stage": "evaluate"}
-    if config.model is not None:
-        folder = Path(config.model).resolve()
-        tags |= {"model.folder": str(folder), "model.sha256": file_sha256(folder / WEIGHTS)}
+    for rank, (name, folder) in enumerate(named_models(config.model)):
+        place = f"model.{name}" if rank else "model"
+        tags |= {
+            f"{place}.folder": absolute_uri(folder),
+            f"{place}.sha256": model_digests(folder)[WEIGHTS],
+        }
     links = [
         DatasetLink(name, one.digest, one.uri, "evaluation")
         for name, one in zip(names, sets, strict=True)

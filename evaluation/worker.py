@@ -1,31 +1,24 @@
-"""One process's share of an evaluation: the network is loaded once for all its pairs."""
+"""One process's share of an evaluation: every method is made once for all its pairs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 
-from evaluation.baselines import BASELINES
 from evaluation.config import EvaluateConfig
-from evaluation.descriptors import Describe, network_describer
-from evaluation.match_pictures import MatchPicture, draw_method
-from evaluation.pair import MethodOnPair, choose_points, evaluate_method
-from evaluation.summary import UCN, MethodResult, PairResult
+from evaluation.descriptors import Floats
+from evaluation.methods import build_methods
+from evaluation.metrics.brown_patches import Ints
+from evaluation.metrics.patch_verification import describe_chunk
+from evaluation.metrics.planar import PlanarErrors
+from evaluation.pair import MethodOnPair, evaluate_method, evaluate_planar
+from evaluation.report.match_pictures import MatchPicture, draw_method
+from evaluation.report.summary import MethodResult, PairResult
+from evaluation.truth import pair_truth
 from preprocessing.sample import Sample
 from preprocessing.shards.read import ShardDataset
-from training.model import load_model
-
-
-def build_methods(config: EvaluateConfig) -> dict[str, Describe]:
-    """Make the descriptors to compare, the trained one first.
-
-    Raises:
-        UserError: the model's folder is none.
-    """
-    methods: dict[str, Describe] = {}
-    if config.model is not None:
-        methods[UCN] = network_describer(load_model(config.model, config.device))
-    return methods | {name: BASELINES[name] for name in config.baselines}
 
 
 class PairWorker:
@@ -46,24 +39,46 @@ class PairWorker:
 
     def evaluate(self, which: int, index: int) -> PairResult:
         """Evaluate all methods on pair ``index`` of set ``which``."""
-        sample, found = self._run(which, index)
-        methods = {
-            name: MethodResult(one.errors_N, int(one.reciprocal_N.sum()), one.poses)
-            for name, one in found.items()
-        }
+        sample = self.sets[which][index]
+        truth = pair_truth(sample, index, self.config)
+        methods: dict[str, MethodResult] = {}
+        for method in self.methods:
+            one = evaluate_method(sample, truth, method, self.config, index)
+            reciprocal = int(one.reciprocal_N.sum())
+            methods[method.name] = MethodResult(
+                one.errors_N, reciprocal, one.poses, one.sparse, one.scores
+            )
         sequence = self.sets[which].sequence_of(index)
-        return PairResult(index, sample.key, sequence, methods)
+        return PairResult(index, sample.key, sequence, truth.facts, methods, self._planar(sample))
 
     def draw(self, which: int, index: int) -> list[MatchPicture]:
         """Evaluate the pair again and draw its matches, one picture a method."""
-        sample, found = self._run(which, index)
+        sample = self.sets[which][index]
+        truth = pair_truth(sample, index, self.config)
+        found: dict[str, MethodOnPair] = {
+            method.name: evaluate_method(sample, truth, method, self.config, index)
+            for method in self.methods
+        }
         threshold = max(self.config.thresholds)
         return [draw_method(sample, name, one, threshold) for name, one in found.items()]
 
-    def _run(self, which: int, index: int) -> tuple[Sample, dict[str, MethodOnPair]]:
-        sample = self.sets[which][index]
-        truth_N4 = choose_points(sample.matches_N4, self.config.points, self.config.seed, index)
-        return sample, {
-            name: evaluate_method(sample, truth_N4, describe, self.config)
-            for name, describe in self.methods.items()
+    def describe_patches(self, folder: Path, numbers_N: Ints) -> dict[str, Floats]:
+        """Describe patches by every method with descriptors: float32 [N, D] by its name."""
+        return {
+            method.name: describe_chunk(folder, numbers_N, method.patches)
+            for method in self.methods
+            if method.patches is not None
+        }
+
+    def _planar(self, sample: Sample) -> dict[str, PlanarErrors]:
+        """Of every method with descriptors, where the pair has a known homography."""
+        H_1_0 = sample.metadata.get("H_1_0")
+        if H_1_0 is None:
+            return {}
+        return {
+            method.name: evaluate_planar(
+                sample, np.asarray(H_1_0, np.float64), method.describe, self.config
+            )
+            for method in self.methods
+            if method.describe is not None
         }

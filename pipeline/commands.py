@@ -4,12 +4,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
 
 from evaluation.config import EvaluateConfig
+from evaluation.photos.config import MatchOptions
 from pipeline.arguments import parse, read_layers
 from pipeline.config import RunConfig
 from preprocessing.config import Part
@@ -40,23 +41,29 @@ class VerifyArguments(Part):
     """Shards checked at once; 0 works without Ray."""
 
 
-class MatchArguments(Part):
-    """Two photos to match."""
+class MatchArguments(MatchOptions):
+    """Two photos to match, or a list of pairs."""
 
-    image0: tyro.conf.Positional[Path]
-    """First photo."""
-    image1: tyro.conf.Positional[Path]
-    """Second photo."""
+    images: tyro.conf.Positional[
+        Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE0 IMAGE1")]
+    ] = ()
+    """The two photos."""
     model: str
     """Folder of a trained model."""
+    pairs: Path | None = None
+    """Match all pairs of this list instead: two names of photos a line, as hloc's pairs.txt."""
+    root: Path = Path()
+    """Folder that the photos' names refer to."""
     save: Path | None = None
     """Picture of the matches to write."""
     out: Path | None = None
-    """Matches to write, .npz or .h5."""
-    max_side: int = Field(1600, ge=32)
-    """Larger photos are matched at this size; the matches refer to the photos as they are."""
-    keypoints: int = Field(2000, ge=1)
-    """Most corners of the first photo that are matched."""
+    """Matches to write: .npz, .h5 (hloc's layout), or .db (COLMAP's database, added to where it
+    exists)."""
+    max_side: int = Field(1600, ge=0)
+    """Larger photos are matched at this size, and 0 matches all as they are; the matches refer to
+    the photos as they are."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the network runs."""
 
 
 class DemoArguments(Part):
@@ -156,12 +163,35 @@ def evaluate(args: Sequence[str]) -> int:
 
 def match(args: Sequence[str]) -> int:
     """`ucn match IMAGE0 IMAGE1 --model DIR ...`"""
-    arguments = parse(MatchArguments, args, "ucn match", "Match two photos.")
-    from pipeline.match import match_photos
+    arguments = parse(MatchArguments, args, "ucn match", "Match photos.")
+    if len(arguments.images) != (2 if arguments.pairs is None else 0):
+        raise UserError(
+            f"IMAGE0 IMAGE1: {len(arguments.images)} photos; give two, or only --pairs FILE"
+        )
+    from pipeline.match import match_photos, read_pairs
 
-    count = match_photos(**dict(arguments))
-    written = [str(path) for path in (arguments.save, arguments.out) if path is not None]
-    _print(f"{count} matches" + (f"; wrote {', '.join(written)}" if written else ""))
+    if arguments.pairs is None:
+        pairs = [(arguments.images[0], arguments.images[1])]
+    else:
+        pairs = read_pairs(arguments.pairs)
+    found, written = match_photos(
+        pairs,
+        arguments.root,
+        arguments.model,
+        arguments,
+        save=arguments.save,
+        out=arguments.out,
+        max_side=arguments.max_side,
+        device=arguments.device,
+    )
+    for pair in found:
+        counts = ", ".join(f"{name} {count}" for name, count in pair.found.counts)
+        _print(f"{' '.join(pair.names)}: {counts}")
+        if not pair.found.counts[0][1]:
+            _print(f"{pair.names[0]}: nothing to start from; try --keypoints-from grid")
+    total = sum(len(pair.found.matches_N4) for pair in found)
+    files = f"; wrote {', '.join(map(str, written))}" if written else ""
+    _print(f"{total} matches{files}")
     return 0
 
 

@@ -1,63 +1,137 @@
-"""`ucn match`: two photos from disk to matches, a picture and a file."""
+"""`ucn match`: photos from disk to matches, a picture and a file."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from evaluation.descriptors import network_describer
-from evaluation.match import ImageMatches, match_images, write_matches
+from evaluation.photos.config import MatchOptions
+from evaluation.photos.files import check_matches_path, write_matches
+from evaluation.photos.match import DescribedImage, ImageMatches, match_described_images
+from evaluation.photos.pairs import PairMatches
+from evaluation.photos.search import DescribeImage, network_image_describer
 from preprocessing.errors import UserError
 from preprocessing.pictures import displacement_colours, draw_matches, write_picture
 from training.model import load_model
 
 Image = NDArray[np.uint8]
+Names = tuple[str, str]
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg")
+MIN_SIDE = 8
+"""The coarsest stride of the networks; a smaller photo is not a cell large."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo, ready to be matched.
+
+    Attributes:
+        pixels: uint8 [H, W, 3] RGB as on disk.
+        reduced: at the size it is matched at.
+        scale_2: factors that brought x and y there.
+    """
+
+    pixels: Image
+    reduced: DescribedImage
+    scale_2: NDArray[np.float64]
 
 
 def match_photos(
-    image0: Path,
-    image1: Path,
+    pairs: Sequence[Names],
+    root: Path,
     model: str,
+    options: MatchOptions,
     *,
     save: Path | None,
     out: Path | None,
     max_side: int,
-    keypoints: int,
-) -> int:
-    """Match two photos and write what is asked for.
+    device: str,
+) -> tuple[list[PairMatches], list[Path]]:
+    """Match pairs of photos and write what is asked for.
 
     Args:
-        image0, image1: the photos.
+        pairs: names of photos, below the root.
+        root: folder of the photos.
         model: folder of a trained model.
-        save: picture of the matches.
-        out: matches, ``.npz`` or ``.h5``.
-        max_side: larger photos are matched at this size, pixels.
-        keypoints: most corners of photo 0 that are matched.
+        options: where to start and what to keep.
+        save: picture of the matches; of one pair only.
+        out: matches, ``.npz`` (one pair), ``.h5`` or ``.db``.
+        max_side: larger photos are matched at this size, pixels; 0 matches all as they are.
+        device: where the network runs.
 
     Returns:
-        Number of matches.
+        what was found, in order, and the files that were written.
 
     Raises:
         UserError: a photo or the model cannot be read, or an output cannot be written.
     """
-    if out is not None and out.suffix not in (".npz", ".h5"):
-        raise UserError(f"{out}: matches are written as .npz or .h5; change the ending")
-    describe = network_describer(load_model(model))
-    photos = read_photo(image0), read_photo(image1)
-    (reduced0, scale0), (reduced1, scale1) = (_reduce(photo, max_side) for photo in photos)
-    found = match_images(reduced0, reduced1, describe, count=keypoints)
-    scale_4 = np.array([*scale0, *scale1])
-    matches_N4 = ((found.matches_N4 + 0.5) / scale_4 - 0.5).astype(np.float32)
     if out is not None:
-        write_matches(out, ImageMatches(matches_N4, found.scores_N), image0.name, image1.name)
+        check_matches_path(out, len(pairs))
     if save is not None:
-        write_picture(save, draw_matches(*photos, matches_N4, displacement_colours(matches_N4)))
-    return len(matches_N4)
+        _check_picture_path(save, len(pairs))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device: no GPU here; leave it out to run on the CPU")
+    describe = network_image_describer(load_model(model, device))
+    for names in pairs:
+        _check_pair(root, names)
+    # COLMAP and hloc take the pixels as they are stored; a person, upright.
+    upright = out is None or out.suffix == ".npz"
+    photos: dict[str, Photo] = {}
+    found: list[PairMatches] = []
+    for names in tqdm(pairs, desc="match", unit="pair", disable=len(pairs) < 2):
+        photos = {name: photo for name, photo in photos.items() if name in names}
+        for name in names:
+            if name not in photos:
+                pixels = read_photo(root / name, upright=upright)
+                photos[name] = _describe(root / name, pixels, describe, max_side)
+        found.append(_match_pair(names, (photos[names[0]], photos[names[1]]), options))
+    written = write_matches(out, found) if out is not None else []
+    if save is not None:
+        (pair,) = found
+        matches_N4 = pair.found.matches_N4
+        image0, image1 = (photos[name].pixels for name in pair.names)
+        colours_N3 = displacement_colours(matches_N4)
+        write_picture(save, draw_matches(image0, image1, matches_N4, colours_N3))
+        written = [save, *written]
+    return found, written
 
 
-def read_photo(path: Path) -> Image:
+def read_pairs(path: Path) -> list[Names]:
+    """Read hloc's list of pairs: two names a line. Repeated pairs, turned ones too, come once.
+
+    Raises:
+        UserError: no text file, a line without two different names, or no line.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); check the path") from None
+    pairs: dict[frozenset[str], Names] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 2 or words[0] == words[1]:
+            raise UserError(
+                f"{path}: line {number} is not two names of photos ({line.strip()[:60]!r}); mend it"
+            )
+        pairs.setdefault(frozenset(words), (words[0], words[1]))
+    if not pairs:
+        raise UserError(f"{path}: holds no pairs; write two names of photos a line")
+    return list(pairs.values())
+
+
+def read_photo(path: Path, *, upright: bool = True) -> Image:
     """Read a photo as uint8 RGB [H, W, 3].
+
+    Args:
+        upright: turn it as its EXIF orientation says.
 
     Raises:
         UserError: missing, or no picture.
@@ -66,16 +140,61 @@ def read_photo(path: Path) -> Image:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(data, flags) if len(data) else None
+    except cv2.error:
+        image = None
     if image is None:
         raise UserError(f"{path}: not a picture that OpenCV reads; convert it to PNG or JPEG")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def _check_picture_path(path: Path, num_pairs: int) -> None:
+    """Refuse what could not be written before hours of matching, not after."""
+    if path.suffix.lower() not in PICTURE_ENDINGS:
+        raise UserError(f"{path}: pictures are written as .png or .jpg; change the ending")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the name of a file")
+    if num_pairs != 1:
+        raise UserError(f"{path}: a picture shows one pair; leave out --save")
+
+
+def _check_pair(root: Path, names: Names) -> None:
+    paths = [root / name for name in names]
+    for path in paths:
+        if not path.is_file():
+            reason = "is a folder" if path.is_dir() else "no such photo"
+            raise UserError(f"{path}: {reason}; check the path")
+    if paths[0].samefile(paths[1]):
+        raise UserError(f"{paths[1]}: is both photos of a pair; give two different photos")
+
+
+def _describe(path: Path, pixels: Image, describe: DescribeImage, max_side: int) -> Photo:
+    reduced, scale = _reduce(pixels, max_side)
+    height, width = reduced.shape[:2]
+    if min(width, height) < MIN_SIDE:
+        raise UserError(
+            f"{path}: {width} x {height} pixels are too few to match, {MIN_SIDE} x {MIN_SIDE} the "
+            "least; give a larger photo"
+        )
+    return Photo(pixels, DescribedImage(reduced, describe(reduced)), np.array(scale))
+
+
+def _match_pair(names: Names, photos: tuple[Photo, Photo], options: MatchOptions) -> PairMatches:
+    """Match two photos, and bring the matches to the photos' own pixels."""
+    found = match_described_images(photos[0].reduced, photos[1].reduced, options)
+    scale_4 = np.concatenate([photo.scale_2 for photo in photos])
+    matches_N4 = ((found.matches_N4 + 0.5) / scale_4 - 0.5).astype(np.float32)
+    (height0, width0), (height1, width1) = (photo.pixels.shape[:2] for photo in photos)
+    sizes = (width0, height0), (width1, height1)
+    return PairMatches(names, sizes, ImageMatches(matches_N4, found.scores_N, found.counts))
+
+
 def _reduce(image: Image, max_side: int) -> tuple[Image, tuple[float, float]]:
     """The image with no side over ``max_side``, and the factors that brought x and y there."""
     height, width = image.shape[:2]
-    factor = min(1.0, max_side / max(height, width))
+    factor = min(1.0, max_side / max(height, width)) if max_side else 1.0
     size = max(1, round(width * factor)), max(1, round(height * factor))
     if size == (width, height):
         return image, (1.0, 1.0)

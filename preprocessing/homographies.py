@@ -80,8 +80,18 @@ def homography_from_corners(corners_a_42: Floats, corners_b_42: Floats) -> Float
 
 
 def apply_homography(H_b_a: Floats, points_a_N2: Floats) -> Floats:
-    """Map pixels [N, 2]; meaningless beyond the horizon (see :func:`is_viewable`)."""
+    """Map pixels [N, 2]; meaningless beyond the horizon (see :func:`in_front`)."""
     return project_points(H_b_a, np.column_stack([points_a_N2, np.ones(len(points_a_N2))]))
+
+
+def in_front(H_b_a: Floats, points_a_N2: Floats) -> Bools:
+    """Which points lie on the side of the horizon that belongs to an upright view.
+
+    A homography is known up to its sign, which its determinant fixes: views of one side of a plane
+    keep its orientation.
+    """
+    depth_N = points_a_N2 @ H_b_a[2, :2] + H_b_a[2, 2]
+    return np.asarray(depth_N * np.sign(np.linalg.det(H_b_a)) > 0)
 
 
 def invert_homography(H_b_a: Floats) -> Floats:

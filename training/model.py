@@ -1,5 +1,6 @@
 """A trained model as a folder: weights, and what one must know to use them."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from preprocessing.config import Part
 from preprocessing.errors import UserError
 from preprocessing.storage import atomic_folder, write_json
+from preprocessing.stores.open import open_store
 from training.config import NetworkConfig
 from training.networks import build_network
 from training.networks.base import DenseNetwork
@@ -119,34 +121,62 @@ def save_model(
 
 
 def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
-    """Load a model folder; executes nothing of what is in it.
+    """Load a model; executes nothing of what is in it.
+
+    Args:
+        folder: a local folder, or the URI of one in an object store.
 
     Raises:
         UserError: the folder is no model, or is damaged.
     """
-    folder = Path(folder)
+    config_json, weights = _read_files(folder)
     try:
-        record = json.loads((folder / CONFIG).read_text())
+        record = json.loads(config_json)
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise UserError(
-                f"{folder / CONFIG}: not of a model; give a folder that `ucn train` made"
+                f"{folder}/{CONFIG}: not of a model; give a folder that `ucn train` made"
             )
-        config = _read_config(folder / CONFIG, record)
+        config = _read_config(f"{folder}/{CONFIG}", record)
         network = build_network(config.network.name, config.network.options)
-        network.load_state_dict(load_file(folder / WEIGHTS))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder}: no model ({Path(str(error.filename or WEIGHTS)).name} is missing); give a "
-            "folder that `ucn train` made"
-        ) from error
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        network.load_state_dict(load(weights))
+    except (ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder}: damaged model ({reason}); train or copy it again") from error
     network = network.to(device).eval()
     return Model(config, network)
 
 
-def _read_config(path: Path, record: dict[str, Any]) -> ModelConfig:
+def model_digests(folder: Path | str) -> dict[str, str]:
+    """sha256 of each file of a model, by name.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    config_json, weights = _read_files(folder)
+    return {
+        name: hashlib.sha256(data).hexdigest()
+        for name, data in ((CONFIG, config_json), (WEIGHTS, weights))
+    }
+
+
+def _read_files(folder: Path | str) -> tuple[bytes, bytes]:
+    """The contents of ``config.json`` and ``model.safetensors``."""
+    store = open_store(folder)
+    contents = []
+    for name in (CONFIG, WEIGHTS):
+        try:
+            contents.append(store.read(name))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(
+                f"{folder}: no model ({name} is missing); give a folder that `ucn train` made"
+            ) from error
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{folder}: cannot be read ({reason}); check the place") from error
+    return contents[0], contents[1]
+
+
+def _read_config(path: str, record: dict[str, Any]) -> ModelConfig:
     try:
         return ModelConfig(**record)
     except UserError as error:

@@ -145,5 +145,8 @@ def _classes(
     classes_M = frame.classes_N.take(index_M)
     names = sequence.class_names()
     counts = Counter(classes_M.tolist())
-    by_name = {names.get(number, str(number)): count for number, count in sorted(counts.items())}
-    return {"class": classes_M}, {"classes": by_name}
+    shown = {number: names.get(number, str(number)) for number in sorted(counts)}
+    return {"class": classes_M}, {
+        "classes": {name: counts[number] for number, name in shown.items()},
+        "class_names": {str(number): name for number, name in shown.items()},
+    }

@@ -19,6 +19,8 @@ SOURCES = {
     "colmap": f"{_HERE}.colmap:ColmapConfig",
     "bundler": f"{_HERE}.bundler:BundlerConfig",
     "homography": f"{_HERE}.homography:HomographyConfig",
+    "hpatches": f"{_HERE}.hpatches:HPatchesConfig",
+    "oxford-affine": f"{_HERE}.oxford_affine:OxfordAffineConfig",
     "pascal": f"{_HERE}.pascal:PascalConfig",
     "cub": f"{_HERE}.cub:CubConfig",
     "synthetic": f"{_HERE}.synthetic.source:SyntheticConfig",

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation import bootstrap
-from evaluation.bootstrap import ratio_interval, resampled_pairs, statistic_interval
-from evaluation.pck import hit_counts, pck
-from evaluation.pose import pose_auc
+from evaluation.metrics import bootstrap
+from evaluation.metrics.bootstrap import ratio_interval, resampled_pairs, statistic_interval
+from evaluation.metrics.pck import hit_counts, pck
+from evaluation.metrics.pose import pose_auc
 
 
 def random_pairs(seed: int, pairs: int) -> list[np.ndarray]:

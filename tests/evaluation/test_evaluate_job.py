@@ -3,14 +3,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
 
 from evaluation.config import EvaluateConfig
 from evaluation.job import choose_indices, evaluate, set_names
-from evaluation.summary import UCN
-from evaluation.worker import PairWorker, build_methods
+from evaluation.worker import PairWorker
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
 from preprocessing.sample import Sample
@@ -29,16 +27,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_network_describes_points_of_pixels(model_folder: Path, shift_set: Path) -> None:
-    methods = build_methods(EvaluateConfig(shards=("x",), model=str(model_folder)))
-    assert list(methods) == [UCN, "sift", "daisy"]
-    sample = ShardDataset(shift_set)[0]
-    points = np.float32([[0, 0], [60.25, 33.5], [119.5, 89.5]])
-    described = methods[UCN](sample.image0, points)
-    assert described.shape == (3, 16)
-    np.testing.assert_allclose(np.linalg.norm(described, axis=1), 1, atol=1e-5)
-
-
 @pytest.fixture
 def threads_kept() -> Iterator[None]:
     """A worker has its process for itself and limits its threads; the tests' process goes on."""
@@ -50,7 +38,7 @@ def threads_kept() -> Iterator[None]:
 
 @pytest.mark.usefixtures("threads_kept")
 def test_worker_asks_every_method_for_the_same_points(model_folder: Path, shift_set: Path) -> None:
-    config = EvaluateConfig(shards=(str(shift_set),), model=str(model_folder), points=60)
+    config = EvaluateConfig(shards=(str(shift_set),), model=(str(model_folder),), points=60)
     found = PairWorker(config, [shift_set]).evaluate(0, 2)
     assert found.key == "shift2-6-4"
     assert found.sequence == "drive-0"
@@ -61,7 +49,7 @@ def test_worker_asks_every_method_for_the_same_points(model_folder: Path, shift_
 def test_bad_input_is_one_line(tmp_path: Path, shift_set: Path) -> None:
     off = TrackingConfig(enabled=False)
     with pytest.raises(UserError, match="no model"):
-        evaluate(EvaluateConfig(shards=(str(shift_set),), model=str(tmp_path), tracking=off))
+        evaluate(EvaluateConfig(shards=(str(shift_set),), model=(str(tmp_path),), tracking=off))
     with pytest.raises(UserError, match="no such folder"):
         evaluate(EvaluateConfig(shards=(str(tmp_path / "none"),), tracking=off))
 
@@ -89,7 +77,7 @@ def test_any_number_of_workers_gives_one_result(
     def config(workers: int) -> EvaluateConfig:
         return EvaluateConfig(
             shards=(str(shift_set), str(shift_set)),
-            model=str(model_folder),
+            model=(str(model_folder),),
             baselines=("daisy",),
             points=80,
             pictures=1,

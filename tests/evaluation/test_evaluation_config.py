@@ -12,18 +12,31 @@ from preprocessing.errors import UserError
     [
         ({"baselines": ()}, "--model or --baselines"),
         ({"baselines": ("sift", "sift")}, "--baselines"),
-        ({"baselines": ("surf",)}, "sift"),
+        ({"baselines": ("sirf",)}, "sift"),
+        ({"baselines": ("googlenet",)}, "--googlenet-weights"),
+        ({"googlenet_weights": "weights.pth"}, "--baselines googlenet"),
+        ({"displacement_bins_px": (10, 5)}, "--displacement-bins-px"),
+        ({"depth_bins_m": (float("inf"),)}, "--depth-bins-m"),
+        ({"alphas": (0,)}, "--alphas"),
+        ({"sparse": ("harris",)}, "fast"),
         ({"thresholds": (0,)}, "--thresholds"),
         ({"thresholds": (3, 3)}, "--thresholds"),
         ({"thresholds": ()}, "at least 1"),
-        ({"shards": ()}, "at least 1"),
+        ({"shards": ()}, "--shards or --patches"),
         ({"grid": 2}, "no such option"),
         ({"pose": {"estimators": ("lmeds",)}}, "poselib"),
+        ({"pose": {"thresholds_px": (1, 0)}}, "--pose.thresholds-px"),
     ],
 )
 def test_invalid_configurations_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         EvaluateConfig.model_validate({"shards": ("a",)} | change)
+
+
+def test_one_value_stands_for_several() -> None:
+    config = EvaluateConfig.model_validate({"shards": ("a",), "model": "runs/model"})
+    assert config.model == ("runs/model",)
+    assert EvaluateConfig.model_validate({"shards": ("a",), "model": None}).model == ()
 
 
 def test_importing_it_is_light() -> None:

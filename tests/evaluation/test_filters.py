@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.filters import (
+from evaluation.matching.filters import (
     mask_precision_recall,
     precision_recall,
     ratio_mask,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.homography import (
+from evaluation.metrics.homography import (
     HOMOGRAPHY_ESTIMATORS,
     MMA_THRESHOLDS,
     corner_auc,

@@ -1,77 +1,217 @@
+"""Matching two images: the search, its filters, and the files."""
+
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from evaluation.baselines import BASELINES
-from evaluation.match import (
+from evaluation.baselines.dense_sift import describe_sift
+from evaluation.photos import search as dense_search
+from evaluation.photos.config import MatchOptions, StartingPoints
+from evaluation.photos.files import write_matches
+from evaluation.photos.match import (
     ImageMatches,
-    Keypoints,
     corner_points,
     even_points,
     match_images,
-    write_matches,
+    starting_points,
+    stepped_points,
 )
+from evaluation.photos.pairs import PairMatches, merge_keypoints, unique_matches
+from evaluation.photos.search import DescribePoints, search_image, search_second
+from preprocessing.errors import UserError
 from preprocessing.sample import Sample
 
-MATCHES = ImageMatches(
+FOUND = ImageMatches(
     np.float32([[1, 2, 30, 40], [5, 6, 30, 40], [7, 8, 3, 4]]), np.float32([0.9, 0.8, 0.7])
 )
+PAIR = PairMatches(("a/0.png", "b.png"), ((60, 50), (40, 45)), FOUND)
 
 
-@pytest.mark.parametrize("keypoints", ["corners", "grid"])
-def test_shift_is_found(keypoints: Keypoints, shifted: Callable[..., Sample]) -> None:
+def sift_of(image: np.ndarray) -> DescribePoints:
+    return lambda points_N2: torch.from_numpy(describe_sift(image, points_N2))
+
+
+def random_field(size: tuple[int, int], seed: int) -> tuple[np.ndarray, DescribePoints]:
+    """A unit descriptor for each pixel at random, [H, W, D], and what reads it."""
+    rng = np.random.default_rng(seed)
+    field = rng.standard_normal((size[1], size[0], 6)).astype(np.float32)
+    field /= np.linalg.norm(field, axis=2, keepdims=True)
+
+    def describe(points_N2: np.ndarray) -> torch.Tensor:
+        x, y = np.round(points_N2).astype(int).T
+        return torch.from_numpy(field[np.minimum(y, size[1] - 1), np.minimum(x, size[0] - 1)])
+
+    return field, describe
+
+
+@pytest.mark.parametrize("size", [(41, 33), (1, 1), (64, 3)])
+@pytest.mark.parametrize("band", [1, 70, 10**6])
+def test_search_equals_brute_force(
+    size: tuple[int, int], band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense_search, "BAND_POSITIONS", band)
+    field, describe = random_field(size, seed=band)
+    queries = random_field((17, 1), seed=5)[0][0]
+    y, x = (grid.ravel() for grid in np.mgrid[0 : size[1] : 2, 0 : size[0] : 2])
+    cosine = queries.astype(np.float64) @ field[y, x].astype(np.float64).T
+    best = cosine.argmax(axis=1)
+
+    positions, similarity = search_image(torch.from_numpy(queries), describe, size)
+    np.testing.assert_array_equal(positions, np.stack([x, y], axis=1)[best])
+    np.testing.assert_allclose(similarity, cosine.max(axis=1), atol=1e-6)
+
+    radius = 6.0
+    second = search_second(torch.from_numpy(queries), describe, size, positions, radius)
+    cosine[np.hypot(x - x[best][:, None], y - y[best][:, None]) <= radius] = -np.inf
+    np.testing.assert_allclose(second, cosine.max(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("keypoints_from", ["corners", "sift", "fast", "grid"])
+def test_shift_is_found(keypoints_from: StartingPoints, shifted: Callable[..., Sample]) -> None:
     sample = shifted((8, -4))
-    found = match_images(
-        sample.image0, sample.image1, BASELINES["sift"], keypoints=keypoints, count=300
-    )
+    options = MatchOptions(keypoints_from=keypoints_from, keypoints=300)
+    found = match_images(sample.image0, sample.image1, sift_of, options)
     assert 50 < len(found.matches_N4) <= 300
     shift = found.matches_N4[:, 2:] - found.matches_N4[:, :2]
     assert np.linalg.norm(np.median(shift, axis=0) - [8, -4]) <= 1.5
     assert (np.diff(found.scores_N) <= 0).all()
 
 
-def test_featureless_image_has_no_matches() -> None:
+def test_filters_follow_one_another(shifted: Callable[..., Sample]) -> None:
+    sample = shifted((8, -4))
+    every = MatchOptions(
+        grid=5, min_similarity=0.95, ratio=0.9, reciprocity_px=3.0, stability_px=3.0, seed=4
+    )
+    none = MatchOptions(grid=5, reciprocity_px=0)
+    found, unfiltered = (
+        match_images(sample.image0, sample.image1, sift_of, options) for options in (every, none)
+    )
+    names, counts = zip(*found.counts, strict=True)
+    assert names == ("starting points", "similarity", "ratio", "reciprocity", "stability")
+    assert list(counts) == sorted(counts, reverse=True)
+    assert 0 < counts[-1] < counts[1] < counts[0] == 24 * 18
+    assert counts[-1] == len(found.matches_N4)
+    assert found.scores_N.min() >= 0.95
+    assert unfiltered.counts == (("starting points", 24 * 18),)
+    assert set(map(tuple, found.matches_N4)) <= set(map(tuple, unfiltered.matches_N4))
+
+    def share_right(matches: ImageMatches) -> float:
+        shift = matches.matches_N4[:, 2:] - matches.matches_N4[:, :2]
+        return float((np.linalg.norm(shift - [8, -4], axis=1) <= 2).mean())
+
+    assert share_right(found) > share_right(unfiltered)
+
+
+@pytest.mark.parametrize("keypoints_from", ["corners", "sift", "fast"])
+def test_featureless_image_has_no_matches(keypoints_from: StartingPoints) -> None:
     flat = np.zeros((40, 50), np.uint8)
-    found = match_images(flat, flat, BASELINES["sift"])
+    found = match_images(flat, flat, sift_of, MatchOptions(keypoints_from=keypoints_from))
     assert found.matches_N4.shape == (0, 4)
     assert found.scores_N.shape == (0,)
+    assert found.counts == (("starting points", 0),)
 
 
 @pytest.mark.parametrize("count", [1, 7, 100, 10**6])
 def test_even_points_are_at_most_count_and_inside(count: int) -> None:
     points = even_points(np.zeros((33, 50), np.uint8), count)
     assert 1 <= len(points) <= min(count, 33 * 50)
+    assert (points < (50, 33)).all()
     corners = corner_points(np.eye(50, dtype=np.uint8) * 255, count)
     assert len(corners) <= count
 
 
+def test_a_step_goes_before_a_count() -> None:
+    image = np.zeros((9, 10), np.uint8)
+    points = starting_points(image, MatchOptions(grid=4, keypoints=1))
+    np.testing.assert_array_equal(points, stepped_points(image, 4))
+    np.testing.assert_array_equal(points, [[1, 1], [5, 1], [9, 1], [1, 5], [5, 5], [9, 5]])
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(0, 9), st.just(2)), elements=st.integers(0, 3)),
+    arrays(np.float32, st.tuples(st.integers(0, 9), st.just(2)), elements=st.integers(0, 3)),
+)
+def test_merged_keypoints_keep_their_rows(known: np.ndarray, points: np.ndarray) -> None:
+    keypoints, rows = merge_keypoints(known, points)
+    np.testing.assert_array_equal(keypoints[: len(known)], known)
+    np.testing.assert_array_equal(keypoints[rows], points)
+    new = set(map(tuple, points)) - set(map(tuple, known))
+    assert len(keypoints) == len(known) + len(new)
+    again, same_rows = merge_keypoints(keypoints, points)
+    np.testing.assert_array_equal(again, keypoints)
+    np.testing.assert_array_equal(same_rows, rows)
+
+
+def test_a_keypoint_keeps_its_first_match() -> None:
+    rows0, rows1 = np.array([4, 4, 2, 0, 7]), np.array([1, 3, 1, 5, 5])
+    assert unique_matches(rows0, rows1).tolist() == [0, 3]
+
+
 def test_npz_reads_without_pickle(tmp_path: Path) -> None:
     path = tmp_path / "m.npz"
-    write_matches(path, MATCHES, "a/0.png", "b.png")
+    assert write_matches(path, [PAIR]) == [path]
     with np.load(path, allow_pickle=False) as file:
-        np.testing.assert_array_equal(file["matches"], MATCHES.matches_N4)
-        np.testing.assert_array_equal(file["scores"], MATCHES.scores_N)
+        np.testing.assert_array_equal(file["matches"], FOUND.matches_N4)
+        np.testing.assert_array_equal(file["scores"], FOUND.scores_N)
         assert (str(file["name0"]), str(file["name1"])) == ("a/0.png", "b.png")
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.npz"]
 
 
-def test_h5_rebuilds_the_matches(tmp_path: Path) -> None:
+def read_as_hloc(path: Path, name0: str, name1: str) -> np.ndarray:
+    """Matches [N, 4] as hloc's users get them: pairs of rows of the keypoints' file."""
+    with h5py.File(path) as file:
+        group = file[f"{name0.replace('/', '-')}/{name1.replace('/', '-')}"]
+        matches0 = group["matches0"][()]
+        assert len(group["matching_scores0"]) == len(matches0)
+    rows0 = np.flatnonzero(matches0 > -1)
+    with h5py.File(path.with_name(f"{path.stem}-keypoints.h5")) as file:
+        ends = file[name0]["keypoints"][()][rows0], file[name1]["keypoints"][()][matches0[rows0]]
+    return np.concatenate(ends, axis=1)
+
+
+def test_h5_reads_as_hloc_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
-    write_matches(path, MATCHES, "a/0.png", "b.png")
+    rng = np.random.default_rng(2)
+    matches = rng.permutation(4 * 9).reshape(9, 4).astype(np.float32)
+    # The photo that is second here is first there, with one end in common.
+    matches[0, :2] = FOUND.matches_N4[2, 2:]
+    scores = np.sort(rng.random(9).astype(np.float32))[::-1]
+    sizes = PAIR.sizes[1], (70, 80)
+    other = PairMatches(("b.png", "c.png"), sizes, ImageMatches(matches, scores))
+    assert write_matches(path, [PAIR, other]) == [path, tmp_path / "m-keypoints.h5"]
+
+    # Of two matches of one position the better is kept.
+    np.testing.assert_array_equal(read_as_hloc(path, "a/0.png", "b.png"), FOUND.matches_N4[[0, 2]])
+    found = read_as_hloc(path, "b.png", "c.png")
+    assert set(map(tuple, found)) == set(map(tuple, matches))
     with h5py.File(path) as file:
         group = file["a-0.png/b.png"]
-        keypoints0, keypoints1 = group["keypoints0"][:], group["keypoints1"][:]
-        rows = group["matches0"][:]
-        assert len(keypoints1) == 2
-        rebuilt = np.concatenate([keypoints0, keypoints1[rows]], axis=1)
-        np.testing.assert_array_equal(rebuilt, MATCHES.matches_N4)
-        np.testing.assert_array_equal(group["matching_scores0"][:], MATCHES.scores_N)
+        together = np.concatenate([group["keypoints0"], group["keypoints1"]], axis=1)
+        np.testing.assert_array_equal(together, FOUND.matches_N4)
+        np.testing.assert_array_equal(group["scores"], FOUND.scores_N)
+    with h5py.File(tmp_path / "m-keypoints.h5") as file:
+        assert file["a/0.png/image_size"][()].tolist() == [60, 50]
+        assert len(file["b.png/keypoints"]) == 2 + 9 - 1
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_other_endings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.npz or \.h5"):
-        write_matches(tmp_path / "m.txt", MATCHES, "a", "b")
+def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\.npz, \.h5 or \.db; change the ending"):
+        write_matches(tmp_path / "m.txt", [PAIR])
+    with pytest.raises(UserError, match="holds one pair"):
+        write_matches(tmp_path / "m.npz", [PAIR, PAIR])
+    with pytest.raises(UserError, match=r"a-0.png/b.png: two pairs have this name"):
+        write_matches(
+            tmp_path / "m.h5", [PAIR, PairMatches(("a-0.png", "b.png"), PAIR.sizes, FOUND)]
+        )
     assert not list(tmp_path.iterdir())
+    (tmp_path / "m.h5").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        write_matches(tmp_path / "m.h5", [PAIR])

@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 
 from evaluation.config import MatchingConfig
 from evaluation.descriptors import unit_rows
-from evaluation.matching import grid_points, match_points, nearest_neighbours
+from evaluation.matching.dense import (
+    describe_pair,
+    grid_points,
+    match_described,
+    match_keypoints,
+    match_points,
+    nearest_neighbours,
+    second_similarities,
+)
 
 
 def describe_position(image: np.ndarray, points_N2: np.ndarray) -> np.ndarray:
@@ -72,7 +80,7 @@ def test_known_shift_is_found_and_reciprocal(shift: int, seed: int) -> None:
     image0 = np.zeros((40, 60), np.uint8)
     image1 = np.full((50, 90), shift, np.uint8)
     queries = 2.0 * np.random.default_rng(seed).integers(0, 20, (30, 2)).astype(np.float32)
-    found = match_points(image0, image1, queries, describe_position, MatchingConfig())
+    found = match_points(image0, image1, queries, describe_position, MatchingConfig(subpixel=False))
     np.testing.assert_array_equal(found.positions_N2, queries + np.float32([shift, 0]))
     assert found.reciprocal_N.all()
 
@@ -80,10 +88,52 @@ def test_known_shift_is_found_and_reciprocal(shift: int, seed: int) -> None:
 def test_one_way_matches_are_not_reciprocal() -> None:
     image0, image1 = np.zeros((40, 60), np.uint8), np.zeros((40, 20), np.uint8)
     queries = np.float32([[10, 10], [58, 10]])  # the second lies outside image 1
-    found = match_points(image0, image1, queries, describe_position, MatchingConfig())
+    found = match_points(image0, image1, queries, describe_position, MatchingConfig(subpixel=False))
     assert found.reciprocal_N.tolist() == [True, False]
     unfiltered = match_points(
-        image0, image1, queries, describe_position, MatchingConfig(reciprocity_px=0)
+        image0, image1, queries, describe_position, MatchingConfig(reciprocity_px=0, subpixel=False)
     )
     assert unfiltered.reciprocal_N.all()
     np.testing.assert_array_equal(unfiltered.positions_N2, found.positions_N2)
+
+
+def described_noise(seed: int, keypoints: int) -> tuple:
+    """A pair of noise descriptors, the same wherever a point is asked for again."""
+    rows = unit_rows(np.random.default_rng(seed).standard_normal((40 * 60, 8)))
+
+    def describe(image: np.ndarray, points_N2: np.ndarray) -> np.ndarray:
+        x, y = points_N2.astype(int).T
+        return np.roll(rows, int(image[0, 0]), axis=0)[y * 60 + x]
+
+    image0, image1 = np.zeros((40, 60), np.uint8), np.full((40, 60), 5, np.uint8)
+    points = np.random.default_rng(seed + 1).integers(0, 40, (keypoints, 2)).astype(np.float32)
+    queries = np.random.default_rng(seed + 2).integers(0, 40, (30, 2)).astype(np.float32)
+    config = MatchingConfig(grid_step=3, second_radius_px=7.5, memory_mib=1)
+    pair = describe_pair(image0, image1, queries, describe, config, {"corners": points})
+    return pair, config, points
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**16))
+def test_second_best_lies_beyond_the_radius(seed: int) -> None:
+    pair, config, _ = described_noise(seed, 4)
+    found = match_described(pair, config)
+    second = second_similarities(pair, found.positions_N2, config)
+    products = pair.queries_ND.double().numpy() @ pair.grid1_MD.double().numpy().T
+    pixels = grid_points(60, 40, 3)
+    apart = np.linalg.norm(pixels[None] - found.positions_N2[:, None], axis=2)
+    expected = np.where(apart <= 7.5, -np.inf, products).max(axis=1)
+    np.testing.assert_allclose(second, expected, atol=1e-6)
+    assert (second <= found.similarity_N + 1e-6).all()
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**16), st.integers(0, 30))
+def test_keypoints_are_searched_exactly(seed: int, count: int) -> None:
+    pair, config, points = described_noise(seed, count)
+    found = match_keypoints(pair, "corners", config)
+    if not count:
+        assert np.isnan(found).all()
+        return
+    products = pair.queries_ND.double().numpy() @ pair.keypoints1["corners"][1].double().numpy().T
+    np.testing.assert_array_equal(found, points[products.argmax(axis=1)])

@@ -1,24 +1,42 @@
 import numpy as np
 import pytest
 
-from evaluation.pose import PoseError
-from evaluation.summary import (
-    UCN,
+from evaluation.config import EvaluateConfig
+from evaluation.methods import UCN, method_labels
+from evaluation.metrics.planar import PlanarErrors
+from evaluation.metrics.pose import PoseError
+from evaluation.report.summary import (
     MethodResult,
+    MethodSummary,
     PairResult,
     named_metrics,
     pose_figures,
     summarise,
     summarise_set,
 )
+from evaluation.truth import PointFacts
+
+CONFIG = EvaluateConfig(shards=("a",), model=("m",), baselines=("sift",))
+LABELS = {label.name: label for label in method_labels(CONFIG)}
 
 
 def result(errors: list[float], poses: dict[str, tuple[PoseError, ...]] | None = None):
     return MethodResult(np.float32(errors), len(errors) // 2, poses or {})
 
 
+def a_pair(index: int, sequence: str, methods: dict[str, MethodResult], **facts) -> PairResult:
+    number = len(next(iter(methods.values())).errors_N)
+    known = PointFacts(np.zeros(number), np.zeros(number), **facts)
+    return PairResult(index, f"k{index}", sequence, known, methods)
+
+
+def of_sift(results: list[MethodResult], **options) -> MethodSummary:
+    config = CONFIG.model_copy(update=options)
+    return summarise("sift", [a_pair(i, "s", {"sift": r}) for i, r in enumerate(results)], config)
+
+
 def test_pck_pools_points_not_pairs() -> None:
-    summary = summarise("sift", [result([0.5, 0.5, 0.5]), result([20.0])], (1, 10))
+    summary = of_sift([result([0.5, 0.5, 0.5]), result([20.0])])
     assert summary.metrics["pck/1"] == summary.metrics["pck/10"] == 75
     assert summary.metrics["pck_over_pairs/10"] == 50
     # A draw has the pair of three points twice, once or never: 100, 75 or 0 percent.
@@ -57,9 +75,9 @@ def test_failures_are_kept_as_the_worst() -> None:
 
 def test_names_are_those_of_the_contract() -> None:
     poses = {"opencv-magsac": (PoseError(1.0, 2.0),), "poselib": (PoseError(3.0, 4.0),)}
-    pair = PairResult(0, "key", "drive", {UCN: result([1.0], poses), "sift": result([9.0], poses)})
-    whole, sequences = summarise_set([pair], (1, 3, 5, 10))
-    metrics = named_metrics(whole)
+    methods = {UCN: result([1.0], poses), "sift": result([9.0], poses)}
+    whole, sequences = summarise_set([a_pair(0, "drive", methods)], CONFIG)
+    metrics = named_metrics(whole, LABELS)
     contract = {f"pck/{t}" for t in (1, 3, 5, 10)} | {
         f"pose/{name}"
         for name in ("rotation_deg_median", "translation_deg_median", "auc_5", "auc_10", "auc_20")
@@ -74,13 +92,58 @@ def test_names_are_those_of_the_contract() -> None:
 
 
 def test_sequences_are_apart_and_order_does_not_matter() -> None:
-    pairs = [
-        PairResult(i, f"k{i}", f"drive-{i % 2}", {"sift": result([float(i)] * (i + 1))})
-        for i in range(6)
-    ]
-    whole, sequences = summarise_set(pairs, (1,))
-    again, _ = summarise_set(pairs[::-1], (1,))
+    pairs = [a_pair(i, f"drive-{i % 2}", {"sift": result([float(i)] * (i + 1))}) for i in range(6)]
+    whole, sequences = summarise_set(pairs, CONFIG)
+    again, _ = summarise_set(pairs[::-1], CONFIG)
     assert whole == again
     assert list(sequences) == ["drive-0", "drive-1"]
     assert [rows[0].points for rows in sequences.values()] == [1 + 3 + 5, 2 + 4 + 6]
     assert whole[0].points == 21
+
+
+def test_points_without_a_match_are_wrong_and_have_no_mean() -> None:
+    metrics = of_sift([result([0.5, np.inf, np.inf])]).metrics
+    assert metrics["pck/10"] == pytest.approx(100 / 3)
+    assert metrics["error_px_median"] == np.inf
+    assert "error_px_mean" not in metrics
+
+
+def test_relative_to_lengths_over_points_and_over_classes() -> None:
+    pairs = [
+        a_pair(0, "s", {"sift": result([5, 5, 20])}, classes_N=("a",) * 3, lengths={"box": 100}),
+        a_pair(1, "s", {"sift": result([5])}, classes_N=("b",), lengths={"box": 10}),
+        a_pair(2, "s", {"sift": result([0])}),
+    ]
+    metrics = summarise("sift", pairs, CONFIG).metrics
+    # Of a: 0.05, 0.05, 0.2; of b: 0.5; the pair without labels has no length.
+    assert metrics["pck_box/0.1"] == 50
+    assert metrics["pck_box_over_classes/0.1"] == pytest.approx((200 / 3 + 0) / 2)
+    assert metrics["pck_box/0.025"] == 0
+    assert "pck_side/0.1" not in metrics
+
+
+def test_sparse_errors_are_pooled() -> None:
+    found = [
+        MethodResult(np.float32([1]), 0, {}, sparse={"sift": np.float32(errors)})
+        for errors in ([0.5, 20], [], [2])
+    ]
+    metrics = of_sift(found, sparse=("sift", "fast")[:1]).metrics
+    assert metrics["sparse/sift/pck/1"] == pytest.approx(100 / 3)
+    assert metrics["sparse/sift/pck/3"] == pytest.approx(200 / 3)
+    nothing = [MethodResult(np.float32([1]), 0, {}, sparse={"sift": np.zeros(0, np.float32)})]
+    assert not any(name.startswith("sparse") for name in of_sift(nothing, sparse=("sift",)).metrics)
+
+
+def test_planar_pairs_have_accuracy_and_corner_areas() -> None:
+    planar = [PlanarErrors(np.float64([0.5, 2]), {"poselib": (0.0, np.inf)})]
+    planar += [PlanarErrors(np.zeros(0), {"poselib": (np.inf, np.inf)})]
+    pairs = [
+        PairResult(
+            i, "k", "s", PointFacts(np.zeros(1), np.zeros(1)), {"sift": result([1])}, {"sift": p}
+        )
+        for i, p in enumerate(planar)
+    ]
+    metrics = summarise("sift", pairs, CONFIG).metrics
+    assert (metrics["mma/1"], metrics["mma/2"], metrics["mma/10"]) == (25, 50, 50)
+    # One of two pairs is exact with the first seed, none with the second.
+    assert metrics["homography/auc_3"] == metrics["homography/poselib/auc_3"] == pytest.approx(25)

@@ -1,1 +1,0 @@
-"""Benchmarks as they lie on disk."""

@@ -1,0 +1,78 @@
+"""The processes of an evaluation: a pool of workers on Ray."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from evaluation.config import EvaluateConfig
+from evaluation.methods import named_models
+from evaluation.worker import PairWorker
+from preprocessing.cluster import ray_session
+from preprocessing.errors import UserError
+from preprocessing.stores.open import absolute_uri
+
+
+@contextmanager
+def worker_pool(config: EvaluateConfig, num_tasks: int) -> Iterator[Any]:
+    """Start a pool of workers; each evaluates one pair at a time and is restarted if it dies."""
+    with ray_session(config.workers or None):
+        import ray
+        from ray.util import ActorPool
+
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        limit = int(resources.get("CPU", 1))
+        if config.device == "cuda":
+            limit = min(limit, int(resources.get("GPU", 0)))
+            if limit == 0:
+                raise UserError("--device cuda: Ray has no GPU; use --device cpu")
+        remote = ray.remote(PairWorker).options(
+            num_cpus=1,
+            num_gpus=1 if config.device == "cuda" else 0,
+            max_restarts=3,
+            max_task_retries=3,
+        )
+        shards = [absolute_uri(uri) for uri in config.shards]
+        models = tuple(
+            f"{name}={absolute_uri(place)}" for name, place in named_models(config.model)
+        )
+        absolute = config.model_copy(update={"model": models})
+        count = max(1, min(config.workers or limit, limit, num_tasks))
+        actors = [remote.remote(absolute, shards) for _ in range(count)]
+        try:
+            yield ActorPool(actors)
+        finally:
+            for actor in actors:
+                ray.kill(actor)  # type: ignore[arg-type]
+
+
+def spread(pool: Any, method: str, tasks: Sequence[tuple[Any, ...]], total: int) -> Iterator[Any]:
+    """Run one method of the workers on the arguments of every task, with a bar of its progress.
+
+    Args:
+        pool: of :func:`worker_pool`.
+        total: tasks in all, with those that were done before.
+
+    Returns:
+        Results in the order of the tasks, as they come.
+
+    Raises:
+        UserError: a worker met bad input.
+    """
+    from ray.exceptions import RayTaskError
+
+    try:
+        found = pool.map(lambda actor, task: getattr(actor, method).remote(*task), tasks)
+        yield from tqdm(
+            found,
+            total=total,
+            initial=total - len(tasks),
+            desc=method,
+            unit="pair",
+            mininterval=1.0,
+        )
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise

@@ -1,0 +1,1 @@
+"""From the results of pairs to tables, figures and pages."""

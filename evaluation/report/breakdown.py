@@ -1,0 +1,115 @@
+"""Parts of a set's points: by displacement, by depth, by class, and as filters keep them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.config import EvaluateConfig
+from evaluation.descriptors import Floats
+from evaluation.matching.filter_scores import FILTERS
+from evaluation.matching.filters import PrecisionRecall, precision_recall
+from evaluation.metrics.bins import PartPck, pck_by_bin, pck_by_label
+from evaluation.metrics.estimators import Doubles
+from evaluation.metrics.pck import pck
+from evaluation.report.summary import PairResult
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """One way to part the points of a set.
+
+    Attributes:
+        quantity: what they are parted by: ``displacement``, ``depth``, ``class``.
+        parts: by title of the part, then by method.
+    """
+
+    quantity: str
+    parts: Mapping[str, Mapping[str, PartPck]]
+
+
+def breakdowns(results: Sequence[PairResult], config: EvaluateConfig) -> list[Breakdown]:
+    """Part the points of a set in every way that is known of some; parts without points are absent.
+
+    Args:
+        results: all pairs of the set.
+    """
+    displacement_N = np.concatenate([pair.facts.displacement_N for pair in results])
+    depth_N = np.concatenate([pair.facts.depth_N for pair in results])
+    labels_N = [
+        label
+        for pair in results
+        for label in (pair.facts.classes_N or ("",) * len(pair.facts.displacement_N))
+    ]
+
+    def part(by: Callable[[Floats], Mapping[str, PartPck]]) -> dict[str, dict[str, PartPck]]:
+        found: dict[str, dict[str, PartPck]] = {}
+        for method in results[0].methods:
+            errors_N = np.concatenate([pair.methods[method].errors_N for pair in results])
+            for title, one in by(errors_N).items():
+                found.setdefault(title, {})[method] = one
+        return found
+
+    def binned(
+        values_N: Doubles, inner_edges: Sequence[float], unit: str
+    ) -> dict[str, dict[str, PartPck]]:
+        edges = (0, *inner_edges, np.inf)
+        return part(
+            lambda errors_N: _titled(pck_by_bin(errors_N, values_N, edges, config.thresholds), unit)
+        )
+
+    every = {
+        "displacement": binned(displacement_N, config.displacement_bins_px, "px"),
+        "depth": binned(depth_N, config.depth_bins_m, "m"),
+        "class": part(lambda errors_N: _named(pck_by_label(errors_N, labels_N, config.thresholds))),
+    }
+    return [Breakdown(quantity, parts) for quantity, parts in every.items() if parts]
+
+
+def filter_curves(
+    results: Sequence[PairResult], threshold_px: float
+) -> dict[str, dict[str, PrecisionRecall]]:
+    """Precision and recall of each filter over all matches of a set, by method and filter.
+
+    Args:
+        threshold_px: a match is right when its error is at most this.
+
+    Returns:
+        Without methods that have no scores or no right match.
+    """
+    curves: dict[str, dict[str, PrecisionRecall]] = {}
+    for method in results[0].methods:
+        found = [pair.methods[method] for pair in results]
+        errors_N = np.concatenate([one.errors_N for one in found])
+        if not (errors_N <= threshold_px).any():
+            continue
+        for name in FILTERS:
+            if all(name in one.scores for one in found):
+                scores_N = np.concatenate([one.scores[name] for one in found])
+                curve = precision_recall(errors_N, scores_N, threshold_px)
+                curves.setdefault(method, {})[name] = curve
+    return curves
+
+
+def sparse_bounds(
+    results: Sequence[PairResult], thresholds: Sequence[float]
+) -> dict[str, tuple[int, tuple[float, ...]]]:
+    """By detector, the points that it sees, and the PCK that a perfect matcher would reach."""
+    bounds: dict[str, tuple[int, tuple[float, ...]]] = {}
+    for detector in results[0].facts.bounds:
+        nearest_N = np.concatenate([pair.facts.bounds[detector] for pair in results])
+        if len(nearest_N):
+            bounds[detector] = (len(nearest_N), tuple(pck(nearest_N, thresholds).tolist()))
+    return bounds
+
+
+def _titled(parts: Mapping[tuple[float, float], PartPck], unit: str) -> Mapping[str, PartPck]:
+    return {
+        f"over {low:g} {unit}" if np.isinf(high) else f"{low:g} to {high:g} {unit}": one
+        for (low, high), one in parts.items()
+    }
+
+
+def _named(parts: Mapping[str, PartPck]) -> Mapping[str, PartPck]:
+    """Without the points of no class."""
+    return {label: one for label, one in parts.items() if label}

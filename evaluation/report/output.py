@@ -1,0 +1,42 @@
+"""The files of an evaluation, each published atomically."""
+
+from collections.abc import Mapping, Sequence
+
+from evaluation.config import EvaluateConfig
+from evaluation.report.figures import filter_curve, pck_curve
+from evaluation.report.page import html_report, markdown_report, parts_csv, sequence_csv
+from evaluation.report.set_report import SetReport
+from preprocessing.storage import write_bytes, write_json, write_text
+
+METRICS = "metrics.json"
+TABLES = "report.md"
+REPORT = "report.html"
+
+
+def write_output(
+    sets: Sequence[SetReport],
+    patches: Mapping[str, Mapping[str, float]],
+    metrics: Mapping[str, float],
+    config: EvaluateConfig,
+) -> None:
+    """Write report, tables, curves and pictures into the output folder.
+
+    ``report.html``, ``report.md``, ``metrics.json`` (name to number), ``sequences.csv``,
+    ``parts.csv``, ``SET/pck.png``, ``SET/filters-METHOD.png`` and ``SET/matches/RANK-METHOD.jpg``.
+    """
+    output = config.output.resolve()
+    for one in sets:
+        curve = pck_curve(one.methods, one.labels, f"PCK of {one.name}")
+        write_bytes(output / one.name / "pck.png", curve)
+        for method, curves in one.filters.items():
+            picture = filter_curve(curves, one.labels[method].title)
+            write_bytes(output / one.name / f"filters-{method}.png", picture)
+        for rank, pictures in enumerate(one.pictures):
+            for drawn in pictures:
+                path = output / one.name / "matches" / f"{rank}-{drawn.method}.jpg"
+                write_bytes(path, drawn.jpeg)
+    write_text(output / "sequences.csv", sequence_csv(sets))
+    write_text(output / "parts.csv", parts_csv(sets, config.thresholds))
+    write_text(output / TABLES, markdown_report(sets, patches, config))
+    write_json(output / METRICS, dict(metrics))
+    write_text(output / REPORT, html_report(sets, patches, config))

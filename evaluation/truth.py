@@ -1,0 +1,178 @@
+"""What every method is asked on a pair, and what is known of the points it is asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from evaluation.config import Detector, EvaluateConfig
+from evaluation.descriptors import Floats
+from evaluation.matching.keypoints import detect
+from evaluation.metrics.bins import displacements, triangulated_depths
+from evaluation.metrics.estimators import Doubles
+from evaluation.metrics.pck import image_diagonal, image_side
+from evaluation.metrics.pose import normalise_points
+from preprocessing.sample import Sample
+
+NEAR_PX = 2.0
+"""A detector sees a point when one of its keypoints lies within so many pixels."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The truth about a rigid pair: intrinsics, pose, and whether its unit is the metre."""
+
+    K0: Doubles
+    K1: Doubles
+    T_1_0: Doubles
+    metric: bool
+
+
+@dataclass(frozen=True)
+class SparseTask:
+    """The sparse protocol of one detector.
+
+    Attributes:
+        asked_N: bool, which points it sees in image 0.
+        points1_K2: its keypoints in image 1.
+    """
+
+    asked_N: NDArray[np.bool_]
+    points1_K2: Floats
+
+
+@dataclass(frozen=True)
+class PointFacts:
+    """What is known of the points of a pair.
+
+    Attributes:
+        displacement_N: pixels between the two ends.
+        depth_N: metres in camera 0; NaN where it is not known.
+        classes_N: name of each point's class; empty where there are none.
+        lengths: L of PCK at alpha by its name, pixels; empty for pairs without labelled keypoints.
+        bounds: by detector of the sparse protocol, float32 pixels from the true match of each point
+            that it sees to its nearest keypoint in image 1: no method can be better.
+    """
+
+    displacement_N: Doubles
+    depth_N: Doubles
+    classes_N: tuple[str, ...] = ()
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairTruth:
+    """True correspondences of a pair that are asked for.
+
+    Attributes:
+        truth_N4: float32 x0, y0, x1, y1.
+        facts: what is known of them.
+        geometry: None where it is not known.
+        sparse: by detector.
+    """
+
+    truth_N4: Floats
+    facts: PointFacts
+    geometry: Geometry | None
+    sparse: Mapping[str, SparseTask]
+
+
+def pair_truth(sample: Sample, index: int, config: EvaluateConfig) -> PairTruth:
+    """Draw the points that are asked for on pair ``index`` and gather what is known of them."""
+    chosen_N = choose_points(len(sample.matches_N4), config.points, config.seed, index)
+    truth_N4 = sample.matches_N4[chosen_N]
+    geometry = known_geometry(sample)
+    sparse: dict[str, SparseTask] = {}
+    bounds: dict[str, Floats] = {}
+    for detector in config.sparse:
+        sparse[detector], bounds[detector] = _sparse_task(
+            sample, truth_N4, detector, config.keypoints
+        )
+    facts = PointFacts(
+        displacement_N=displacements(truth_N4),
+        depth_N=_depths(sample, chosen_N, geometry),
+        classes_N=_classes(sample, chosen_N),
+        lengths=_lengths(sample),
+        bounds=bounds,
+    )
+    return PairTruth(truth_N4, facts, geometry, sparse)
+
+
+def choose_points(available: int, count: int, seed: int, index: int) -> NDArray[np.intp]:
+    """Draw at most ``count`` correspondences of pair ``index``, without repetition, in order.
+
+    Depends on the seed and the index alone, so that every method is asked for the same points.
+    """
+    if available <= count:
+        return np.arange(available)
+    order_N = np.random.default_rng([seed, index]).permutation(available)
+    return np.sort(order_N[:count])
+
+
+def known_geometry(sample: Sample) -> Geometry | None:
+    """Read the intrinsics and the relative pose of a rigid pair; None where they are not known."""
+    known = [sample.metadata.get(name) for name in ("K0", "K1", "T_1_0")]
+    if sample.metadata.get("kind") != "rigid" or any(value is None for value in known):
+        return None
+    K0, K1, T_1_0 = (np.asarray(value, np.float64) for value in known)
+    return Geometry(K0, K1, T_1_0, sample.metadata.get("unit") == "metre")
+
+
+def _depths(sample: Sample, chosen_N: NDArray[np.intp], geometry: Geometry | None) -> Doubles:
+    """Stored depths; triangulated ones where there are none; NaN without metres."""
+    if geometry is None or not geometry.metric:
+        return np.full(len(chosen_N), np.nan)
+    if "depth0" in sample.attributes:
+        return np.asarray(sample.attributes["depth0"][chosen_N], np.float64)
+    truth_N4 = sample.matches_N4[chosen_N]
+    rays0_N2 = normalise_points(truth_N4[:, :2], geometry.K0)
+    rays1_N2 = normalise_points(truth_N4[:, 2:], geometry.K1)
+    return triangulated_depths(rays0_N2, rays1_N2, geometry.T_1_0)
+
+
+def _classes(sample: Sample, chosen_N: NDArray[np.intp]) -> tuple[str, ...]:
+    """Semantic class, object or background, or category, as far as the dataset has labels."""
+    if sample.metadata.get("kind") == "semantic":
+        return (str(sample.metadata.get("category", "object")),) * len(chosen_N)
+    if "class" in sample.attributes:
+        names: Mapping[str, str] = sample.metadata.get("class_names", {})
+        numbers = sample.attributes["class"][chosen_N].tolist()
+        return tuple(names.get(str(number), str(number)) for number in numbers)
+    if "object" in sample.attributes:
+        on_object = sample.attributes["object"][chosen_N] > 0
+        return tuple("moving object" if moving else "background" for moving in on_object)
+    return ()
+
+
+def _lengths(sample: Sample) -> dict[str, float]:
+    """Of the image and of the object that are searched: image 1."""
+    if sample.metadata.get("kind") != "semantic":
+        return {}
+    size = (float(sample.image1.shape[1]), float(sample.image1.shape[0]))
+    lengths = {"side": image_side(size), "diagonal": image_diagonal(size)}
+    box = sample.metadata.get("box1")
+    return lengths | ({"box": image_side((float(box[2]), float(box[3])))} if box else {})
+
+
+def _sparse_task(
+    sample: Sample, truth_N4: Floats, detector: Detector, count: int
+) -> tuple[SparseTask, Floats]:
+    """The task of a detector, and its `PointFacts.bounds`."""
+    if detector == "given":
+        task = SparseTask(np.ones(len(truth_N4), bool), truth_N4[:, 2:].copy())
+        return task, np.zeros(len(truth_N4), np.float32)
+    points0_K2, points1_K2 = (
+        detect(image, detector, count) for image in (sample.image0, sample.image1)
+    )
+    seen_N = _nearest(points0_K2, truth_N4[:, :2]) <= NEAR_PX
+    return SparseTask(seen_N, points1_K2), _nearest(points1_K2, truth_N4[seen_N, 2:])
+
+
+def _nearest(points_K2: Floats, queries_N2: Floats) -> Floats:
+    """Distance of each query to the nearest point; infinite where there is none."""
+    if not len(points_K2):
+        return np.full(len(queries_N2), np.inf, np.float32)
+    return np.asarray(KDTree(points_K2).query(queries_N2)[0], np.float32)

@@ -29,7 +29,7 @@ from training.config import TrackingConfig
 
 SETS: dict[str, dict[str, Any]] = {
     "kitti": {"source": "kitti-raw", "root": "kitti_raw", "gaps": (1, 2, 5)},
-    "sintel": {"source": "sintel", "root": "MPI-Sintel"},
+    "sintel": {"source": "sintel", "root": "MPI-Sintel", "passes": ("clean",), "split": "all"},
     "rubberwhale": {"source": "flow-folder", "root": "middlebury_flow"},
     "chairs": {"source": "flow-folder", "root": "flying_chairs"},
     "graf": {"source": "oxford-affine", "root": "oxford_affine"},
@@ -60,6 +60,7 @@ def main() -> None:
         baselines=tuple(name for name in get_args(Baseline) if name not in left_out),
         points=options.points,
         pairs=options.pairs,
+        pictures=0,
         output=options.out / "evaluate",
         tracking=TrackingConfig(enabled=False),
     )
@@ -67,7 +68,7 @@ def main() -> None:
         for name, folder in zip(options.sets, config.shards, strict=True):
             values = SETS[name] | {"root": str(options.data / SETS[name]["root"]), "out": folder}
             model = source_config(values.pop("source"))
-            preprocess(model.model_validate(values | {"split": "val"}))
+            preprocess(model.model_validate({"split": "test"} | values))
         print(evaluate(config).markdown)
     print_posed(options.data / POSED, config)
 

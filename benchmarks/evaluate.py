@@ -4,8 +4,8 @@
 
 First, on some pairs in one process and one thread: the two forward passes and the matrix products
 of the search, which nothing can do without, beside the whole evaluation of the pair (decoding,
-points, sampling, search there and back, pose). Then `ucn evaluate` with 1 and with 2 workers on all pairs;
-the start of Ray and of the workers is taken off with a run of as many pairs as workers.
+points, sampling, search there and back, pose). Then `ucn evaluate` with 1 and with 2 workers on all
+pairs; the start of Ray and of the workers is taken off with a run of as many pairs as workers.
 """
 
 import argparse

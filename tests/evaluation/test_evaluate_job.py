@@ -3,11 +3,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 from evaluation.config import EvaluateConfig
+from evaluation.finished import fingerprint
 from evaluation.job import choose_indices, evaluate, set_names
+from evaluation.unfinished import UnfinishedPairs
 from evaluation.worker import PairWorker
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
@@ -117,6 +120,56 @@ def _check_record(run_id: str | None, folder: Path, metrics: dict[str, float], d
     inputs = run.inputs.dataset_inputs
     assert all(digest in entry.dataset.profile for entry in inputs)
     assert "report.html" in {artifact.path for artifact in client.list_artifacts(run_id)}
+
+
+@pytest.mark.ray
+def test_models_and_patches_in_one_table(model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "liberty"
+    folder.mkdir()
+    sheet = np.random.default_rng(3).integers(0, 256, (1024, 1024), np.uint8)
+    assert cv2.imwrite(str(folder / "patches0000.bmp"), sheet)
+    (folder / "info.txt").write_text("".join(f"{n // 2} 0\n" for n in range(256)))
+    rows = [(n, n // 2, 0, m, m // 2, 0) for n, m in ((0, 1), (2, 3), (4, 9), (6, 11))]
+    text = "\n".join(" ".join(map(str, row)) for row in rows)
+    (folder / "m50_100000_100000_0.txt").write_text(text)
+    config = EvaluateConfig(
+        model=(f"one={model_folder}", f"two={model_folder}"),
+        baselines=("sift", "dis"),
+        patches=(folder,),
+        output=tmp_path / "report",
+        tracking=TrackingConfig(enabled=False),
+    )
+    with ray_session(1):
+        found = evaluate(config)
+    names = ("patches/liberty/fpr95", "model/two/patches/liberty/fpr95")
+    assert found.metrics[names[0]] == found.metrics[names[1]]
+    assert set(found.metrics) == {*names, "baseline/sift/patches/liberty/fpr95"}
+    assert found.markdown.count("| one |") == found.markdown.count("| dense SIFT |") == 1
+    assert "Patch verification" in found.report_path.read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("threads_kept")
+def test_evaluation_goes_on_where_it_was_killed(shift_set: Path, tmp_path: Path) -> None:
+    config = EvaluateConfig(
+        shards=(str(shift_set),),
+        baselines=("daisy",),
+        points=50,
+        pictures=0,
+        output=tmp_path / "report",
+        tracking=TrackingConfig(enabled=False),
+    )
+    dataset = ShardDataset(shift_set)
+    unfinished = UnfinishedPairs(config.output, fingerprint(config, ["shifts"], [dataset]))
+    worker = PairWorker(config, [shift_set])
+    kept = worker.evaluate(0, 1)
+    kept.methods["daisy"].errors_N[:] = 1000  # told apart from what a rerun would find
+    unfinished.write(0, kept)
+    with ray_session(1):
+        found = evaluate(config)
+    assert found.metrics["baseline/daisy/pck/10"] < 76
+    assert found.metrics["baseline/daisy/error_px_mean"] > 250
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
 def test_set_without_correspondences_is_refused(

@@ -62,6 +62,15 @@ def test_bounded_memory_changes_nothing() -> None:
     assert (small == large).all()
 
 
+def test_many_queries_and_positions_equal_brute_force() -> None:
+    rng = np.random.default_rng(11)
+    queries, references = (unit_rows(rng.standard_normal((n, 6))) for n in (301, 7001))
+    index, similarity = nearest_neighbours(queries, references)
+    products = queries.astype(np.float64) @ references.astype(np.float64).T
+    np.testing.assert_allclose(products[np.arange(301), index], products.max(axis=1), atol=1e-6)
+    np.testing.assert_allclose(similarity, products.max(axis=1), atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(0, 4), (4,)])
 def test_nothing_to_search_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="cannot search"):

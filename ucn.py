@@ -2,7 +2,7 @@
 
     import ucn
 
-    model = ucn.load_model("runs/demo/train/model")
+    model = ucn.load_model()
     matches, scores = ucn.match(model, image0, image1)
 
 Nothing heavy is imported before a function is called.
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["describe", "load_model", "match"]
 
 
-def load_model(folder: Path | str, device: str = "cpu") -> "Model":
+def load_model(folder: Path | str = "shipped", device: str = "cpu") -> "Model":
     """Load a model folder as `ucn train` writes it.
 
     Args:
-        folder: holds ``model.safetensors`` and ``config.json``.
+        folder: holds ``model.safetensors`` and ``config.json``; may be a URI. By default the model
+            that comes with the project.
         device: where the network runs, ``cpu`` or ``cuda``.
 
     Raises:

@@ -92,7 +92,8 @@ class EvaluateConfig(Part):
     """Folders or URIs of shards. The first gives the plain metric names, each further one
     `NAME/...`, where NAME is the name of its folder."""
     model: Annotated[tuple[str, ...], BeforeValidator(_strings)] = ()
-    """Folders or URIs of trained models, also as NAME=FOLDER. The first gives the plain metric
+    """Folders or URIs of trained models, also as NAME=FOLDER; `shipped` is the one that comes with
+    the project. The first gives the plain metric
     names, each further one `model/NAME/...`. None evaluates the baselines alone."""
     baselines: tuple[Baseline, ...] = ("sift", "daisy")
     """Methods beside it, without training: descriptors at every point (sift to googlenet) and

@@ -18,7 +18,7 @@ from evaluation.pool import spread, worker_pool
 from evaluation.record import recorded_run
 from evaluation.report.match_pictures import MatchPicture, choose_pairs
 from evaluation.report.output import METRICS, REPORT, TABLES, write_output
-from evaluation.report.set_report import all_metrics, report_set
+from evaluation.report.set_report import all_curves, all_metrics, report_set
 from evaluation.report.summary import PairResult
 from evaluation.unfinished import UnfinishedPairs
 from preprocessing.errors import UserError
@@ -89,7 +89,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         ]
         metrics = all_metrics(reports, patches, config)
         write_output(reports, patches, metrics, config)
-        run.log(metrics, config.output)
+        run.log(metrics, all_curves(reports), config.output)
     mark_finished(config.output, identity, run.run_id)
     unfinished.remove()
     return _result(config, run.run_id)

@@ -12,10 +12,11 @@ from evaluation.descriptors import Describe, Match, network_describer
 from evaluation.metrics.patch_verification import DescribePatches, network_patch_describer
 from evaluation.metrics.patches import describe_patches
 from preprocessing.errors import UserError
-from training.model import load_model
+from training.model import SHIPPED, load_model
 
 UCN = "ucn"
 """Name of the first trained model where it is given none; its metrics have plain names."""
+_TITLES = {UCN: "UCN", SHIPPED: "UCN as shipped"}
 _ANY = {"model", "train", "models", "final", "best"}
 # Folders that `ucn train` makes for every run: they tell no two models apart.
 
@@ -62,7 +63,7 @@ def method_labels(config: EvaluateConfig) -> list[Label]:
     models = [
         Label(
             name,
-            "UCN" if name == UCN else name,
+            _TITLES.get(name, name),
             "" if rank == 0 else f"model/{name}/",
             learned=True,
         )

@@ -12,6 +12,7 @@ from evaluation.worker import PairWorker
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
 from preprocessing.stores.open import absolute_uri
+from training.model import model_place
 
 
 @contextmanager
@@ -34,9 +35,7 @@ def worker_pool(config: EvaluateConfig, num_tasks: int) -> Iterator[Any]:
             max_task_retries=3,
         )
         shards = [absolute_uri(uri) for uri in config.shards]
-        models = tuple(
-            f"{name}={absolute_uri(place)}" for name, place in named_models(config.model)
-        )
+        models = tuple(f"{name}={model_place(place)}" for name, place in named_models(config.model))
         absolute = config.model_copy(update={"model": models})
         count = max(1, min(config.workers or limit, limit, num_tasks))
         actors = [remote.remote(absolute, shards) for _ in range(count)]

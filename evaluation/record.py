@@ -7,9 +7,9 @@ from pathlib import Path
 
 from evaluation.config import EvaluateConfig
 from evaluation.methods import named_models
+from evaluation.metrics.pck import CURVE_THRESHOLDS
 from preprocessing.shards.read import ShardDataset
-from preprocessing.stores.open import absolute_uri
-from training.model import WEIGHTS, model_digests
+from training.model import WEIGHTS, model_digests, model_place
 from training.tracking import DatasetLink, RunLogger, resolve_tracking, start_run
 
 
@@ -20,9 +20,17 @@ class Record:
     run_id: str | None
     logger: RunLogger
 
-    def log(self, metrics: Mapping[str, float], output: Path) -> None:
-        """Log all metrics, and the output folder with report, tables, curves and pictures."""
+    def log(
+        self, metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]], output: Path
+    ) -> None:
+        """Log all metrics, and the output folder with report, tables, curves and pictures.
+
+        A curve is a metric whose step is the threshold in pixels.
+        """
         self.logger.log_metrics(metrics)
+        for place, threshold in enumerate(CURVE_THRESHOLDS):
+            at_threshold = {name: curve[place] for name, curve in curves.items()}
+            self.logger.log_metrics(at_threshold, step=threshold)
         self.logger.log_artifact(output)
 
 
@@ -40,7 +48,7 @@ def recorded_run(
     for rank, (name, folder) in enumerate(named_models(config.model)):
         place = f"model.{name}" if rank else "model"
         tags |= {
-            f"{place}.folder": absolute_uri(folder),
+            f"{place}.folder": model_place(folder),
             f"{place}.sha256": model_digests(folder)[WEIGHTS],
         }
     links = [

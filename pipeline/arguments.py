@@ -55,6 +55,8 @@ def parse(
 def read_layers(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Take ``--config FILE`` and ``KEY=VALUE`` out of the arguments and merge them.
 
+    From the first flag on words are the flags' values, such as ``--model NAME=FOLDER``.
+
     Returns:
         The merged values, and the arguments that are left.
 
@@ -73,7 +75,7 @@ def read_layers(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             values = merge(values, _read_yaml(Path(waiting.pop(0))))
         elif word.startswith("--config="):
             values = merge(values, _read_yaml(Path(word.partition("=")[2])))
-        elif not word.startswith("-") and "=" in word and not (rest and rest[-1][:1] == "-"):
+        elif not rest and not word.startswith("-") and "=" in word:
             assignments.append(word)
         else:
             rest.append(word)

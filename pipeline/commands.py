@@ -48,8 +48,8 @@ class MatchArguments(MatchOptions):
         Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE0 IMAGE1")]
     ] = ()
     """The two photos."""
-    model: str
-    """Folder of a trained model."""
+    model: str = "shipped"
+    """Folder or URI of a trained model; by default the one that comes with the project."""
     pairs: Path | None = None
     """Match all pairs of this list instead: two names of photos a line, as hloc's pairs.txt."""
     root: Path = Path()

@@ -1,10 +1,13 @@
-"""The demo: the preset ``configs/demo.yaml`` in a folder of choice."""
+"""The demo: the preset ``configs/demo.yaml`` in a folder of choice, the shipped model beside it."""
 
 from importlib.resources import files
+from pathlib import Path
 
 import yaml
 
+from evaluation.methods import UCN
 from pipeline.config import RunConfig
+from training.model import SHIPPED
 
 
 def demo_config(out: str) -> RunConfig:
@@ -13,4 +16,6 @@ def demo_config(out: str) -> RunConfig:
     for options in preset["shards"].values():
         if "root" in options:
             options["root"] = options["root"].replace("runs/demo", out)
+    own = Path(out) / "train" / "model"
+    preset["evaluate"]["model"] = [f"{UCN}={own}", SHIPPED]
     return RunConfig(**preset | {"out": out})

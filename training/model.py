@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors.torch import load, save_file
 from preprocessing.config import Part
 from preprocessing.errors import UserError
 from preprocessing.storage import atomic_folder, write_json
-from preprocessing.stores.open import open_store
+from preprocessing.stores.open import absolute_uri, open_store
 from training.config import NetworkConfig
 from training.networks import build_network
 from training.networks.base import DenseNetwork
@@ -25,6 +26,8 @@ from training.validate import describe
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+SHIPPED = "shipped"
+"""Stands for the folder of the model that comes with the project."""
 FORMAT = "ucn-model"
 VERSION = 1
 
@@ -124,7 +127,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     """Load a model; executes nothing of what is in it.
 
     Args:
-        folder: a local folder, or the URI of one in an object store.
+        folder: a local folder, the URI of one in an object store, or `SHIPPED`.
 
     Raises:
         UserError: the folder is no model, or is damaged.
@@ -146,6 +149,11 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     return Model(config, network)
 
 
+def model_place(folder: Path | str) -> str:
+    """Absolute path or URI of a model's folder."""
+    return str(files("models") / "small") if str(folder) == SHIPPED else absolute_uri(folder)
+
+
 def model_digests(folder: Path | str) -> dict[str, str]:
     """sha256 of each file of a model, by name.
 
@@ -161,7 +169,7 @@ def model_digests(folder: Path | str) -> dict[str, str]:
 
 def _read_files(folder: Path | str) -> tuple[bytes, bytes]:
     """The contents of ``config.json`` and ``model.safetensors``."""
-    store = open_store(folder)
+    store = open_store(model_place(folder))
     contents = []
     for name in (CONFIG, WEIGHTS):
         try:

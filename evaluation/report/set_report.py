@@ -98,3 +98,12 @@ def all_metrics(
         named = named_metrics(report.methods, labels)
         metrics |= {f"{place}{name}": value for name, value in named.items()}
     return metrics
+
+
+def all_curves(reports: Sequence[SetReport]) -> dict[str, tuple[float, ...]]:
+    """PCK at 1 to 50 px of all methods and sets: ``pck_curve``, placed as the metrics are."""
+    return {
+        f"{f'{report.name}/' if rank else ''}{report.labels[row.method].prefix}pck_curve": row.curve
+        for rank, report in enumerate(reports)
+        for row in report.methods
+    }

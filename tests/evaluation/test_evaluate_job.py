@@ -115,7 +115,10 @@ def _check_record(run_id: str | None, folder: Path, metrics: dict[str, float], d
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics == pytest.approx(metrics)
+    assert {name: run.data.metrics[name] for name in metrics} == pytest.approx(metrics)
+    curve = client.get_metric_history(run_id, "baseline/daisy/pck_curve")
+    assert [point.step for point in curve] == list(range(1, 51))
+    assert curve[9].value == metrics["baseline/daisy/pck/10"]
     assert len(run.data.tags["model.sha256"]) == 64
     inputs = run.inputs.dataset_inputs
     assert all(digest in entry.dataset.profile for entry in inputs)

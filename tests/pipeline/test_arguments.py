@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.config import EvaluateConfig
 from pipeline.arguments import merge, parse, read_layers
 from preprocessing.errors import UserError
 from training.config import TrainConfig
@@ -41,3 +42,10 @@ def test_values_that_do_not_go_together_are_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="workers: 3 share 2 groups") as error:
         parse(TrainConfig, ["batch_size=4", "workers=3"], "ucn train", "", layered=True)
     assert "\n" not in str(error.value)
+
+
+def test_words_behind_a_flag_are_its_values() -> None:
+    args = ["points=7", "--shards", "a", "--model", "one=x/model", "two=y/model", "--seed", "3"]
+    config = parse(EvaluateConfig, args, "ucn evaluate", "", layered=True)
+    assert config.model == ("one=x/model", "two=y/model")
+    assert (config.points, config.seed) == (7, 3)

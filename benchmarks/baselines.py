@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
+import cv2
 import numpy as np
 
 from evaluation.config import Baseline, EvaluateConfig, MatchingConfig, PoseConfig
@@ -34,8 +35,6 @@ SETS: dict[str, dict[str, Any]] = {
     "chairs": {"source": "flow-folder", "root": "flying_chairs"},
     "graf": {"source": "oxford-affine", "root": "oxford_affine"},
     "cub": {"source": "cub", "root": "CUB_200_2011", "min_matches": 4},
-    "lund_door": {"source": "colmap", "root": "colmap/lund_door"},
-    "kermit": {"source": "bundler", "root": "bundler/kermit"},
 }
 """Options of each set's source, its root below the sample data."""
 SLOW = ("tvl1", "simpleflow")
@@ -78,8 +77,9 @@ def print_posed(folder: Path, config: EvaluateConfig) -> None:
     cameras = [read_camera(folder, path.stem) for path in sorted((folder / "image").iterdir())]
     labels = {label.name: label.title for label in method_labels(config)}
     print(
-        f"## {folder.name}\n\nCorners of image 0, {config.pose.estimators[0]}; mean of the pairs.\n"
+        f"## {folder.name}\n\nPhotos at half size; corners of image 0, mean of the pairs; pose by"
     )
+    print(f"{config.pose.estimators[0]}.\n")
     print("| method | rotation | translation |\n|:--|--:|--:|")
     for method in build_methods(config):
         errors = np.mean(
@@ -89,9 +89,12 @@ def print_posed(folder: Path, config: EvaluateConfig) -> None:
 
 
 def read_camera(folder: Path, name: str) -> tuple[Any, Any, Any]:
-    """A photo, its intrinsics, and its pose from the world into the camera."""
+    """A photo at half its size, its intrinsics, and its pose from the world into the camera."""
     image = read_photo(folder / "image" / f"{name}.jpg", folder)
-    K = np.loadtxt(folder / "intrinsic" / f"{name}.txt")[:3, :3]
+    height, width = image.shape[:2]
+    image = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    K = np.diag([0.5, 0.5, 1]) @ np.loadtxt(folder / "intrinsic" / f"{name}.txt")[:3, :3]
+    K[:2, 2] -= 0.25  # a pixel's centre x lies at (x + 0.5) / 2 - 0.5
     T_world_camera = np.loadtxt(folder / "pose" / f"{name}.txt")
     return image, K, np.linalg.inv(T_world_camera)
 

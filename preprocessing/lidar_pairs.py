@@ -13,10 +13,13 @@ from preprocessing.geometry import Bools, Floats, invert_rigid
 from preprocessing.movers import (
     SPARSE_RANGE,
     Evidence,
+    Objects,
     Standing,
-    moving_points,
+    find_objects,
     standing_points,
 )
+from preprocessing.sample import Array
+from preprocessing.sliding_movers import judge_by_images
 from preprocessing.visibility import (
     Agreement,
     Cells,
@@ -130,8 +133,10 @@ class LidarMatches:
         depth0_N: depth in camera 0, metres.
         depth1_N: depth in camera 1, metres.
         index_M: which points of scan 0's view they are.
-        moving_K: which points of it are on a moving object, by the scans alone.
+        moving_K: which points of it are on an object that is found to move.
         rejected: points of scan 0 inside image 0 that gave none, counted by reason.
+        road_off: share of the road's tracks in the images that agree on another pose, 0 to 1; 0
+            where they say nothing.
     """
 
     matches_N4: Floats
@@ -140,6 +145,7 @@ class LidarMatches:
     index_M: NDArray[np.intp]
     moving_K: NDArray[np.intp]
     rejected: dict[str, int]
+    road_off: float
 
 
 def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: Rig) -> CameraScan:
@@ -169,7 +175,12 @@ def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: Rig) -> Cam
 
 
 def match_scans(
-    scan0: CameraScan, scan1: CameraScan, T_1_0: Floats, rig: Rig, labelled0_N: Bools
+    scan0: CameraScan,
+    scan1: CameraScan,
+    T_1_0: Floats,
+    rig: Rig,
+    labelled0_N: Bools,
+    images: tuple[Array, Array] | None = None,
 ) -> LidarMatches:
     """Project scan 0 into both images and keep what is seen in both and does not move.
 
@@ -179,6 +190,7 @@ def match_scans(
         T_1_0: camera 0 to camera 1, metres.
         rig: of both.
         labelled0_N: points of scan 0 on objects known to move.
+        images: of the two cameras, uint8; without them what moves is told by the scans alone.
     """
     view = _view(scan0.points_3N, T_1_0, rig)
     own_map = inverse_depth_map(
@@ -187,7 +199,9 @@ def match_scans(
     hidden1_N = hidden_points(scan1.occluders, view.cells_N, view.inverse_N)
     hidden1_N |= hidden_points(silhouette_map(own_map, rig.grid), view.cells_N, view.inverse_N)
     found = compare_with_surface(scan1.surface, view.cells_N, view.inverse_N)
-    moving_N = _moving(scan0, scan1, T_1_0, rig, view, found)
+    objects = _objects(scan0, scan1, T_1_0, rig, view, found)
+    moving_N = np.zeros(len(labelled0_N), bool)
+    moving_N[scan0.standing.index_A] = objects.moving_A
     reasons = {
         "on a labelled mover": labelled0_N,
         "behind camera 1": view.depth_N < _MIN_DEPTH,
@@ -198,14 +212,28 @@ def match_scans(
         "not at its depth in scan 1": ~found.confirmed,
     }
     kept_M, rejected = _apply(reasons, len(labelled0_N))
+    moving_N &= view.visible_N & ~scan0.hidden_N
+    road_off = 0.0
+    if images is not None:
+        labels_N = np.zeros(len(labelled0_N), np.int32)
+        labels_N[scan0.standing.index_A] = objects.labels_A
+        starts_2M, static_2M = (seen.pixels_2N.take(kept_M, axis=1) for seen in (scan0.view, view))
+        depth_M = view.depth_N.take(kept_M)
+        verdict = judge_by_images(
+            images, labels_N.take(kept_M), starts_2M, static_2M, depth_M, rig.K
+        )
+        moving_N[kept_M[verdict.moves_N]] = True
+        rejected["moves in the images"] = int(np.count_nonzero(verdict.moves_N))
+        kept_M, road_off = kept_M[~verdict.moves_N], verdict.road_off
     ends = [pixels_2N.take(kept_M, axis=1) for pixels_2N in (scan0.view.pixels_2N, view.pixels_2N)]
     return LidarMatches(
         matches_N4=np.concatenate(ends).T,
         depth0_N=scan0.view.depth_N.take(kept_M),
         depth1_N=view.depth_N.take(kept_M),
         index_M=kept_M,
-        moving_K=np.flatnonzero(moving_N & view.visible_N & ~scan0.hidden_N),
+        moving_K=np.flatnonzero(moving_N),
         rejected=rejected,
+        road_off=road_off,
     )
 
 
@@ -221,10 +249,10 @@ def _view(points_3N: Floats, T_cam_points: Floats, rig: Rig) -> View:
     return View(np.stack([x_N, y_N]), depth_N, visible_N, cells_N, inverse_N.astype(np.float32))
 
 
-def _moving(
+def _objects(
     scan0: CameraScan, scan1: CameraScan, T_1_0: Floats, rig: Rig, view: View, found: Agreement
-) -> Bools:
-    """Which points of scan 0 lie on objects that moved."""
+) -> Objects:
+    """The objects of scan 0's standing points, and which of them the scans show to have moved."""
     standing0, standing1 = scan0.standing, scan1.standing
     back = _view(standing1.points_3A, invert_rigid(T_1_0), rig)
     found_back = compare_with_surface(scan0.surface, back.cells_N, back.inverse_N)
@@ -243,9 +271,7 @@ def _moving(
         back.inverse_N,
         found_back,
     )
-    moving_N = np.zeros(len(view.visible_N), bool)
-    moving_N[index_A] = moving_points(evidence0, evidence1)
-    return moving_N
+    return find_objects(evidence0, evidence1)
 
 
 def _evidence(

@@ -90,8 +90,27 @@ def standing_points(points_3N: Floats) -> Standing:
     )
 
 
-def moving_points(scan0: Evidence, scan1: Evidence) -> Bools:
-    """Which standing points of scan 0 belong to an object that moved between two scans.
+@dataclass(frozen=True)
+class Objects:
+    """The objects that the standing points of a scan belong to.
+
+    Attributes:
+        labels_A: object of each point; 0 where it belongs to none.
+        moved_L: which objects moved between the two scans; never object 0.
+    """
+
+    labels_A: NDArray[np.int32]
+    moved_L: Bools
+
+    @property
+    def moving_A(self) -> Bools:
+        """Which points belong to an object that moved."""
+        moving_A: Bools = self.moved_L.take(self.labels_A)
+        return moving_A
+
+
+def find_objects(scan0: Evidence, scan1: Evidence) -> Objects:
+    """Join the standing points of scan 0 to objects, and tell which moved between two scans.
 
     A crossing car's flat side looks the same a moment later wherever it overlaps its former
     place; only its ends give it away. A car that drives ahead is seen a little farther, all of it.
@@ -100,7 +119,7 @@ def moving_points(scan0: Evidence, scan1: Evidence) -> Bools:
     """
     count0 = scan0.points_3A.shape[1]
     if not (scan0.rises_A.any() and scan1.rises_A.any()):
-        return np.zeros(count0, bool)
+        return Objects(np.zeros(count0, np.int32), np.zeros(1, bool))
     points_3B = np.concatenate([scan0.points_3A, scan1.points_3A], axis=1)
     rises_B = np.concatenate([scan0.rises_A, scan1.rises_A])
     rows_B, columns_B, (rows, columns) = _birdseye(_FINE_CELL, points_3B)
@@ -123,8 +142,7 @@ def moving_points(scan0: Evidence, scan1: Evidence) -> Bools:
     ]
     moved = _uncovered(votes) | _shifted(votes)
     moved[0] = False
-    moving_N: Bools = moved.take(labels_B[own0])
-    return moving_N
+    return Objects(labels_B[own0], moved)
 
 
 @dataclass(frozen=True)

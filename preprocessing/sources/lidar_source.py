@@ -20,6 +20,8 @@ from preprocessing.sources.lidar_sequence import CAMERA_HEIGHT, Frame, LidarSequ
 _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
+# Share of the road's tracks, some of which fail, that tells that a pose is wrong.
+_MOST_ROAD_OFF = 0.5
 _UNKNOWN_POSE = np.full((4, 4), np.nan)
 
 
@@ -112,8 +114,17 @@ class LidarSource:
         frame0, frame1 = sequence.read(number0), sequence.read(number1)
         T_1_0 = invert_rigid(frame1.T_world_cam) @ frame0.T_world_cam
         found = match_scans(
-            frame0.view, frame1.view, T_1_0, sequence.rig, sequence.on_mover(number0, number1)
+            frame0.view,
+            frame1.view,
+            T_1_0,
+            sequence.rig,
+            sequence.on_mover(number0, number1),
+            (frame0.image, frame1.image),
         )
+        if found.road_off > _MOST_ROAD_OFF:
+            raise SkippedPair(
+                "pose contradicts the images", f"{found.road_off:.0%} of the road's tracks"
+            )
         shown = len(frame0.view.hidden_N) - int(np.count_nonzero(frame0.view.hidden_N))
         overlap = round(len(found.index_M) / max(shown, 1), 4)
         if overlap < self._config.min_overlap:

@@ -1,6 +1,8 @@
 """The kitti-raw source on synthetic drives with exact truth, and on real ones."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.geometry import inside_image
-from preprocessing.lidar_pairs import match_scans
+from preprocessing.lidar_pairs import LidarMatches, match_scans
 from preprocessing.sample import Sample
 from preprocessing.sources.base import PairRef, Source
 from preprocessing.sources.kitti_drive import find_drives
@@ -317,6 +319,35 @@ def test_the_real_crossing_van_is_gone(shared_data: Path) -> None:
     on_van = (x > 553) & (x < 590) & (y > 163) & (y < 181)
     assert not on_van.any()
     assert len(sample.matches_N4) > 12_000
+
+
+def test_the_real_sliding_truck_is_gone(shared_data: Path) -> None:
+    """In frames 0 and 1 a truck drives by on the right; its side covers its former place."""
+    source = open_source(real_root(shared_data), gaps=(1,))
+    sample = source.load(PairRef(f"{DATE}_drive_0052-image_02", "0000000000", "0000000001"))
+    assert sample.metadata["rejected"]["moves in the images"] > 2500
+    x, y = sample.matches_N4[:, 0], sample.matches_N4[:, 1]
+    assert not ((x > 820) & (x < 1180) & (y > 140) & (y < 250)).any()
+    # The cars ahead and on the left stand.
+    assert ((x > 80) & (x < 270) & (y > 200) & (y < 350)).sum() > 300
+    standing = source.load(PairRef(f"{DATE}_drive_0052-image_02", "0000000070", "0000000071"))
+    assert standing.metadata["rejected"]["moves in the images"] == 0
+
+
+@pytest.mark.parametrize("road_off", [0.3, 0.97])
+def test_a_pose_that_the_road_contradicts_is_no_pose(
+    world_root: Path, monkeypatch: pytest.MonkeyPatch, road_off: float
+) -> None:
+    def found(*arguments: Any) -> LidarMatches:
+        return replace(match_scans(*arguments), road_off=road_off)
+
+    monkeypatch.setattr("preprocessing.sources.lidar_source.match_scans", found)
+    source = open_source(world_root, gaps=(1,))
+    if road_off < 0.5:
+        assert len(source.load(source.pairs()[0]).matches_N4) > 200
+    else:
+        with pytest.raises(SkippedPair, match=r"pose contradicts the images: 97% of the road's"):
+            source.load(source.pairs()[0])
 
 
 def test_missing_frames_are_skipped_with_their_reason(shared_data: Path) -> None:

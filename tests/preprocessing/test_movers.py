@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.boxes import inside_box
-from preprocessing.movers import Evidence, moving_points, standing_points
+from preprocessing.movers import Evidence, find_objects, standing_points
 
 
 def car_side(x: float, z: float) -> np.ndarray:
@@ -39,7 +39,7 @@ def evidence(
 def moving(points: np.ndarray, scan0: Evidence, scan1: Evidence) -> np.ndarray:
     """Flags of all the points of scan 0."""
     flags = np.zeros(len(points), bool)
-    flags[standing_points(points.T).index_A] = moving_points(scan0, scan1)
+    flags[standing_points(points.T).index_A] = find_objects(scan0, scan1).moving_A
     return flags
 
 

@@ -23,6 +23,7 @@ from preprocessing.storage import write_json
 from training.config import TrainConfig
 from training.inputs import open_datasets, training_sampler
 from training.loop import Worker, WriteState, best_weights, fit
+from training.model import save_model
 from training.validate import validate
 
 _SHOWN = ("pck/3", "pck/10")
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=64, help="held-out pairs of each set")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--models", type=Path, help="folder that keeps the trained models")
     parser.add_argument("settings", nargs="*", help="KEY=VALUE of all recipes")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -50,14 +52,15 @@ def main() -> None:
             settings, _ = read_layers([*options.settings, *recipes[name].split()])
             data = {"shards": options.shards, "validation_pairs": options.pairs}
             values = merge({"data": data, "seed": seed}, settings)
-            write_json(path, _measure(TrainConfig.model_validate(values), held_out))
+            keep = options.models and options.models / path.stem
+            write_json(path, _measure(TrainConfig.model_validate(values), held_out, keep))
         scores[name].append(json.loads(path.read_text()))
     for line in _table(scores, list(held_out)):
         print(line)
 
 
-def _measure(config: TrainConfig, held_out: dict[str, str]) -> dict[str, float]:
-    """Train without Ray, and measure what comes of it."""
+def _measure(config: TrainConfig, held_out: dict[str, str], keep: Path | None) -> dict[str, float]:
+    """Train without Ray, measure what comes of it, and keep the model where ``keep`` says."""
     training, _ = open_datasets(config)
     losses: list[float] = []
 
@@ -73,6 +76,8 @@ def _measure(config: TrainConfig, held_out: dict[str, str]) -> dict[str, float]:
         sampler = training_sampler(config, training)
         state = fit(config, training, None, Worker(log, ignore), sampler)
     state.network.load_state_dict(best_weights(state)[0])
+    if keep:
+        save_model(keep, state.network, config.network)
     scores = {"loss": statistics.fmean(losses[-50:])}
     for name, uri in held_out.items():
         measured = validate(state.network, ShardDataset(uri), config)

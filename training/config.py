@@ -57,7 +57,7 @@ class NetworkConfig(Part):
     """Which network describes the images."""
 
     name: Literal["small", "googlenet", "resunet"] = "small"
-    """`small`: 1.1 M parameters for a CPU; `googlenet`: the network of the paper; `resunet`: those
+    """`small`: 2.0 M parameters for a CPU; `googlenet`: the network of the paper; `resunet`: those
     of Open-UCN."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Options of that network, such as `dimension`."""

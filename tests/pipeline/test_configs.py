@@ -18,7 +18,8 @@ def test_preset(path: Path) -> None:
     if "shards" in values:
         run = RunConfig.model_validate({"train": {}, "evaluate": {}} | values)
         train = run.train
-        assert train.data.shards == (run.shards["train"].out,)
+        mixed = [split for split in run.shards if split.split("_")[0] == "train"]
+        assert train.data.shards == tuple(run.shards[split].out for split in mixed)
     else:
         train = TrainConfig.model_validate(values)
     build_network(train.network.name, train.network.options)

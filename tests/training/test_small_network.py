@@ -28,14 +28,15 @@ def test_receptive_field_is_as_wide_as_stated() -> None:
         value.data = torch.rand_like(value) + 0.1
     size = 2 * network.receptive_field + 40
     reached = []
-    for cell in (size // 8 - 1, size // 8):
+    middle = size // 16 * 2
+    for cell in range(middle, middle + 4):
         images = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
         network(images)[0, 0, cell, cell].backward()
         assert images.grad is not None
         reached.append(images.grad[0, 0].nonzero() - (cell * network.stride + network.offset))
     farthest = float(torch.cat(reached).abs().max())
     assert 2 * farthest + 1 == network.receptive_field
-    # The two cells of each one at stride 8 see it from either side.
+    # Two of the four cells of each one at stride 16 see it from either side.
     assert float(torch.cat(reached).min()) == -float(torch.cat(reached).max())
 
 
@@ -44,12 +45,12 @@ def test_moving_the_image_moves_the_cells() -> None:
     network = build()
     generator = torch.Generator().manual_seed(0)
     border = network.receptive_field // 2 // network.stride + 2
-    images = torch.rand(1, 1, 16, 400, generator=generator, dtype=torch.float64)
+    images = torch.rand(1, 1, 16, 1200, generator=generator, dtype=torch.float64)
     with torch.no_grad():
-        here, by_four, by_eight = (network(images[..., move : 392 + move]) for move in (0, 4, 8))
+        here, by_four, by_all = (network(images[..., move : 1184 + move]) for move in (0, 4, 16))
     inner = slice(border, -border)
     torch.testing.assert_close(
-        here[..., border + 2 : 98 - border], by_eight[..., border : 96 - border], atol=1e-6, rtol=0
+        here[..., border + 4 : 296 - border], by_all[..., border : 292 - border], atol=1e-6, rtol=0
     )
     cells, moved = here[0, :, 2, inner], by_four[0, :, 2, inner]
     nearest = (moved.T @ cells).argmax(dim=1)
@@ -84,23 +85,32 @@ def test_equal_to_its_definition(size: tuple[int, int]) -> None:
             )
         return (x + y).relu()
 
-    height, width = (8 * -(-side // 8) for side in size)
+    height, width = (16 * -(-side // 16) for side in size)
     rows = torch.arange(height).clamp(max=size[0] - 1)
     columns = torch.arange(width).clamp(max=size[1] - 1)
     quarter = down(down(2 * images[:, :, rows][..., columns] - 1, "down2"), "down4")
-    context = down(quarter, "down8")
-    for place, dilation in enumerate((1, 2, 4)):
-        context = residual(context, f"context.{place}", dilation)
-    context = F.conv2d(context, state["lateral.weight"], state["lateral.bias"])
-    # Cells at stride 4 lie a quarter of the way between those at stride 8.
-    for axis in (2, 3):
-        count = context.shape[axis]
-        before = context.index_select(axis, (torch.arange(count) - 1).clamp(min=0))
-        after = context.index_select(axis, (torch.arange(count) + 1).clamp(max=count - 1))
-        pairs = torch.stack(
-            [0.75 * context + 0.25 * before, 0.75 * context + 0.25 * after], axis + 1
-        )
-        context = pairs.flatten(axis, axis + 1)
+
+    def chain(x: Tensor, name: str) -> Tensor:
+        return residual(residual(x, f"{name}.0", 1), f"{name}.1", 2)
+
+    def project(x: Tensor, name: str) -> Tensor:
+        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    def twice(x: Tensor) -> Tensor:
+        """Cells lie a quarter of the way between those of twice the stride."""
+        for axis in (2, 3):
+            place = torch.arange(2 * x.shape[axis], dtype=torch.float64) / 2 - 0.25
+            place = place.clamp(0, x.shape[axis] - 1)
+            low = place.floor().long()
+            high = (low + 1).clamp(max=x.shape[axis] - 1)
+            shape = [-1 if each == axis else 1 for each in range(4)]
+            part = (place - low).view(shape)
+            x = x.index_select(axis, low) * (1 - part) + x.index_select(axis, high) * part
+        return x
+
+    eighth = chain(down(quarter, "down8"), "context")
+    wide = project(chain(down(eighth, "down16"), "wide"), "wide_lateral")
+    context = twice(project(residual(eighth + twice(wide), "mix", 1), "lateral"))
     features = F.conv2d(
         residual(quarter + context, "fuse", 1), state["head.weight"], state["head.bias"]
     )
@@ -109,6 +119,21 @@ def test_equal_to_its_definition(size: tuple[int, int]) -> None:
     with torch.no_grad():
         # The network returns float32.
         torch.testing.assert_close(network(images).double(), expected, atol=1e-6, rtol=0)
+
+
+def test_compiled_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts that torch.compile is given are the bilinear enlargement, with its gradient."""
+    network = build()
+    images = torch.rand(1, 1, 40, 56, dtype=torch.float64)
+    outcomes = []
+    for is_compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda given=is_compiling: given)
+        features = network(images)
+        outcomes.append(
+            (features, *torch.autograd.grad(features[:, 0].sum(), list(network.parameters())))
+        )
+    for plain, compiled in zip(*outcomes, strict=True):
+        torch.testing.assert_close(plain, compiled, atol=1e-6, rtol=1e-6)
 
 
 def test_bfloat16_changes_little() -> None:

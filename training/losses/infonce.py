@@ -12,40 +12,40 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from training.config import LossConfig
-from training.losses.terms import Direction, mean_term
+from training.losses.terms import Direction
 from training.mining.exclusion import excluded_cells
+
+_CHUNK = 1 << 19
+"""Scores that a CPU holds at once: 2 MiB, about a core's cache."""
 
 
 def infonce_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:
     """Mean over directions and queries of ``-log(e^(p/t) / (e^(p/t) + sum_cells e^(s/t)))``.
 
-    Holds one [N, M] matrix a direction for the gradient. Zero, with a gradient of zero, without
-    queries.
+    The gradient is taken along with the value, a few queries at a time, so that on a CPU no
+    [N, M] matrix leaves the cache. Zero, with a gradient of zero, without queries.
 
     Args:
         directions: the directions of a pair.
         config: ``temperature`` t is read.
     """
-    return mean_term([_cross_entropy(direction, config.temperature) for direction in directions])
+    sums = [_cross_entropy(direction, config.temperature) for direction in directions]
+    count = sum(len(direction.queries_ND) for direction in directions)
+    return torch.stack(sums).sum() / max(count, 1)
 
 
 def _cross_entropy(direction: Direction, temperature: float) -> Tensor:
     queries_ND = direction.queries_ND / temperature
     positive_N = (queries_ND * direction.positives_ND).sum(dim=1)
     index_NK, inside_NK = excluded_cells(direction.points_N2, direction.grid, direction.radius)
-    row_E, k_E = inside_NK.nonzero(as_tuple=True)
-    excluded_E = row_E * len(direction.cells_MD) + index_NK[row_E, k_E]
-    loss_N: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        queries_ND, direction.cells_MD, positive_N, excluded_E, direction.valid_M
+    total: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+        queries_ND, direction.cells_MD, positive_N, index_NK, inside_NK, direction.valid_M
     )
-    return loss_N
+    return total
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """``log(e^p + sum_cells e^s) - p`` of each query, in one matrix that is overwritten.
-
-    What autograd would keep of the chain of operations is several such matrices.
-    """
+    """Sum over queries of ``log(e^p + sum_cells e^s) - p``, with s the queries' inner products."""
 
     @staticmethod
     def forward(
@@ -53,25 +53,38 @@ class _CrossEntropy(torch.autograd.Function):
         queries_ND: Tensor,
         cells_MD: Tensor,
         positive_N: Tensor,
-        excluded_E: Tensor,
+        index_NK: Tensor,
+        inside_NK: Tensor,
         valid_M: Tensor | None,
     ) -> Tensor:
-        scores_NM = queries_ND @ cells_MD.T
-        scores_NM.view(-1).index_fill_(0, excluded_E, -torch.inf)
-        if valid_M is not None:
-            scores_NM.masked_fill_(~valid_M, -torch.inf)
-        largest_N = torch.maximum(scores_NM.amax(dim=1), positive_N)
-        shares_NM = scores_NM.sub_(largest_N[:, None]).exp_()
-        right_N = (positive_N - largest_N).exp()
-        total_N = shares_NM.sum(dim=1) + right_N
-        shares_NM /= total_N[:, None]
-        ctx.save_for_backward(queries_ND, cells_MD, shares_NM, right_N / total_N)
-        return total_N.log() + largest_N - positive_N
+        slope_queries_ND = torch.empty_like(queries_ND)
+        slope_cells_MD = torch.zeros_like(cells_MD)
+        slope_positive_N = torch.empty_like(positive_N)
+        total = positive_N.new_zeros(())
+        on_cpu = queries_ND.device.type == "cpu"
+        rows = max(1, _CHUNK // max(1, len(cells_MD))) if on_cpu else max(1, len(queries_ND))
+        for first in range(0, len(queries_ND), rows):
+            part = slice(first, first + rows)
+            queries_nD, positive_n = queries_ND[part], positive_N[part]
+            scores_nM = queries_nD @ cells_MD.T
+            row_E, k_E = inside_NK[part].nonzero(as_tuple=True)
+            excluded_E = row_E * len(cells_MD) + index_NK[part][row_E, k_E]
+            scores_nM.view(-1).index_fill_(0, excluded_E, -torch.inf)
+            if valid_M is not None:
+                scores_nM.masked_fill_(~valid_M, -torch.inf)
+            largest_n = torch.maximum(scores_nM.amax(dim=1), positive_n)
+            shares_nM = scores_nM.sub_(largest_n[:, None]).exp_()
+            right_n = (positive_n - largest_n).exp()
+            all_n = shares_nM.sum(dim=1) + right_n
+            total += (all_n.log() + largest_n - positive_n).sum()
+            slope_queries_ND[part] = (shares_nM @ cells_MD) / all_n[:, None]
+            slope_cells_MD.addmm_(shares_nM.T, queries_nD / all_n[:, None])
+            slope_positive_N[part] = right_n / all_n - 1
+        ctx.save_for_backward(slope_queries_ND, slope_cells_MD, slope_positive_N)
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope_N: Tensor) -> tuple[Tensor | None, ...]:
-        queries_ND, cells_MD, shares_NM, right_N = ctx.saved_tensors
-        scaled_ND = queries_ND * slope_N[:, None]
-        slope_queries_ND = (shares_NM @ cells_MD) * slope_N[:, None]
-        return slope_queries_ND, shares_NM.T @ scaled_ND, slope_N * (right_N - 1), None, None
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        queries_ND, cells_MD, positive_N = ctx.saved_tensors
+        return queries_ND * slope, cells_MD * slope, positive_N * slope, None, None, None

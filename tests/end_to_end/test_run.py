@@ -96,7 +96,8 @@ def test_matching_two_photos(
     cv2.imwrite(str(photos[0]), image[:, :150])
     cv2.imwrite(str(photos[1]), image[:, 10:])
     model = run_folder / "train" / "model"
-    common = ["match", *map(str, photos), "--model", str(model), "--save", str(tmp_path / "m.png")]
+    names = ["--root", str(tmp_path), *(photo.name for photo in photos)]
+    common = ["match", *names, "--model", str(model), "--save", str(tmp_path / "m.png")]
     for name in ("m.npz", "m.h5"):
         assert main([*common, "--out", str(tmp_path / name)]) == 0
     with np.load(tmp_path / "m.npz", allow_pickle=False) as arrays:

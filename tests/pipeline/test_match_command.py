@@ -84,7 +84,7 @@ def test_matches_refer_to_the_photos_as_they_are(
     with np.load(out) as file:
         matches = file["matches"]
         assert (str(file["name0"]), str(file["name1"])) == ("0.png", "1.png")
-    assert matches[:, 0].max() > 120
+    assert matches[:, 0].max() > 100  # beyond the reduced photo
     assert np.linalg.norm(np.median(matches[:, 2:] - matches[:, :2], axis=0) - [16, 8]) <= 4
 
 

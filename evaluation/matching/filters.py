@@ -4,7 +4,6 @@ Reciprocity and stability are the "heuristic filters" of Open-UCN (README, secti
 Filtering Methods"; `util/visualization.py`), where both are one test. Here each stands by itself.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 from evaluation.descriptors import Floats
 
 Mask = NDArray[np.bool_]
-SearchBack = Callable[[Floats], Floats]
-"""From positions [N, 2] in image 1 to the positions [N, 2] in image 0 that match them."""
 
 
 def ways_back(points0_N2: Floats, back_N2: Floats) -> Floats:
@@ -67,27 +64,6 @@ def shift_positions(
     last_2 = np.asarray(size) - 1
     moved_N2: Floats = np.clip(positions1_N2 + moves_N2, 0, last_2).astype(np.float32)
     return moved_N2
-
-
-def stability_mask(
-    points0_N2: Floats,
-    positions1_N2: Floats,
-    search_back: SearchBack,
-    size1: tuple[int, int],
-    radius_px: float,
-    rng: np.random.Generator,
-) -> Mask:
-    """Keep matches that survive a shift by a pixel: the search back still lands near its start.
-
-    Args:
-        points0_N2, positions1_N2: the query points and their matches.
-        search_back: matches positions of image 1 in image 0.
-        size1: width and height of image 1.
-        radius_px: as in :func:`reciprocity_mask`.
-        rng: draws the shifts (:func:`shift_positions`).
-    """
-    shifted_N2 = shift_positions(positions1_N2, size1, rng)
-    return reciprocity_mask(points0_N2, search_back(shifted_N2), radius_px)
 
 
 def unit_distances(similarity_N: NDArray[np.floating]) -> Floats:
@@ -174,20 +150,3 @@ def precision_recall(
     return PrecisionRecall(
         ordered_N[last_K], 100.0 * right_K / (last_K + 1), 100.0 * right_K / right_N.sum()
     )
-
-
-def mask_precision_recall(
-    errors_N: NDArray[np.floating], kept_N: Mask, threshold_px: float
-) -> tuple[float, float] | None:
-    """Precision and recall of one mask, percent: a point beside the curves.
-
-    Returns:
-        None where nothing is kept, which has no precision.
-
-    Raises:
-        ValueError: as :func:`precision_recall`.
-    """
-    curve = precision_recall(errors_N, kept_N.astype(np.float64), threshold_px)
-    if not kept_N.any():
-        return None
-    return float(curve.precision_K[0]), float(curve.recall_K[0])

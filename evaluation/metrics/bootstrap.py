@@ -4,7 +4,7 @@ Points of one pair succeed and fail together, so that pairs, not points, are dra
 (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 and 13).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,34 +68,6 @@ def ratio_interval(
         totals.append(times_BP @ columns_PC)
     totals_DC = np.concatenate(totals)
     return _percentiles(totals_DC[:, :-1] / totals_DC[:, -1:], confidence)
-
-
-def statistic_interval(
-    values_P: NDArray[np.floating],
-    statistic: Callable[[NDArray[np.floating]], float],
-    *,
-    seed: int,
-    draws: int = DRAWS,
-    confidence: float = CONFIDENCE,
-) -> tuple[float, float]:
-    """Interval of any statistic of one value a pair, such as an area under the recall curve.
-
-    Args:
-        statistic: from values [P] to a finite number; called once a draw.
-
-    Returns:
-        Low and high, in the unit of the statistic.
-
-    Raises:
-        ValueError: no pairs, or a confidence outside (0, 1).
-    """
-    drawn = [
-        statistic(values_P[drawn_P])
-        for drawn_BP in resampled_pairs(len(values_P), draws, seed)
-        for drawn_P in drawn_BP
-    ]
-    low, high = _percentiles(np.asarray(drawn, np.float64)[:, None], confidence)[0]
-    return float(low), float(high)
 
 
 def _times_drawn(drawn_BP: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -145,14 +145,6 @@ def pose_map(errors_deg: Errors, threshold_deg: int) -> float:
     return mean_recall(errors_deg, threshold_deg, MAP_STEP_DEG)
 
 
-def worst_error_deg(error: PoseError) -> float:
-    """The larger of the rotation and translation errors; of the rotation alone if it stands still.
-
-    Figures over pairs leave out the pairs that stand still (`translation_deg` None).
-    """
-    return max(error.rotation_deg, error.translation_deg or 0.0)
-
-
 def sweep_thresholds(
     matches_N4: NDArray[np.floating],
     K0: Doubles,
@@ -187,31 +179,3 @@ def sweep_thresholds(
         )
         for threshold in thresholds_px
     }
-
-
-@dataclass(frozen=True)
-class Spread:
-    """One figure over several seeds.
-
-    Attributes:
-        mean: over the seeds.
-        range: largest less smallest.
-        deviation: sample standard deviation; 0 with one seed.
-    """
-
-    mean: float
-    range: float
-    deviation: float
-
-
-def spread_over_seeds(figures: Sequence[float]) -> Spread:
-    """Sum up a figure that was computed once for each seed.
-
-    Raises:
-        ValueError: there are none, or one is not finite.
-    """
-    values = np.asarray(figures, np.float64)
-    if not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"no spread of {list(figures)}")
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return Spread(float(values.mean()), float(np.ptp(values)), deviation)

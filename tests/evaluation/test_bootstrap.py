@@ -1,14 +1,11 @@
-from functools import partial
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.metrics import bootstrap
-from evaluation.metrics.bootstrap import ratio_interval, resampled_pairs, statistic_interval
+from evaluation.metrics.bootstrap import ratio_interval, resampled_pairs
 from evaluation.metrics.pck import hit_counts, pck
-from evaluation.metrics.pose import pose_auc
 
 
 def random_pairs(seed: int, pairs: int) -> list[np.ndarray]:
@@ -29,19 +26,6 @@ def test_pooled_pck_against_pooling_the_drawn_points(seed: int, pairs: int) -> N
         for drawn in block
     ]
     np.testing.assert_allclose(found, np.percentile(figures, [5, 95], axis=0).T)
-
-
-def test_any_statistic_sees_the_same_draws() -> None:
-    values = np.random.default_rng(0).normal(size=30)
-    low, high = statistic_interval(values, np.mean, seed=3, draws=200)
-    expected = ratio_interval(values[:, None], np.ones(30), seed=3, draws=200)
-    np.testing.assert_allclose([[low, high]], expected)
-
-
-def test_areas_under_the_curve_of_two_pairs() -> None:
-    # One pose exact, one failed: the areas of the draws are 0, 50 and 100.
-    area = partial(pose_auc, threshold_deg=10)
-    assert statistic_interval(np.array([0.0, 180.0]), area, seed=0) == (0, 100)
 
 
 def test_mean_of_normal_values_has_the_interval_of_its_standard_error() -> None:
@@ -83,7 +67,7 @@ def test_faults_are_refused() -> None:
     with pytest.raises(ValueError, match="draws"):
         ratio_interval(np.ones((0, 1)), np.ones(0), seed=0)
     with pytest.raises(ValueError, match="draws"):
-        statistic_interval(np.ones(3), np.mean, seed=0, draws=0)
+        ratio_interval(ones, np.ones(3), seed=0, draws=0)
     for confidence in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="confidence"):
             ratio_interval(ones, np.ones(3), seed=0, confidence=confidence)

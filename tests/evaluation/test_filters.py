@@ -4,13 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.matching.filters import (
-    mask_precision_recall,
     precision_recall,
     ratio_mask,
     reciprocity_mask,
     shift_positions,
     similarity_mask,
-    stability_mask,
     unit_distances,
     ways_back,
 )
@@ -42,24 +40,6 @@ def test_shifts_are_diagonal_clipped_and_seeded(seed: int) -> None:
 def test_all_four_diagonals_come_up() -> None:
     moves = shift_positions(np.full((200, 2), 20), SIZE, np.random.default_rng(0)) - 20
     assert len(np.unique(moves, axis=0)) == 4
-
-
-def test_stability_keeps_smooth_matches_and_drops_isolated_ones() -> None:
-    positions1 = POINTS + 5
-
-    def smooth(positions: np.ndarray) -> np.ndarray:
-        return positions - 5
-
-    def isolated(positions: np.ndarray) -> np.ndarray:
-        hit = (positions == positions1).all(axis=1, keepdims=True)
-        return np.where(hit, POINTS, POINTS + 30)
-
-    for search_back, kept in ((smooth, True), (isolated, False)):
-        # Both are reciprocal where they are not shifted.
-        assert reciprocity_mask(POINTS, search_back(positions1), 2).all()
-        rng = np.random.default_rng(0)
-        mask = stability_mask(POINTS, positions1, search_back, SIZE, 2.0, rng)
-        assert mask.tolist() == [kept] * 3
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -98,17 +78,12 @@ def test_curve_against_every_mask_of_similarity(rows: list[tuple[float, int]]) -
         right = sum(error <= 5 for error in errors[kept])
         assert precision == pytest.approx(100 * right / kept.sum())
         assert recall == pytest.approx(100 * right / total)
-        assert mask_precision_recall(errors, kept, 5) == (precision, recall)
     assert curve.recall_K[-1] == 100
 
 
 def test_infinite_scores_stand_at_the_ends() -> None:
     curve = precision_recall(np.array([0.0, 9, 0]), np.array([np.inf, -np.inf, 1]), 5)
     assert curve.precision_K.tolist() == [100, 100, pytest.approx(200 / 3)]
-
-
-def test_nothing_kept_has_no_precision() -> None:
-    assert mask_precision_recall(np.zeros(3), np.zeros(3, bool), 1) is None
 
 
 def test_degenerate_inputs_are_refused() -> None:

@@ -18,10 +18,8 @@ from evaluation.metrics.pose import (
     pose_error,
     pose_map,
     rotation_error_deg,
-    spread_over_seeds,
     sweep_thresholds,
     translation_error_deg,
-    worst_error_deg,
 )
 
 K0 = np.array([[700.0, 0, 610], [0, 690, 180], [0, 0, 1]])
@@ -212,10 +210,8 @@ def test_map_closed_forms(errors: list[float], threshold: int, expected: float) 
 
 def test_a_failure_stays_in_every_figure() -> None:
     failure = pose_error(None, T_1_0, moves=True)
-    errors = [worst_error_deg(failure), 0.0]
+    errors = [failure.rotation_deg, 0.0]
     assert (pose_auc(errors, 20), pose_map(errors, 20)) == (50, 50)
-    assert worst_error_deg(PoseError(3.0, 7.0)) == 7
-    assert worst_error_deg(PoseError(3.0, None)) == 3
 
 
 def test_a_sweep_is_one_estimate_for_each_threshold_and_seed() -> None:
@@ -242,13 +238,3 @@ def test_a_sweep_without_enough_matches_is_all_failures() -> None:
 def test_an_empty_sweep_is_refused(limits: list[float], seeds: list[int]) -> None:
     with pytest.raises(ValueError, match="sweep"):
         sweep_thresholds(exact_matches(9, 0), K0, K1, T_1_0, "poselib", limits, seeds, moves=True)
-
-
-def test_spread_over_seeds() -> None:
-    spread = spread_over_seeds([1.0, 3.0, 8.0])
-    assert (spread.mean, spread.range) == (4, 7)
-    assert spread.deviation == pytest.approx(np.sqrt((9 + 1 + 16) / 2))
-    assert spread_over_seeds([5.0]).deviation == 0
-    for figures in ([], [float("nan")], [1.0, float("inf")]):
-        with pytest.raises(ValueError, match="no spread"):
-            spread_over_seeds(figures)

@@ -45,11 +45,15 @@ def network_describer(model: Model) -> Describe:
     """Describe points with a network: one forward pass, read bilinearly at the points."""
 
     def describe(image: Pixels, points_N2: Floats) -> Floats:
-        features_DHW = model.describe_dense(image)
-        points = torch.from_numpy(np.ascontiguousarray(points_N2)).to(features_DHW.device)
-        with torch.no_grad():
-            sampled_ND = sample_features(features_DHW, points, model.stride, model.offset)
-        described: Floats = sampled_ND.cpu().numpy()
+        described_ND = read_features(model, model.describe_dense(image), points_N2)
+        described: Floats = described_ND.cpu().numpy()
         return described
 
     return describe
+
+
+@torch.no_grad()
+def read_features(model: Model, features_DHW: torch.Tensor, points_N2: Floats) -> torch.Tensor:
+    """Read a model's features of an image at points of it: unit rows [N, D], where they lie."""
+    points = torch.from_numpy(np.ascontiguousarray(points_N2)).to(features_DHW.device)
+    return sample_features(features_DHW, points, model.stride, model.offset)

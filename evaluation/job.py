@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluation.config import EvaluateConfig
 from evaluation.finished import fingerprint, finished_run, mark_finished, unmark
-from evaluation.methods import build_methods, method_labels
+from evaluation.methods import build_methods
 from evaluation.metrics.brown_patches import PatchPairs, read_pairs
 from evaluation.metrics.patch_verification import patch_chunks, score_patches
 from evaluation.pool import spread, worker_pool
@@ -62,7 +62,6 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         for which, one in enumerate(sets)
         for index in choose_indices(one, config.pairs)
     ]
-    method_labels(config)
     build_methods(config)  # a bad model is refused here, before anything is started
     patch_sets = {folder: read_pairs(folder) for folder in config.patches}
     identity = fingerprint(config, names, sets)

@@ -57,7 +57,7 @@ def method_labels(config: EvaluateConfig) -> list[Label]:
     """Name all methods, those that the machine lacks among them.
 
     Raises:
-        UserError: two models of one name, or a model with the name of a baseline.
+        UserError: as :func:`named_models`.
     """
     names = [name for name, _ in named_models(config.model)]
     models = [
@@ -75,14 +75,15 @@ def method_labels(config: EvaluateConfig) -> list[Label]:
         )
         for name in config.baselines
     ]
-    for name in names:
-        if names.count(name) > 1 or name in TITLES:
-            raise UserError(f"--model {name}=...: the name is taken; give another NAME=FOLDER")
     return models + baselines
 
 
 def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Split NAME=FOLDER; a model without a name is called after its folder, a single one `ucn`."""
+    """Split NAME=FOLDER; a model without a name is called after its folder, a single one `ucn`.
+
+    Raises:
+        UserError: two models of one name, or a model with the name of a baseline.
+    """
     named = []
     for model in models:
         name, is_named, folder = model.partition("=")
@@ -90,6 +91,10 @@ def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
             named.append((name, folder))
         else:
             named.append((UCN if len(models) == 1 else _folder_name(model), model))
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1 or name in TITLES:
+            raise UserError(f"--model {name}=...: the name is taken; give another NAME=FOLDER")
     return named
 
 

@@ -13,7 +13,7 @@ from evaluation.methods import build_methods
 from evaluation.metrics.brown_patches import Ints
 from evaluation.metrics.patch_verification import describe_chunk
 from evaluation.metrics.planar import PlanarErrors
-from evaluation.pair import MethodOnPair, evaluate_method, evaluate_planar
+from evaluation.pair import evaluate_method, evaluate_planar
 from evaluation.report.match_pictures import MatchPicture, draw_method
 from evaluation.report.summary import MethodResult, PairResult
 from evaluation.truth import pair_truth
@@ -52,15 +52,21 @@ class PairWorker:
         return PairResult(index, sample.key, sequence, truth.facts, methods, self._planar(sample))
 
     def draw(self, which: int, index: int) -> list[MatchPicture]:
-        """Evaluate the pair again and draw its matches, one picture a method."""
+        """Match the pair again and draw its matches, one picture a method."""
+        pose = self.config.pose.model_copy(update={"estimators": ()})
+        matches_alone = {"pose": pose, "sparse": (), "filters": False}
+        config = self.config.model_copy(update=matches_alone)
         sample = self.sets[which][index]
-        truth = pair_truth(sample, index, self.config)
-        found: dict[str, MethodOnPair] = {
-            method.name: evaluate_method(sample, truth, method, self.config, index)
+        truth = pair_truth(sample, index, config)
+        return [
+            draw_method(
+                sample,
+                method.name,
+                evaluate_method(sample, truth, method, config, index),
+                max(config.thresholds),
+            )
             for method in self.methods
-        }
-        threshold = max(self.config.thresholds)
-        return [draw_method(sample, name, one, threshold) for name, one in found.items()]
+        ]
 
     def describe_patches(self, folder: Path, numbers_N: Ints) -> dict[str, Floats]:
         """Describe patches by every method with descriptors: float32 [N, D] by its name."""

@@ -24,7 +24,7 @@ Names = tuple[str, str]
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg")
 MIN_SIDE = 8
-"""The coarsest stride of the networks; a smaller photo is not a cell large."""
+"""Least side of a photo, pixels: two cells of stride 4."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ of PCK@10 over plain SIFT.
 import cv2
 import numpy as np
 
-from evaluation.baselines.border import extend_border
+from evaluation.baselines.upright import describe_keypoints
 from evaluation.descriptors import Floats, Pixels, unit_rows
 
 KEYPOINT_SIZE = 5.0
@@ -22,14 +22,8 @@ def describe_sift(image: Pixels, points_N2: Floats) -> Floats:
 
     OpenCV rounds the points to whole pixels.
     """
-    extended, moved_N2 = extend_border(image, points_N2, MARGIN)
-    # Octave 0 pins the scale space to the image itself; class_id remembers the order.
-    keypoints = [
-        cv2.KeyPoint(float(x), float(y), KEYPOINT_SIZE, angle=0.0, octave=0, class_id=index)
-        for index, (x, y) in enumerate(moved_N2)
-    ]
-    rows_N128 = np.zeros((len(points_N2), 128), np.float32)
-    kept, described = cv2.SIFT.create().compute(extended, keypoints)
-    if kept:
-        rows_N128[[keypoint.class_id for keypoint in kept]] = described
+    # Octave 0 pins the scale space to the image itself.
+    rows_N128 = describe_keypoints(
+        image, points_N2, cv2.SIFT.create(), size=KEYPOINT_SIZE, margin=MARGIN
+    )
     return unit_rows(np.sqrt(rows_N128 / np.maximum(rows_N128.sum(axis=1, keepdims=True), 1e-12)))

@@ -12,6 +12,7 @@ from evaluation.config import MatchingConfig
 from evaluation.descriptors import Describe, Floats, Match, Pixels
 from evaluation.matching.filters import ways_back
 from evaluation.matching.refinement import refine_positions
+from training.features import cell_centres
 from training.mining.exclusion import Grid
 from training.mining.masked_search import masked_search
 from training.mining.nearest import nearest_cells
@@ -63,6 +64,12 @@ def grid_points(width: int, height: int, step: int) -> Floats:
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
+def grid_pixels(grid: Grid) -> Floats:
+    """List the pixel (x, y) of every cell of a grid, row by row: float32 [M, 2]."""
+    pixels_M2: Floats = cell_centres(grid.height, grid.width, grid.stride, grid.offset).numpy()
+    return pixels_M2
+
+
 def nearest_neighbours(
     queries_ND: Floats, references_MD: Floats, memory_mib: int = 256
 ) -> tuple[NDArray[np.int64], Floats]:
@@ -102,8 +109,8 @@ def describe_pair(
     """
     sets1 = dict(keypoints1 or {})
     grid0, grid1 = (_grid(image, config.grid_step) for image in (image0, image1))
-    points0 = [queries_N2, *([_pixels(grid0)] if config.reciprocity_px > 0 else [])]
-    points1 = [_pixels(grid1), *sets1.values()]
+    points0 = [queries_N2, *([grid_pixels(grid0)] if config.reciprocity_px > 0 else [])]
+    points1 = [grid_pixels(grid1), *sets1.values()]
     described0, described1 = (
         torch.from_numpy(describe(image, np.concatenate(points))).to(device)
         for image, points in ((image0, points0), (image1, points1))
@@ -124,7 +131,7 @@ def match_described(pair: DescribedPair, config: MatchingConfig) -> PointMatches
     """Match the queries to the nearest descriptor among all pixels of grid 1."""
     index_N, similarity_N = nearest_cells(pair.queries_ND, pair.grid1_MD, config.memory_mib)
     found_N = index_N.cpu().numpy()
-    positions_N2 = _pixels(pair.grid1)[found_N]
+    positions_N2 = grid_pixels(pair.grid1)[found_N]
     way_back_N = np.zeros(len(found_N), np.float32)
     if config.reciprocity_px > 0:
         back_N2 = search_back(pair, pair.grid1_MD[index_N], config)
@@ -153,7 +160,7 @@ def match_keypoints(pair: DescribedPair, name: str, config: MatchingConfig) -> F
 def search_back(pair: DescribedPair, described_ND: Tensor, config: MatchingConfig) -> Floats:
     """Pixels of grid 0 whose descriptors are nearest to given ones of image 1: float32 [N, 2]."""
     index_N, _ = nearest_cells(described_ND, pair.grid0_LD, config.memory_mib)
-    back_N2: Floats = _pixels(pair.grid0)[index_N.cpu().numpy()]
+    back_N2: Floats = grid_pixels(pair.grid0)[index_N.cpu().numpy()]
     return back_N2
 
 
@@ -215,8 +222,3 @@ def match_directly(
 def _grid(image: Pixels, step: int) -> Grid:
     height, width = image.shape[:2]
     return Grid(-(-height // step), -(-width // step), step, 0)
-
-
-def _pixels(grid: Grid) -> Floats:
-    step = int(grid.stride)
-    return grid_points(grid.width * step, grid.height * step, step)

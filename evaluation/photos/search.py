@@ -1,14 +1,15 @@
 """Exact search for descriptors in a whole image, band by band, so that large images fit."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.descriptors import Floats, Pixels
+from evaluation.descriptors import Floats, Pixels, read_features
+from evaluation.matching.dense import grid_pixels
 from evaluation.matching.refinement import parabola_tops, similarities
-from training.features import cell_centres, sample_features
 from training.mining.exclusion import Grid
 from training.mining.masked_search import masked_search
 from training.mining.nearest import nearest_cells
@@ -36,13 +37,7 @@ def network_image_describer(model: Model, memory_mib: int = 1024) -> DescribeIma
 
     def describe_image(image: Pixels) -> DescribePoints:
         features_DHW = describe_tiled(model.network, image, memory_mib)
-
-        def describe_points(points_N2: Floats) -> Tensor:
-            points = torch.from_numpy(np.ascontiguousarray(points_N2)).to(features_DHW.device)
-            with torch.no_grad():
-                return sample_features(features_DHW, points, model.stride, model.offset)
-
-        return describe_points
+        return partial(read_features, model, features_DHW)
 
     return describe_image
 
@@ -145,6 +140,5 @@ def _bands(size: tuple[int, int]) -> Iterator[tuple[Grid, int]]:
 
 def _positions(grid: Grid, y: int) -> Floats:
     """Pixels of a part of the search grid: float32 [M, 2]."""
-    points_M2 = cell_centres(grid.height, grid.width, grid.stride, grid.offset).numpy()
-    shifted: Floats = points_M2 + np.array([0, y], np.float32)
+    shifted: Floats = grid_pixels(grid) + np.array([0, y], np.float32)
     return shifted

@@ -25,6 +25,17 @@ def test_preset(path: Path) -> None:
     build_network(train.network.name, train.network.options)
 
 
+@pytest.mark.parametrize("name", ["table6", "figure5"])
+def test_presets_of_one_run_share_shards_and_training(name: str) -> None:
+    """They lie in one folder: whichever runs first makes the shards and the model of all."""
+    folder = PRESETS[0].parent
+    shared = yaml.safe_load((folder / "kitti-raw.yaml").read_text())
+    preset = yaml.safe_load((folder / f"{name}.yaml").read_text())
+    for part in ("out", "shards", "train"):
+        assert preset[part] == shared[part]
+    assert preset["evaluate"]["output"].startswith(f"{preset['out']}/")
+
+
 def test_splits_called_train_something_are_trained_on_as_well() -> None:
     motorcycle = {"source": "motorcycle"}
     shards = {"train": motorcycle, "train_more": motorcycle, "test": motorcycle}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -180,8 +181,9 @@ def _kill_workers(out: Path, killed: list[int], stop: threading.Event, count: in
             except OSError:
                 continue
             if busy and int(entry.name) not in killed and len(killed) < count:
-                os.kill(int(entry.name), signal.SIGKILL)
-                killed.append(int(entry.name))
+                with suppress(ProcessLookupError):
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    killed.append(int(entry.name))
         time.sleep(0.02)
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,10 @@ def kill_a_worker_after(checkpoints: Path, killed: list[int]) -> None:
     own = {os.getpid()} | descendants(os.getpid())
     for pid in own:
         if "RayTrainWorker" in command_line(pid):
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-            return
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
 
 
 def wait_for_checkpoint(folder: Path) -> None:
@@ -154,7 +156,8 @@ def test_killed_driver_goes_on_with_another_number_of_workers(
     driver.stdin.close()
     wait_for_checkpoint(output / CHECKPOINTS)
     for pid in {driver.pid} | descendants(driver.pid):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # ended by itself since it was listed
+            os.kill(pid, signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
     rest = train(config.model_copy(update={"workers": 1}))
     assert calm.run_id is not None

@@ -83,7 +83,7 @@ def preprocess(args: Sequence[str]) -> int:
         return 0 if args else 2
     source, *rest = args
     model = source_config(source)
-    config = parse(model, rest, f"ucn preprocess {source}", model.__doc__ or "")
+    config = parse(model, rest, f"ucn preprocess {source}", model.__doc__ or "", layered=True)
     from preprocessing.job import preprocess
 
     manifest = preprocess(config)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline import commands
+from pipeline.cluster import commands as cluster
+from pipeline.doctor.command import doctor
 from preprocessing.errors import UserError
 
 _DONE, _FAULT, _USER_ERROR = 0, 1, 2
@@ -28,6 +30,9 @@ _COMMANDS = {
     "evaluate": _Command("PCK and pose of a model and of baselines", commands.evaluate),
     "match": _Command("match two photos", commands.match),
     "run": _Command("preprocess, train and evaluate, resuming what is done", commands.run),
+    "submit": _Command("run one of these as a job of a Ray cluster", cluster.submit),
+    "status": _Command("the jobs on a cluster", cluster.status),
+    "doctor": _Command("what of this machine, cluster and servers is in order", doctor),
     "demo": _Command("the same on worlds made on the spot, with a report", commands.demo),
 }
 

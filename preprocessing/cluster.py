@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from preprocessing.errors import UserError
 
@@ -12,7 +12,8 @@ from preprocessing.errors import UserError
 def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     """Have a Ray to submit to inside the block.
 
-    Joins the cluster that the environment variable ``RAY_ADDRESS`` names, else starts a local one.
+    Joins the cluster that the environment variable ``RAY_ADDRESS`` names, else starts a local one,
+    which listens on loopback alone.
     A Ray that this process has initialised already is used as it is and left running.
 
     Args:
@@ -31,13 +32,16 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(
-            num_cpus=None if address else num_cpus,
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
+        with nullcontext() if address else _loopback():
+            ray.init(
+                # Without a word Ray joins whatever it finds recorded in /tmp/ray, dead or alive.
+                address=address or "local",
+                num_cpus=None if address else num_cpus,
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
     except ConnectionError:
         raise UserError(
             f"RAY_ADDRESS={address}: no Ray answers there, or it wants a token; start it, or set "
@@ -47,3 +51,20 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a Ray that starts inside the block be this machine's alone.
+
+    Ray listens on all interfaces of a Linux machine, and takes 127.0.0.1 for a request to find an
+    address that others reach. On macOS and Windows it does what is wanted; this is its switch.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before

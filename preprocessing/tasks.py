@@ -1,5 +1,6 @@
 """Independent tasks on Ray: a bounded window, retries, results as they come."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ Result = TypeVar("Result")
 
 # A task whose worker dies (killed, out of memory, lost node) is run again this often.
 _RETRIES = 5
+# An autoscaler answers to tasks that wait, and what it adds lets more of them wait.
+_RECOUNT_S = 5.0
 
 
 def run_tasks(
@@ -43,22 +46,26 @@ def _run_on_ray(
     import ray
 
     remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    window = workers or 2 * int(resources.get("CPU", 1))
-    waiting = iter(enumerate(items))
+    waiting = deque(enumerate(items))
     running: dict[Any, int] = {}
-    while True:
-        for index, item in waiting:
+    while waiting or running:
+        window = workers or _two_for_each_cpu()
+        while waiting and len(running) < window:
+            index, item = waiting.popleft()
             running[remote.remote(item)] = index
-            if len(running) >= window:
-                break
-        if not running:
-            return
-        done, _ = ray.wait(list(running), num_returns=1)
-        try:
-            result = ray.get(done[0])
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
-            raise
-        yield running.pop(done[0]), result
+        done, _ = ray.wait(list(running), num_returns=1, timeout=_RECOUNT_S)
+        for reference in done:
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, UserError):
+                    raise error.cause from None
+                raise
+            yield running.pop(reference), result
+
+
+def _two_for_each_cpu() -> int:
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, 2 * int(resources.get("CPU", 0)))

@@ -168,7 +168,8 @@ class SimulatedRay:
             self._after(self._rng.exponential(MEAN_LIFE_S), lambda node=node: self._die(node))
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": float(NODES * SLOTS)}
+        """Of the nodes that are up."""
+        return {"CPU": float(sum(node.free + len(node.running) for node in self._nodes))}
 
     def remote(self, num_cpus: int, max_retries: int) -> Callable[[Any], Any]:
         def submit(function: Callable[[Any], Any], item: Any) -> int:
@@ -180,7 +181,9 @@ class SimulatedRay:
 
         return lambda function: SimpleNamespace(remote=lambda item: submit(function, item))
 
-    def wait(self, references: Sequence[int], num_returns: int) -> tuple[list[int], list[int]]:
+    def wait(
+        self, references: Sequence[int], num_returns: int, timeout: float
+    ) -> tuple[list[int], list[int]]:
         self.most_waited_for = max(self.most_waited_for, len(references))
         while not self._done:
             self._start_tasks()

@@ -13,6 +13,7 @@ import pytest
 from pipeline.main import main
 
 COMMANDS = ["preprocess", "inspect", "verify", "train", "evaluate", "match", "run", "demo"]
+COMMANDS += ["submit", "status", "doctor"]
 
 
 def ucn(capfd: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:

@@ -1,0 +1,424 @@
+"""What `ucn doctor` says of things that are well and of things that are not."""
+
+import functools
+import http.server
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from pipeline.cluster.token import TokenPlace, find_token
+from pipeline.doctor.cgroup import cpu_limit, memory_limit
+from pipeline.doctor.disk import existing_parent, judge_disk, look_at_disks
+from pipeline.doctor.finding import Finding, as_lines, has_problem
+from pipeline.doctor.gpus import Gpus, judge_gpus
+from pipeline.doctor.memory import judge_memory, judge_shared
+from pipeline.doctor.probes import all_probes
+from pipeline.doctor.ray_cluster import judge_token, look_at_head, look_at_local_ray, look_at_ray
+from pipeline.doctor.run import Probe, run_probes
+from pipeline.doctor.storage import look_at_endpoint, look_at_place
+from pipeline.doctor.threads import judge_threads, judge_waiting
+from pipeline.doctor.tracking import judge_answer, judge_sqlite, look_at_tracking
+from pipeline.doctor.versions import (
+    judge_opencv,
+    judge_version,
+    look_at_versions,
+    required_versions,
+)
+from pipeline.places import Place
+from pipeline.uris import holds_secret, shown, shown_within
+from preprocessing.errors import UserError
+
+GIB = 2**30
+
+
+def one(findings: list[Finding]) -> Finding:
+    assert len(findings) == 1, findings
+    return findings[0]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Mapping[str, tuple[int, str]]], str]]:
+    """Start servers that give one answer a path, and 404 else."""
+    servers: list[http.server.ThreadingHTTPServer] = []
+
+    def start(answers: Mapping[str, tuple[int, str]]) -> str:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, text = answers.get(self.path.partition("?")[0], (404, "nothing"))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.02,), daemon=True).start()
+        return f"127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "seen"),
+    [
+        ("http://me:secret@host:5000/a?token=secret#secret", "http://host:5000/a"),
+        ("postgresql+psycopg2://me:secret@db/runs", "postgresql+psycopg2://db/runs"),
+        ("s3://key:secret@bucket/folder", "s3://bucket/folder"),
+        ("http://a@b:secret@host/x", "http://host/x"),
+        ("http://me:secret@[host/x", "http://..."),
+        ("/data/a?b", "/data/a?b"),
+    ],
+)
+def test_no_credential_of_a_uri_is_shown(uri: str, seen: str) -> None:
+    assert shown(uri) == seen
+    assert shown_within(f"at '{uri}' it fails") == f"at '{seen}' it fails"
+    assert holds_secret(uri) == ("secret" in uri)
+
+
+def test_versions_are_those_that_the_package_requires() -> None:
+    required = required_versions(
+        ["torch==2.13.0", "numpy>=2.2", "ray[default,train]==2.60.0", 'pytest>=8; extra == "dev"']
+    )
+    assert required == {"torch": "==2.13.0", "numpy": ">=2.2", "ray": "==2.60.0"}
+    assert judge_version("torch", "2.13.0+cu130", "==2.13.0").status == "ok"
+    assert judge_version("x", "0.0.1", "").status == "ok"
+    wrong = judge_version("ray", "2.55.0", "==2.60.0")
+    assert (wrong.status, wrong.text) == ("problem", "2.55.0, but ==2.60.0 is required")
+    assert judge_version("ray", None, "==2.60.0").status == "problem"
+
+
+def test_two_packages_of_opencv_are_warned_of() -> None:
+    assert judge_opencv({"opencv-contrib-python-headless", "numpy"}, None) == []
+    assert one(judge_opencv({"opencv-python", "numpy"}, None)).status == "warning"
+    broken = one(judge_opencv(set(), "libGL.so.1: cannot open shared object file"))
+    assert (broken.status, "libGL" in broken.text) == ("problem", True)
+
+
+def test_this_environment_has_the_versions_that_are_required() -> None:
+    assert {finding.status for finding in look_at_versions()} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "status", "said"),
+    [
+        (Gpus(None, None, ()), "ok", "none"),
+        (Gpus(None, "13.0", ()), "ok", "none"),
+        (Gpus("580.1", "13.0", ("H200 (140 GiB)",)), "ok", "H200"),
+        (Gpus("580.1", None, ()), "warning", "built for CPUs"),
+        (Gpus("470.1", "13.0", ()), "problem", "sees no GPU"),
+    ],
+)
+def test_gpus(gpus: Gpus, status: str, said: str) -> None:
+    finding = judge_gpus(gpus)
+    assert (finding.status, said in finding.text) == (status, True)
+    assert bool(finding.remedy) == (status != "ok")
+
+
+def test_the_token_must_be_there_for_a_cluster_and_only_ours(tmp_path: Path) -> None:
+    nowhere = find_token({}, tmp_path)
+    assert not nowhere.present
+    assert judge_token(None, nowhere, is_cluster=False).status == "ok"
+    assert judge_token(None, nowhere, is_cluster=True).status == "problem"
+    assert judge_token("token", nowhere, is_cluster=False).status == "problem"
+
+    file = tmp_path / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text("s3cret\n")
+    for mode, status in ((0o600, "ok"), (0o640, "warning"), (0o604, "warning")):
+        file.chmod(mode)
+        finding = judge_token("token", find_token({}, tmp_path), is_cluster=True)
+        assert finding.status == status
+        assert "s3cret" not in finding.text + finding.remedy
+    file.write_text("")
+    assert not find_token({}, tmp_path).present
+
+    variable = find_token({"RAY_AUTH_TOKEN": "s3cret"}, tmp_path)
+    assert variable == TokenPlace("RAY_AUTH_TOKEN", True)
+    assert judge_token("disabled", variable, is_cluster=True).status == "warning"
+    assert judge_token("disabled", variable, is_cluster=False).status == "ok"
+
+
+def test_a_ray_address_that_nothing_answers_at(
+    tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    local = look_at_ray({"RAY_TMPDIR": str(tmp_path)}, tmp_path, None)
+    assert [(finding.name, finding.status) for finding in local] == [
+        ("ray address", "ok"),
+        ("ray token", "ok"),
+    ]
+    environment = {"RAY_ADDRESS": f"127.0.0.1:{closed_port}", "RAY_AUTH_MODE": "disabled"}
+    found = look_at_ray(environment, tmp_path, f"http://127.0.0.1:{closed_port}")
+    assert [finding.status for finding in found] == ["problem", "warning", "problem"]
+    assert "cannot be reached" in found[0].text
+    assert "cannot be reached" in found[2].text
+    assert "is no HOST:PORT" in look_at_head("host").text
+
+
+def test_a_ray_that_was_killed_is_not_joined_unnoticed(tmp_path: Path, closed_port: int) -> None:
+    assert "starts a Ray of its own" in look_at_local_ray(tmp_path).text
+    file = tmp_path / "ray_current_cluster"
+    file.write_text(f"127.0.0.1:{closed_port}")
+    stale = look_at_local_ray(tmp_path)
+    assert (stale.status, stale.remedy) == ("problem", f"rm {file}")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        file.write_text(f"127.0.0.1:{server.getsockname()[1]}")
+        joined = look_at_local_ray(tmp_path)
+        assert (joined.status, "joins the Ray that runs here" in joined.text) == ("ok", True)
+
+
+def test_a_database_file(tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    assert judge_sqlite(file, None).status == "ok"
+    assert not file.exists()
+    sqlite3.connect(file).execute("create table t (a)").connection.close()
+    assert judge_sqlite(file, None).status == "ok"
+    assert judge_sqlite(file, "head:6379").status == "warning"
+    file.write_bytes(b"no database at all" * 100)
+    assert judge_sqlite(file, None).status == "problem"
+
+
+def test_answers_of_a_tracking_server() -> None:
+    from importlib.metadata import version
+
+    assert judge_answer("http://h", 200, version("mlflow")).status == "ok"
+    assert judge_answer("http://h", 200, None).status == "ok"
+    assert judge_answer("http://h", 200, "1.30.0").status == "warning"
+    assert judge_answer("http://h", 404, None).status == "problem"
+    refused = judge_answer("http://me:secret@h", 401, None)
+    assert "MLFLOW_TRACKING_USERNAME" in refused.remedy
+    assert "secret" not in refused.text
+
+
+def test_tracking_servers(
+    serve: Callable[[Mapping[str, tuple[int, str]]], str], closed_port: int
+) -> None:
+    place = serve({"/api/2.0/mlflow/experiments/search": (200, "{}"), "/version": (200, "1.30.0")})
+    assert "1.30.0" in one(look_at_tracking(f"http://{place}", {})).text
+    other = one(look_at_tracking(f"http://me:secret@{serve({})}/", {}))
+    assert (other.status, "secret" in other.text) == ("problem", False)
+    gone = one(look_at_tracking(f"http://127.0.0.1:{closed_port}", {}))
+    assert (gone.status, "cannot be reached" in gone.text) == ("problem", True)
+    database = f"postgresql://me:secret@127.0.0.1:{closed_port}/runs"
+    gone = one(look_at_tracking(database, {}))
+    assert (gone.status, "secret" in gone.text) == ("problem", False)
+    assert one(look_at_tracking("./mlruns", {})).status == "problem"
+
+
+def test_local_places(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    for option, uri, status in (
+        ("root", tmp_path, "problem"),  # empty
+        ("root", tmp_path / "none", "problem"),
+        ("output", tmp_path / "new" / "deep", "ok"),
+    ):
+        role = "output" if option == "output" else "input"
+        assert one(look_at_place(Place(option, str(uri), role))).status == status
+    assert list(tmp_path.iterdir()) == []
+    shards.mkdir()
+    (shards / "train-000000.tar").touch()
+    assert one(look_at_place(Place("root", str(shards), "input"))).status == "ok"
+    unfinished = one(look_at_place(Place("data.shards", str(shards), "input")))
+    assert (unfinished.status, "finish `ucn preprocess`" in unfinished.remedy) == ("problem", True)
+    (shards / "manifest.json").touch()
+    assert one(look_at_place(Place("data.shards", str(shards), "input"))).status == "ok"
+    blocked = Probe("out", lambda: look_at_place(Place("out", "/proc/ucn/x", "output")))
+    assert one(run_probes([blocked])).status == "problem"
+
+
+def test_places_in_a_bucket(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="ucn-doctor")
+        place = "s3://ucn-doctor/folder"
+        assert one(look_at_endpoint(environment)).status == "ok"
+        assert one(look_at_place(Place("out", place, "output"))).status == "ok"
+        assert "Contents" not in client.list_objects_v2(Bucket="ucn-doctor")
+        assert one(look_at_place(Place("shards", place, "input"))).status == "problem"
+        client.put_object(Bucket="ucn-doctor", Key="folder/manifest.json", Body=b"{}")
+        assert one(look_at_place(Place("shards", place, "input"))).status == "ok"
+        probe = Probe("out", lambda: look_at_place(Place("out", "s3://none/folder", "output")))
+        assert "no such bucket" in one(run_probes([probe])).text
+    finally:
+        moto.stop()
+    gone = one(look_at_endpoint({"AWS_ENDPOINT_URL": f"http://a:secret@127.0.0.1:{closed_port}"}))
+    assert (gone.status, "secret" in gone.text) == ("problem", False)
+    assert one(look_at_endpoint({})).status == "ok"
+
+
+def test_disks(tmp_path: Path) -> None:
+    judge = functools.partial(judge_disk, folder=tmp_path, total=100 * GIB, cache_gib=20)
+    assert judge(["outputs", "ray", "cache"], free=30 * GIB).status == "ok"
+    assert judge(["outputs"], free=15 * GIB).status == "ok"
+    assert "data.cache_gib" in judge(["cache"], free=15 * GIB).remedy
+    assert judge(["outputs"], free=4 * GIB).status == "warning"
+    assert "95 %" in judge(["ray"], free=4 * GIB).text
+    assert judge(["outputs"], free=GIB // 2).status == "problem"
+
+    assert existing_parent(tmp_path / "a" / "b") == tmp_path
+    found = look_at_disks([("outputs", tmp_path), ("outputs", tmp_path / "x")], 1)
+    assert one(found).text.endswith("(outputs)")
+
+
+def test_memory() -> None:
+    assert judge_memory(16 * GIB, 8 * GIB).status == "ok"
+    assert judge_memory(16 * GIB, GIB).status == "warning"
+    assert judge_memory(2 * GIB, 2 * GIB).status == "warning"
+    assert judge_shared(8 * GIB, 16 * GIB).status == "ok"
+    small = judge_shared(64 << 20, 16 * GIB)
+    assert (small.status, "--shm-size=5g" in small.remedy) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("cores", "limit", "wanted", "status", "remedy"),
+    [
+        (8, None, None, "ok", ""),
+        (8, None, "8", "ok", ""),
+        (8, 2.0, "2", "ok", ""),
+        (8, None, "4,2", "ok", ""),
+        (8, None, "9", "warning", "set OMP_NUM_THREADS=8"),
+        (8, 1.5, None, "warning", "set OMP_NUM_THREADS=2"),
+        (8, 1.5, "8", "warning", "set OMP_NUM_THREADS=2"),
+        (8, None, "all", "problem", "set OMP_NUM_THREADS=8"),
+        (8, None, "0", "problem", "set OMP_NUM_THREADS=8"),
+    ],
+)
+def test_threads(
+    cores: int, limit: float | None, wanted: str | None, status: str, remedy: str
+) -> None:
+    finding = judge_threads(cores, limit, wanted)
+    assert (finding.status, finding.remedy) == (status, remedy)
+
+
+def test_threads_that_wait() -> None:
+    assert judge_waiting(None).status == "ok"
+    assert judge_waiting("passive").status == "ok"
+    assert judge_waiting("Active").status == "warning"
+
+
+def test_the_least_limit_of_the_control_groups_holds(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    root = tmp_path / "cgroup"
+    (root / "a" / "b").mkdir(parents=True)
+    own.write_text("0::/a/b\n")
+    assert cpu_limit(root, own) is None
+    assert memory_limit(root, tmp_path / "none") is None
+    (root / "a" / "cpu.max").write_text("150000 100000\n")
+    (root / "a" / "b" / "cpu.max").write_text("max 100000\n")
+    (root / "a" / "memory.max").write_text("max\n")
+    (root / "a" / "b" / "memory.max").write_text("4096\n")
+    assert cpu_limit(root, own) == 1.5
+    assert memory_limit(root, own) == 4096
+
+
+def test_a_probe_that_hangs_or_breaks_holds_up_none_of_the_others() -> None:
+    def hang() -> list[Finding]:
+        time.sleep(60)
+        return []
+
+    def break_down() -> list[Finding]:
+        raise OSError("http://me:secret@host")
+
+    def refuse() -> list[Finding]:
+        raise UserError("s3://me:secret@b/x: no;\n go away")
+
+    well = Finding("d", "ok", "see http://me:secret@host/x?y=secret")
+    probes = [Probe("a", hang, "wait"), Probe("b", break_down), Probe("c", refuse)]
+    found = run_probes([*probes, Probe("d", lambda: [well])], timeout_s=1)
+    assert [(finding.name, finding.status) for finding in found] == [
+        ("a", "problem"),
+        ("b", "problem"),
+        ("c", "problem"),
+        ("d", "ok"),
+    ]
+    assert found[0].remedy == "wait"
+    assert found[2].text == "s3://b/x: no; go away"
+    assert "secret" not in as_lines(found)
+    assert "3 problems" in as_lines(found)
+    assert has_problem(found)
+    assert not has_problem(found[3:])
+
+
+def test_a_configuration_is_looked_at_as_the_command_reads_it(tmp_path: Path) -> None:
+    def names(**values: object) -> list[str]:
+        return [probe.name for probe in all_probes(values, {}, tmp_path, None)]
+
+    assert "current folder" in names()
+    assert {"root", "out"} <= set(names(source="kitti-raw", root="/a", out="/b"))
+    assert "mlflow" not in names(source="kitti-raw", root="/a", out="/b")
+    assert {"data.shards", "output", "s3 endpoint"} <= set(names(data={"shards": "s3://b/x"}))
+    split = {"source": "kitti-raw", "root": "/a"}
+    run = names(out="/b", shards={"train": split, "test": split})
+    assert {"out", "shards.train.root", "mlflow"} <= set(run)
+    # What lies below `out`, and what a stage makes for the next, is not looked at by itself.
+    assert not {"shards.train.out", "train.output", "evaluate.model", "s3 endpoint"} & set(run)
+    wrong = all_probes({"source": "kitti-raw", "rot": "/a"}, {}, tmp_path, None)
+    assert one(wrong[0].look()).status == "problem"
+
+
+def test_the_command_on_a_laptop_and_where_something_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "ok.yaml").write_text(f"source: motorcycle\nout: {tmp_path}/shards\n")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY", "AWS_END"))
+    } | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(tmp_path)}
+
+    def doctor(*words: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.main", "doctor", *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, err = doctor("--config", "ok.yaml", "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert {"torch", "ray", "gpu", "ray address", "out", "disk", "memory", "threads"} <= set(found)
+    problems = [name for name, finding in found.items() if finding["status"] == "problem"]
+    # How full the machine's disks are is not for this test to say.
+    assert set(problems) <= {"disk"}
+    assert (code, err) == (2 if problems else 0, "")
+
+    code, out, err = doctor(
+        "tracking.uri=http://me:s3cret@127.0.0.1:9/?token=s3cret", "data.shards=/no"
+    )
+    assert (code, err) == (2, "")
+    lines = out.splitlines()
+    assert any(line.startswith("problem  mlflow") for line in lines)
+    assert any(line.startswith("problem  data.shards") for line in lines)
+    assert "s3cret" not in out

@@ -1,0 +1,361 @@
+"""Jobs and a dashboard that misbehaves: what is refused, repeated, found again and given up."""
+
+import http.server
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+
+from pipeline.cluster import follow as following
+from pipeline.cluster.address import dashboard_address
+from pipeline.cluster.client import JobsClient
+from pipeline.cluster.job import plan_job
+from pipeline.cluster.submit import follow_to_end, submit
+from pipeline.main import main
+from preprocessing.errors import UserError
+
+JOB = plan_job("preprocess", {"source": "motorcycle", "out": "/shards"})
+
+
+class Dashboard:
+    """A server with as much of Ray's Jobs API as a client needs, without streams of logs."""
+
+    def __init__(self) -> None:
+        self.version: Any = {"ray_version": ray.__version__}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.log = ""
+        self.posts = 0
+        self.on_post: Callable[[int], int | None] = lambda number: 200
+        """The status of the answer to the n-th submission; None cuts the connection."""
+        self.on_look: Callable[[dict[str, Any]], None] = lambda job: None
+        """Called before a job is shown."""
+        dashboard = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                dashboard.get(self)
+
+            def do_POST(self) -> None:
+                dashboard.post(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def add(self, request: dict[str, Any], **changes: Any) -> None:
+        self.jobs[request["submission_id"]] = {
+            "type": "SUBMISSION",
+            "status": "RUNNING",
+            "entrypoint": request["entrypoint"],
+            "metadata": request["metadata"],
+            "submission_id": request["submission_id"],
+            "start_time": 1_700_000_000_000 + len(self.jobs),
+        } | changes
+
+    def get(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        parts = handler.path.strip("/").split("/")
+        job = self.jobs.get(parts[2]) if len(parts) > 2 else None
+        if parts == ["api", "version"]:
+            answer(handler, 200, self.version)
+        elif parts == ["api", "jobs"]:
+            answer(handler, 200, list(self.jobs.values()))
+        elif job is None or parts[-1] == "tail":
+            answer(handler, 404, "no such thing")
+        elif parts[-1] == "logs":
+            answer(handler, 200, {"logs": self.log})
+        else:
+            self.on_look(job)
+            answer(handler, 200, job)
+
+    def post(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        request = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        self.posts += 1
+        status = self.on_post(self.posts)
+        if status in (200, None):
+            self.add(request)
+        if status is None:
+            handler.connection.close()
+        else:
+            name = request["submission_id"]
+            text = {"submission_id": name, "job_id": name} if status == 200 else "No agent"
+            answer(handler, status, text)
+
+
+def answer(handler: http.server.BaseHTTPRequestHandler, status: int, value: Any) -> None:
+    handler.send_response(status)
+    handler.end_headers()
+    handler.wfile.write((value if isinstance(value, str) else json.dumps(value)).encode())
+
+
+@pytest.fixture
+def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    # The address that is given counts, whatever the environment says.
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    one = Dashboard()
+    yield one
+    one.stop()
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+def test_the_id_follows_from_stage_and_configuration() -> None:
+    values = {"source": "motorcycle", "out": "/shards"}
+    again = plan_job("preprocess", dict(reversed(values.items())))
+    assert (again.id, again.digest) == (JOB.id, JOB.digest)
+    assert plan_job("preprocess", values | {"seed": 1}).id != JOB.id
+    assert plan_job("preprocess", values, "mine").name(2) == "mine-2"
+    with pytest.raises(UserError, match="letters, digits"):
+        plan_job("preprocess", values, "../mine")
+
+
+def test_the_order_of_the_splits_is_kept_and_makes_another_job() -> None:
+    splits = {name: {"source": "motorcycle"} for name in ("train", "z", "a")}
+    first = plan_job("run", {"out": "/out", "shards": splits})
+    text = first.entrypoint
+    assert text.index("train: {") < text.index("z: {") < text.index("a: {")
+    other = plan_job("run", {"out": "/out", "shards": dict(sorted(splits.items()))})
+    assert other.id != first.id
+
+
+def test_the_configuration_arrives_as_it_was_read(tmp_path: Path) -> None:
+    values = {
+        "data": {"shards": ["/a b", "/it's $HOME `x` \\n"]},
+        "optimiser": {"learning_rate": 1e-5},
+        "tracking": {"enabled": False, "experiment": "ü\nEND"},
+        "output": "/out",
+    }
+    job = plan_job("train", values)
+    ucn = tmp_path / "ucn"
+    ucn.write_text('#!/bin/sh\necho "$@" $TQDM_MININTERVAL\ncat "$3"\nexit 2\n')
+    ucn.chmod(0o755)
+    done = subprocess.run(
+        job.entrypoint,
+        shell=True,
+        capture_output=True,
+        text=True,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "LANG": "C.UTF-8"},
+    )
+    words, _, text = done.stdout.partition("\n")
+    assert words == "train --config /dev/stdin 10"
+    assert yaml.safe_load(text) == values
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "said"),
+    [
+        ("preprocess", {"out": "/a"}, "source: not given"),
+        ("preprocess", {"source": "motorcycle", "out": "a"}, "out: a is a relative path"),
+        ("preprocess", {"source": "kitti-raw", "root": "~/a", "out": "/a"}, "root: ~/a is a rel"),
+        ("train", {"data": {"shards": "/a"}}, "output: runs/train is a relative path"),
+        ("train", {"output": "/a"}, "tracking.uri: sqlite:///mlflow.db is a file in the job's"),
+        ("train", {"output": "/a", "tracking": {"uri": "http://me:pw@h"}}, "http://h comes with"),
+        ("train", {"stepz": 3}, "stepz: no such option"),
+        ("evaluate", {"shards": ["/a"], "model": "x=b"}, "model: b is a relative path"),
+        ("run", {"out": "/a"}, "no split train"),
+    ],
+)
+def test_what_would_not_hold_on_a_cluster_is_refused(
+    stage: Any, values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        plan_job(stage, values)
+    assert said in str(error.value)
+    assert "pw" not in str(error.value)
+
+
+def test_addresses_in_an_object_store_hold_everywhere() -> None:
+    plan_job("preprocess", {"source": "kitti-raw", "root": "/a", "out": "s3://b/shards"})
+    train = {"data": {"shards": ["s3://b/x", "/y"]}, "output": "/a"}
+    plan_job("train", train | {"tracking": {"uri": "http://mlflow:5000"}})
+    plan_job("train", train | {"tracking": {"enabled": False}})
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "address"),
+    [
+        (None, {}, "http://127.0.0.1:8265"),
+        (None, {"RAY_ADDRESS": "auto"}, "http://127.0.0.1:8265"),
+        (None, {"RAY_ADDRESS": "head:6379"}, "http://head:8265"),
+        (None, {"RAY_ADDRESS": "ray://head:10001"}, "http://head:8265"),
+        (None, {"RAY_ADDRESS": "http://head:80"}, "http://head:80"),
+        (None, {"RAY_API_SERVER_ADDRESS": "http://a:1", "RAY_ADDRESS": "b:2"}, "http://a:1"),
+        ("head", {"RAY_ADDRESS": "b:2"}, "http://head:8265"),
+        ("head:80/", {}, "http://head:80"),
+        ("https://head/ray/", {}, "https://head/ray"),
+        ("[::1]:80", {}, "http://[::1]:80"),
+    ],
+)
+def test_addresses(given: str | None, environment: dict[str, str], address: str) -> None:
+    assert dashboard_address(given, environment) == address
+
+
+@pytest.mark.parametrize("given", ["ftp://h", "http://me:pw@h", "h:port", "http://", "a b"])
+def test_what_is_no_address_is_refused(given: str) -> None:
+    with pytest.raises(UserError) as error:
+        dashboard_address(given, {})
+    assert "pw" not in str(error.value)
+
+
+def test_what_answers_must_be_a_dashboard_of_this_version(dashboard: Dashboard) -> None:
+    dashboard.version = {"ray_version": "2.9.0"}
+    with pytest.raises(UserError, match=r"the cluster has Ray 2\.9\.0, this is"):
+        JobsClient(dashboard.address)
+    for page in ("<html>", {"version": 3}, [1]):
+        dashboard.version = page
+        with pytest.raises(UserError, match="no Ray dashboard"):
+            JobsClient(dashboard.address)
+
+
+def test_the_command_tells_in_one_line_that_nothing_answers(
+    dashboard: Dashboard, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dashboard.stop()
+    words = ["submit", "preprocess", "--address", dashboard.address, "source=motorcycle", "out=/a"]
+    assert main(words) == 2
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert "cannot be reached" in captured.err
+
+
+def test_a_submission_is_repeated_until_there_is_an_agent(dashboard: Dashboard) -> None:
+    dashboard.on_post = lambda number: 500 if number < 3 else 200
+    assert submit(JobsClient(dashboard.address), JOB, ignore) == (JOB.id, None)
+    assert dashboard.posts == 3
+    with pytest.raises(UserError, match="does not serve the request"):
+        dashboard.jobs.clear()
+        dashboard.on_post = lambda number: 500
+        submit(JobsClient(dashboard.address), JOB, ignore, patience_s=0)
+
+
+def test_a_lost_answer_makes_no_second_job(dashboard: Dashboard) -> None:
+    dashboard.on_post = lambda number: None
+    found = submit(JobsClient(dashboard.address), JOB, ignore)
+    assert found.name == JOB.id
+    assert list(dashboard.jobs) == [JOB.id]
+    assert dashboard.posts == 1
+
+
+def test_a_job_that_another_client_submits_meanwhile_is_come_back_to(dashboard: Dashboard) -> None:
+    def refuse(number: int) -> int:
+        dashboard.add(
+            {"submission_id": JOB.id, "entrypoint": "", "metadata": JOB.metadata(1)},
+            status="PENDING",
+        )
+        return 500
+
+    dashboard.on_post = refuse
+    found = submit(JobsClient(dashboard.address), JOB, ignore)
+    assert found.state is not None
+    assert (found.name, found.state.state) == (JOB.id, "PENDING")
+
+
+@pytest.mark.parametrize(
+    ("status", "again", "name"),
+    [
+        ("PENDING", False, JOB.id),
+        ("RUNNING", True, JOB.id),
+        ("SUCCEEDED", False, JOB.id),
+        ("SUCCEEDED", True, f"{JOB.id}-3"),
+        ("FAILED", False, f"{JOB.id}-3"),
+        ("STOPPED", False, f"{JOB.id}-3"),
+    ],
+)
+def test_the_latest_attempt_decides(
+    dashboard: Dashboard, status: str, again: bool, name: str
+) -> None:
+    for attempt, state in ((2, status), (1, "FAILED")):
+        request = {"entrypoint": "", "metadata": JOB.metadata(attempt)}
+        dashboard.add(request | {"submission_id": JOB.name(attempt)}, status=state)
+    expected = name if name != JOB.id else f"{JOB.id}-2"
+    assert submit(JobsClient(dashboard.address), JOB, ignore, again=again).name == expected
+
+
+def test_an_id_of_another_configuration_is_refused(dashboard: Dashboard) -> None:
+    dashboard.add({"submission_id": JOB.id, "entrypoint": "", "metadata": JOB.metadata(1)})
+    other = plan_job("preprocess", {"source": "motorcycle", "out": "/other"}, JOB.id)
+    with pytest.raises(UserError, match="another configuration"):
+        submit(JobsClient(dashboard.address), other, ignore)
+    assert dashboard.posts == 0
+
+
+def test_an_id_that_another_configuration_takes_meanwhile_is_refused(dashboard: Dashboard) -> None:
+    other = plan_job("preprocess", {"source": "motorcycle", "out": "/other"}, JOB.id)
+
+    def refuse(number: int) -> int:
+        request = {"submission_id": JOB.id, "entrypoint": "", "metadata": other.metadata(1)}
+        dashboard.add(request)
+        return 500
+
+    dashboard.on_post = refuse
+    with pytest.raises(UserError, match="another configuration"):
+        submit(JobsClient(dashboard.address), JOB, ignore)
+
+
+def test_a_job_of_another_program_is_left_alone(dashboard: Dashboard) -> None:
+    dashboard.add({"submission_id": JOB.id, "entrypoint": "true", "metadata": {}})
+    dashboard.on_post = lambda number: 500
+    with pytest.raises(UserError, match="that is not ours; give --id"):
+        submit(JobsClient(dashboard.address), JOB, ignore)
+
+
+def test_without_streams_the_log_is_read_from_time_to_time(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_FIRST_WAIT_S", 0.01)
+    client = JobsClient(dashboard.address)
+    submit(client, JOB, ignore)
+    dashboard.log = "1\n"
+    shown: list[str] = []
+
+    def grow(job: dict[str, Any]) -> None:
+        if dashboard.log.count("\n") < 4:
+            dashboard.log += f"{dashboard.log.count(chr(10)) + 1}\n"
+        else:
+            job |= {"status": "FAILED", "driver_exit_code": 2, "message": "failed:\nucn: no"}
+
+    dashboard.on_look = grow
+    state = follow_to_end(client, JOB.id, shown.append, ignore)
+    assert (state.exit_code, state.message) == (2, "exit code 2: ucn: no")
+    assert "".join(shown) == "1\n2\n3\n4\n"
+    assert len(shown) > 1
+
+
+def test_a_cluster_that_stays_away_is_given_up(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_FIRST_WAIT_S", 0.01)
+    client = JobsClient(dashboard.address)
+    submit(client, JOB, ignore)
+    dashboard.stop()
+    told: list[str] = []
+    with pytest.raises(UserError, match="the same command comes back to it"):
+        follow_to_end(client, JOB.id, ignore, told.append, patience_s=0.05)
+    assert told == [f"{client.address}: connection lost; reconnecting"]
+
+
+def test_a_cluster_that_was_started_anew_knows_no_job(dashboard: Dashboard) -> None:
+    client = JobsClient(dashboard.address)
+    submit(client, JOB, ignore)
+    dashboard.on_look = lambda job: dashboard.jobs.clear()
+    with pytest.raises(UserError, match="knows no such job any more"):
+        follow_to_end(client, JOB.id, ignore, ignore)

@@ -47,7 +47,9 @@ def finished_run(output: Path, identity: str) -> tuple[bool, str | None]:
         mark = json.loads((output / _MARK).read_text())
     except (OSError, ValueError):
         return False, None
-    return mark.get("fingerprint") == identity, mark.get("run_id")
+    if not isinstance(mark, dict) or mark.get("fingerprint") != identity:
+        return False, None
+    return True, mark.get("run_id")
 
 
 def mark_finished(output: Path, identity: str, run_id: str | None) -> None:

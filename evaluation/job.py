@@ -20,8 +20,9 @@ from evaluation.report.match_pictures import MatchPicture, choose_pairs
 from evaluation.report.output import METRICS, REPORT, TABLES, write_output
 from evaluation.report.set_report import all_curves, all_metrics, report_set
 from evaluation.report.summary import PairResult
-from evaluation.unfinished import UnfinishedPairs
+from evaluation.unfinished import UnfinishedPairs, unfinished_folder
 from preprocessing.errors import UserError
+from preprocessing.lease import Lease, exclusive
 from preprocessing.shards.read import ShardDataset
 from preprocessing.storage import write_json
 
@@ -53,7 +54,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     evaluation that was interrupted goes on with the pairs that are left.
 
     Raises:
-        UserError: shards or model cannot be read, or a set holds no correspondences.
+        UserError: shards or model cannot be read, a set holds no correspondences, or another
+            driver evaluates into the folder.
     """
     sets = [ShardDataset(folder) for folder in config.shards]
     names = set_names(config.shards)
@@ -68,8 +70,28 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     done, run_id = finished_run(config.output, identity)
     if done:
         return _result(config, run_id)
-    unmark(config.output)
+    # Held beside the output folder, which is logged as it is.
+    with exclusive(unfinished_folder(config.output)) as lease:
+        run_id = _run(config, sets, patch_sets, tasks, identity, lease)
+    return _result(config, run_id)
+
+
+def _run(
+    config: EvaluateConfig,
+    sets: Sequence[ShardDataset],
+    patch_sets: Mapping[Path, PatchPairs],
+    tasks: Sequence[Task],
+    identity: str,
+    lease: Lease,
+) -> str | None:
+    """Evaluate, or go on evaluating; the output folder is this driver's. Returns the run's id."""
+    names = set_names(config.shards)
     unfinished = UnfinishedPairs(config.output, identity)
+    done, run_id = finished_run(config.output, identity)
+    if done:
+        # By another driver, since this one looked first.
+        return run_id
+    unmark(config.output)
     num_tasks = len(tasks) + sum(len(patch_chunks(pairs)) for pairs in patch_sets.values())
     with recorded_run(config, names, sets) as run:
         with worker_pool(config, num_tasks) as pool:
@@ -87,11 +109,12 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
             )
         ]
         metrics = all_metrics(reports, patches, config)
+        lease.check()
         write_output(reports, patches, metrics, config)
         run.log(metrics, all_curves(reports), config.output)
     mark_finished(config.output, identity, run.run_id)
     unfinished.remove()
-    return _result(config, run.run_id)
+    return run.run_id
 
 
 def _result(config: EvaluateConfig, run_id: str | None) -> EvaluateResult:

@@ -55,7 +55,9 @@ def recorded_run(
         DatasetLink(name, one.digest, one.uri, "evaluation")
         for name, one in zip(names, sets, strict=True)
     ]
-    run_id = start_run(tracking, config.run_name, config.model_dump(mode="json"), tags, links)
+    # Where the run is kept is no parameter, and may hold a password.
+    params = config.model_dump(mode="json", exclude={"tracking"})
+    run_id = start_run(tracking, config.run_name, params, tags, links)
     logger = RunLogger(tracking, run_id)
     try:
         yield Record(run_id, logger)

@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,13 @@ from evaluation.metrics.planar import PlanarErrors
 from evaluation.metrics.pose import PoseError
 from evaluation.report.summary import MethodResult, PairResult
 from evaluation.truth import PointFacts
+from preprocessing.array_files import read_npz
 from preprocessing.storage import write_bytes
+
+
+def unfinished_folder(output: Path) -> Path:
+    """The folder beside that of an evaluation which is there while it is not done."""
+    return output.resolve().with_name(f"{output.resolve().name}.unfinished")
 
 
 class UnfinishedPairs:
@@ -28,15 +33,16 @@ class UnfinishedPairs:
     """
 
     def __init__(self, output: Path, identity: str) -> None:
-        self._all = output.resolve().with_name(f"{output.resolve().name}.unfinished")
+        self._all = unfinished_folder(output)
         self._folder = self._all / identity[:16]
 
     def read(self, which: int, index: int) -> PairResult | None:
         """The result of pair ``index`` of set ``which``; None where there is none to be read."""
         try:
-            return decode_result(self._path(which, index).read_bytes())
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            result = decode_result(self._path(which, index).read_bytes())
+        except Exception:  # noqa: BLE001 - damage shows in any way; the pair is evaluated again
             return None
+        return result if result.index == index else None
 
     def write(self, which: int, result: PairResult) -> None:
         """Keep a result."""
@@ -74,10 +80,9 @@ def decode_result(data: bytes) -> PairResult:
     """Read what :func:`encode_result` wrote.
 
     Raises:
-        ValueError, KeyError, zipfile.BadZipFile: it is damaged.
+        Exception: of any kind, where it is damaged.
     """
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        arrays = dict(archive)
+    arrays = read_npz(data)
 
     def rich(value: Any) -> Any:
         if isinstance(value, list):

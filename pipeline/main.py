@@ -12,6 +12,7 @@ from pipeline import commands
 from pipeline.cluster import commands as cluster
 from pipeline.doctor.command import doctor
 from preprocessing.errors import UserError
+from preprocessing.uris import shown
 
 _DONE, _FAULT, _USER_ERROR = 0, 1, 2
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("UCN_DEBUG"):
             raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        what = shown(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
         return _fail(_FAULT, f"fault: {what}; please report it with UCN_DEBUG=1's traceback")
 
 

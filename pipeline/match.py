@@ -16,6 +16,7 @@ from evaluation.photos.match import DescribedImage, ImageMatches, match_describe
 from evaluation.photos.pairs import PairMatches
 from evaluation.photos.search import DescribeImage, network_image_describer
 from preprocessing.errors import UserError
+from preprocessing.image_files import decode_any
 from preprocessing.pictures import displacement_colours, draw_matches, write_picture
 from training.model import load_model
 
@@ -137,16 +138,17 @@ def read_photo(path: Path, *, upright: bool = True) -> Image:
         UserError: missing, or no picture.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(data, flags) if len(data) else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UserError(f"{path}: not a picture that OpenCV reads; convert it to PNG or JPEG")
+        image = decode_any(data, flags)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not a picture that can be used ({error}); convert it to PNG or JPEG, or "
+            "shrink it"
+        ) from None
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import SkippedPair
+from preprocessing.image_files import decode_any
 
 Flow = NDArray[np.float32]
 
@@ -74,11 +75,9 @@ def _read_kitti_flow(path: Path, name: str) -> Flow:
     if _PNG_END not in data[-1024:]:
         raise SkippedPair("damaged flow", f"{name}: not a whole PNG")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise SkippedPair("damaged flow", f"{name}: cannot be decoded")
+        image = decode_any(data, cv2.IMREAD_UNCHANGED)
+    except ValueError as error:
+        raise SkippedPair("damaged flow", f"{name}: cannot be decoded ({error})") from None
     if image.dtype != np.uint16 or image.shape[2:] != (3,):
         raise SkippedPair("damaged flow", f"{name}: not a 16-bit PNG of three channels")
     # OpenCV hands channels over in reverse: validity, v, u.

@@ -1,11 +1,12 @@
 """Reading photographs of any common format, with damage told apart from absence."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 
 from preprocessing.errors import SkippedPair
+from preprocessing.image_size import check_image_size
 from preprocessing.sample import Array
 
 _PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
@@ -22,9 +23,12 @@ def read_photo(path: Path, root: Path) -> Array:
         root: of the dataset; messages name the file below it.
 
     Raises:
-        SkippedPair: missing, unreadable, cut, or not an 8-bit image.
+        SkippedPair: missing, unreadable, cut, too large, not an 8-bit image, or outside the root
+            by a name that leads upwards.
     """
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    if ".." in PurePosixPath(name).parts:
+        raise SkippedPair("foreign image", f"{name}: leads out of the dataset")
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -42,13 +46,29 @@ def decode_photo(data: bytes, name: str) -> Array:
     """Decode an encoded 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
 
     Raises:
-        SkippedPair: not an 8-bit image.
+        SkippedPair: not an 8-bit image, or too large a one.
     """
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = decode_any(data, flags)
+    except ValueError as error:
+        raise SkippedPair("damaged image", f"{name}: cannot be decoded ({error})") from None
+    if image.dtype != np.uint8:
+        raise SkippedPair("damaged image", f"{name}: cannot be decoded to 8 bits")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+
+
+def decode_any(data: bytes, flags: int) -> Array:
+    """Decode an encoded image as OpenCV's ``flags`` say, unless its header says it is too large.
+
+    Raises:
+        ValueError: too large, or no image.
+    """
+    check_image_size(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
-    if image is None or image.dtype != np.uint8:
-        raise SkippedPair("damaged image", f"{name}: cannot be decoded to 8 bits")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+    if image is None:
+        raise ValueError("damaged")
+    return image

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from preprocessing.config import PreprocessConfig
 from preprocessing.errors import SkippedPair, UserError
+from preprocessing.lease import Lease, exclusive
+from preprocessing.lease_holder import LEASE
 from preprocessing.plan import ShardPlan, plan_shards
 from preprocessing.shards.format import (
     MANIFEST,
@@ -49,7 +51,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 
     Raises:
         UserError: the input or the output is not usable, the output holds shards of another
-            configuration, or no pair gave a sample.
+            configuration, another driver writes to it, or no pair gave a sample.
     """
     config = config.model_copy(
         update={name: absolute_uri(value) for name, value in config if name in ("root", "out")}
@@ -57,17 +59,14 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     store = open_store(config.out)
     sizes = store.sizes()
     manifest = _published(store, sizes, config)
-    shards = {} if manifest else _read_shards(store, sizes)
+    # One shard tells of them all; they are read when no other driver changes them any more.
+    shards = {} if manifest else _read_shards(store, sizes, most=1)
     _refuse_other_configuration(config, manifest, shards)
     config.prepare()
     plans = plan_shards(config.open_source(), config)
-    if manifest is not None and not _stands(manifest, plans, sizes):
-        # No manifest may list what changes now.
-        store.delete(MANIFEST)
-        manifest, shards = None, _read_shards(store, sizes)
-    _sweep(store, plans, sizes)
-    if manifest is None:
-        manifest = _make(store, config, plans, _finished(plans, shards))
+    if manifest is None or not _stands(manifest, plans, sizes) or _leftovers(plans, sizes):
+        with exclusive(config.out) as lease:
+            manifest = _complete(store, config, plans, lease)
     if not manifest.totals.samples:
         reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
         raise UserError(
@@ -76,11 +75,31 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     return manifest
 
 
+def _complete(
+    store: Store, config: PreprocessConfig, plans: list[ShardPlan], lease: Lease
+) -> Manifest:
+    """Make what the folder lacks, as it is now that no other driver changes it."""
+    sizes = store.sizes()
+    manifest = _published(store, sizes, config)
+    stands = manifest is not None and _stands(manifest, plans, sizes)
+    shards = {} if stands else _read_shards(store, sizes)
+    _refuse_other_configuration(config, manifest, shards)
+    if not stands and MANIFEST in sizes:
+        # No manifest may list what changes now.
+        store.delete(MANIFEST)
+    for name in _leftovers(plans, sizes) - {LEASE}:
+        store.delete(name)
+    if manifest is not None and stands:
+        return manifest
+    return _make(store, config, plans, _finished(plans, shards), lease)
+
+
 def _make(
     store: Store,
     config: PreprocessConfig,
     plans: list[ShardPlan],
     finished: dict[str, FinishedShard],
+    lease: Lease,
 ) -> Manifest:
     """Make the shards that are not finished, and publish the manifest."""
     store.prepare()
@@ -93,10 +112,12 @@ def _make(
         unit="pair",
     ) as progress:
         for index, shard in run_tasks(_make_shard, tasks, config.workers):
+            lease.check()
             finished[tasks[index].plan.name] = shard
             progress.update(len(tasks[index].plan.pairs))
     # Killed workers, whose tasks others took over, left theirs.
     store.prepare()
+    lease.check()
     return write_manifest(store, [finished[plan.name] for plan in plans], config.content())
 
 
@@ -124,7 +145,7 @@ def _outcomes(task: _ShardTask) -> Iterator[Outcome]:
 
 
 def _published(store: Store, sizes: dict[str, int], config: PreprocessConfig) -> Manifest | None:
-    """The manifest that lies there; one that cannot be read may be overwritten as all else."""
+    """The manifest that lies there; None for one that cannot be read but may be overwritten."""
     if MANIFEST not in sizes:
         return None
     try:
@@ -132,12 +153,13 @@ def _published(store: Store, sizes: dict[str, int], config: PreprocessConfig) ->
     except UserError:
         if not config.overwrite:
             raise
-    store.delete(MANIFEST)
     return None
 
 
-def _read_shards(store: Store, sizes: dict[str, int]) -> dict[str, FinishedShard]:
-    """The tars that a sound sidecar vouches for, by name."""
+def _read_shards(
+    store: Store, sizes: dict[str, int], most: int | None = None
+) -> dict[str, FinishedShard]:
+    """The tars that a sound sidecar vouches for, by name; ``most`` are looked at."""
 
     def read(name: str) -> FinishedShard | None:
         try:
@@ -152,7 +174,7 @@ def _read_shards(store: Store, sizes: dict[str, int]) -> dict[str, FinishedShard
         if _SHARD_FILE.fullmatch(name) and name.endswith(".tar") and sidecar_name(name) in sizes
     ]
     with ThreadPoolExecutor(_READERS) as pool:
-        found = zip(names, pool.map(read, names), strict=True)
+        found = zip(names[:most], pool.map(read, names[:most]), strict=True)
         return {
             name: shard
             for name, shard in found
@@ -203,10 +225,13 @@ def _finished(plans: list[ShardPlan], shards: dict[str, FinishedShard]) -> dict[
     }
 
 
-def _sweep(store: Store, plans: list[ShardPlan], sizes: dict[str, int]) -> None:
-    """Remove what killed writers left, and shards that are no longer planned."""
+def _leftovers(plans: list[ShardPlan], sizes: dict[str, int]) -> set[str]:
+    """What killed drivers and writers left, and shards that are no longer planned."""
     planned = {name for plan in plans for name in (plan.name, sidecar_name(plan.name))}
-    for name in sizes:
-        stranger = _SHARD_FILE.fullmatch(name) and name not in planned
-        if stranger or name.startswith(TEMPORARY_PREFIX):
-            store.delete(name)
+    return {
+        name
+        for name in sizes
+        if (_SHARD_FILE.fullmatch(name) and name not in planned)
+        or name.startswith(TEMPORARY_PREFIX)
+        or name == LEASE
+    }

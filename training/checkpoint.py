@@ -1,6 +1,6 @@
 """The state of a training run on disk."""
 
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,25 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     """
     path = folder / STATE
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        state: dict[str, Any] = load_tensors(path)
+    except Exception as error:  # damaged bytes can make the unpickler fail in any way
         raise unusable(folder, error) from error
     return state
+
+
+def load_tensors(path: Path) -> Any:
+    """Read what ``torch.save`` wrote: tensors and plain values; nothing in it is executed.
+
+    Raises:
+        pickle.UnpicklingError: it holds other objects.
+        ValueError: it is packed, as torch never does: a small file could become a huge one.
+        Exception: of any kind, where it is damaged.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("its members are compressed, as torch never writes them")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def unusable(folder: Path, error: Exception) -> UserError:

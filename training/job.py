@@ -18,6 +18,7 @@ from ray.train.torch import TorchTrainer
 
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
+from preprocessing.lease import Lease, exclusive
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
 from training.inputs import (
@@ -31,9 +32,9 @@ from training.loop import CPU, best_weights
 from training.messages import Messages, progress_line
 from training.model import load_model, save_model
 from training.ray_worker import work
-from training.record import CHECKPOINTS, MODEL, RunRecord, open_record, write_record
+from training.record import CHECKPOINTS, MODEL, RunRecord, open_record, read_record, write_record
 from training.state import Metrics, initial_state
-from training.tracking import RunLogger, register_model, start_run
+from training.tracking import DatasetLink, RunLogger, register_model, start_run
 
 CHECKPOINTS_KEPT = 2
 
@@ -60,8 +61,8 @@ def train(config: TrainConfig) -> TrainResult:
     on from the last checkpoint.
 
     Raises:
-        UserError: the data or the output folder do not fit the configuration, or the loss is no
-            longer finite.
+        UserError: the data or the output folder do not fit the configuration, another driver
+            trains into the folder, or the loss is no longer finite.
     """
     config = absolute_paths(config)
     training, validation = open_datasets(config)
@@ -69,16 +70,36 @@ def train(config: TrainConfig) -> TrainResult:
     # Checked here as well as in the workers, so that a mistake shows before Ray is up.
     training_sampler(config, training)
     initial_state(config, CPU)
-    record = open_record(config.output, config.fingerprint(*digests), overwrite=config.overwrite)
-    if record.status == "FINISHED":
-        model = load_model(config.output / MODEL)
-        return TrainResult(config.output / MODEL, record.run_id, dict(model.config.scores))
+    fingerprint = config.fingerprint(*digests)
+    done = read_record(config.output)
+    if done is not None and (done.fingerprint, done.status) == (fingerprint, "FINISHED"):
+        return _finished(config, done)
+    with exclusive(config.output) as lease:
+        record = open_record(config.output, fingerprint, overwrite=config.overwrite)
+        if record.status == "FINISHED":
+            return _finished(config, record)
+        return _run(config, record, lease, dataset_links(training, validation), training.digest)
+
+
+def _finished(config: TrainConfig, record: RunRecord) -> TrainResult:
+    model = load_model(config.output / MODEL)
+    return TrainResult(config.output / MODEL, record.run_id, dict(model.config.scores))
+
+
+def _run(
+    config: TrainConfig,
+    record: RunRecord,
+    lease: Lease,
+    datasets: list[DatasetLink],
+    training_data: str,
+) -> TrainResult:
+    """Train, or go on training, and publish the model; the folder is this driver's."""
     run_id = record.run_id or start_run(
         config.tracking,
         name="train",
         params=config.model_dump(mode="json", exclude={"tracking", "overwrite"}),
         tags={"stage": "training"},
-        datasets=dataset_links(training, validation),
+        datasets=datasets,
     )
     record = RunRecord(record.fingerprint, "RUNNING", run_id)
     write_record(config.output, record)
@@ -87,8 +108,9 @@ def train(config: TrainConfig) -> TrainResult:
     try:
         with ray_session():
             state = _train_with_ray(config, record)
+            lease.check()
             with state.as_directory() as folder:
-                metrics = _publish(config, Path(folder), training.digest)
+                metrics = _publish(config, Path(folder), training_data)
     except BaseException:
         run.finish("FAILED")
         raise

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
+from torch import Tensor
 
 from preprocessing.config import Part
 from preprocessing.errors import UserError
@@ -140,9 +141,8 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
                 f"{folder}/{CONFIG}: not of a model; give a folder that `ucn train` made"
             )
         config = _read_config(f"{folder}/{CONFIG}", record)
-        network = build_network(config.network.name, config.network.options)
-        network.load_state_dict(load(weights))
-    except (ValueError, RuntimeError, SafetensorError) as error:
+        network = _network_of(config.network, load(weights))
+    except (ValueError, RuntimeError, OverflowError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder}: damaged model ({reason}); train or copy it again") from error
     network = network.to(device).eval()
@@ -182,6 +182,23 @@ def _read_files(folder: Path | str) -> tuple[bytes, bytes]:
             reason = str(error).splitlines()[0]
             raise UserError(f"{folder}: cannot be read ({reason}); check the place") from error
     return contents[0], contents[1]
+
+
+def _network_of(config: NetworkConfig, weights: Mapping[str, Tensor]) -> DenseNetwork:
+    """Build a network for its weights.
+
+    Raises:
+        ValueError: they are of another network. None larger than its weights is ever made.
+    """
+    with torch.device("meta"):
+        expected = build_network(config.name, config.options).state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        shapes = [list(one[name].shape) if name in one else None for one in (weights, expected)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{name} is {shapes[0]}, where its network has {shapes[1]}")
+    network = build_network(config.name, config.options)
+    network.load_state_dict(dict(weights))
+    return network
 
 
 def _read_config(path: str, record: dict[str, Any]) -> ModelConfig:

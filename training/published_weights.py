@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import safe_globals
 
 from preprocessing.errors import UserError
+from training.checkpoint import load_tensors
 
 INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (OrderedDict, "easydict.EasyDict"),
@@ -64,7 +64,7 @@ def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
     with safe_globals(INERT):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_tensors(path)
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -29,19 +29,32 @@ class RunRecord:
     run_id: str | None = None
 
 
+def read_record(output: Path) -> RunRecord | None:
+    """The record of an output folder; None where no training has begun.
+
+    Raises:
+        UserError: it is damaged, or the folder is a file.
+    """
+    path = output / RECORD
+    if not path.exists():
+        return None
+    try:
+        return RunRecord(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged; remove the folder, or choose another output") from error
+
+
 def open_record(output: Path, fingerprint: str, *, overwrite: bool) -> RunRecord:
     """Find out how far training in a folder has come; with ``overwrite``, start another one.
+
+    To be called by the driver that holds the folder.
 
     Raises:
         UserError: the folder holds the training of another configuration, or is a file.
     """
-    path = output / RECORD
-    if not path.exists():
+    record = read_record(output)
+    if record is None:
         return RunRecord(fingerprint)
-    try:
-        record = RunRecord(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged; remove the folder, or choose another output") from error
     if record.fingerprint == fingerprint:
         return record
     if not overwrite:
@@ -49,7 +62,7 @@ def open_record(output: Path, fingerprint: str, *, overwrite: bool) -> RunRecord
             f"{output}: holds the training of another configuration or other shards; choose "
             "another output, or set overwrite=true"
         )
-    path.unlink()
+    (output / RECORD).unlink()
     for folder in (output / MODEL, output / CHECKPOINTS):
         shutil.rmtree(folder, ignore_errors=True)
     return RunRecord(fingerprint)

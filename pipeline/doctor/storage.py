@@ -10,13 +10,13 @@ from pipeline.doctor.disk import existing_parent
 from pipeline.doctor.finding import Finding
 from pipeline.doctor.ray_cluster import host_and_port
 from pipeline.places import Place
-from pipeline.uris import shown
 from preprocessing.errors import UserError
 from preprocessing.shards.format import MANIFEST
 from preprocessing.storage import TEMPORARY_PREFIX
 from preprocessing.stores.base import Store, write_bytes
 from preprocessing.stores.local import LocalStore
 from preprocessing.stores.open import absolute_uri, open_store
+from preprocessing.uris import shown
 
 _CONNECT_S = 5.0
 

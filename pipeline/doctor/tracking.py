@@ -12,7 +12,7 @@ import requests
 from pipeline.doctor.disk import existing_parent
 from pipeline.doctor.finding import Finding
 from pipeline.doctor.ray_cluster import host_and_port
-from pipeline.uris import shown
+from preprocessing.uris import shown
 
 _NAME = "mlflow"
 _TIMEOUT_S = 5.0

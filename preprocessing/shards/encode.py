@@ -9,6 +9,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from preprocessing.array_files import read_npy, read_npz
+from preprocessing.image_files import decode_any
 from preprocessing.sample import Array, Sample
 
 ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
@@ -47,10 +49,10 @@ def decode_image(data: bytes) -> Array:
     """Decode to uint8 [H, W] grey or RGB [H, W, 3], as stored.
 
     Raises:
-        ValueError: no image.
+        ValueError: no image, or one of more than `preprocessing.image_size.MAX_PIXELS`.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint8:
+    image = decode_any(data, cv2.IMREAD_UNCHANGED)
+    if image.dtype != np.uint8:
         raise ValueError("not an 8-bit image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
 
@@ -86,8 +88,7 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
     images = {name.split(".")[0]: data for name, data in members.items() if "image" in name}
     attributes: dict[str, Array] = {}
     if "attributes.npz" in members:
-        with np.load(io.BytesIO(members["attributes.npz"]), allow_pickle=False) as arrays:
-            attributes = {name: arrays[name] for name in arrays.files}
+        attributes = read_npz(members["attributes.npz"])
     metadata: dict[str, Any] = json.loads(members["json"])
     if not isinstance(metadata, dict):
         raise ValueError("metadata are no JSON object")
@@ -95,7 +96,7 @@ def decode_sample(key: str, members: Mapping[str, bytes]) -> Sample:
         key=key,
         image0=decode_image(images["image0"]),
         image1=decode_image(images["image1"]),
-        matches_N4=np.load(io.BytesIO(members["matches.npy"]), allow_pickle=False),
+        matches_N4=read_npy(members["matches.npy"]),
         metadata=metadata,
         attributes=attributes,
     )

@@ -6,9 +6,9 @@ A dataset is a folder of WebDataset tars ``SPLIT-000000.tar``, each with a sidec
 
 import hashlib
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from preprocessing.errors import UserError
 from preprocessing.stores.base import Store
@@ -16,6 +16,13 @@ from preprocessing.stores.base import Store
 FORMAT = "ucn-shards"
 VERSION = 1
 MANIFEST = "manifest.json"
+
+# Of manifests and sidecars from anywhere: none of these leads out of a folder.
+TarName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,120}\.tar$")]
+Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]{0,64}$")]
+Key = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f\x7f]{1,255}$")]
+Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+Count = Annotated[int, Field(ge=0, lt=2**62)]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -35,10 +42,10 @@ class SkippedInput(_Record):
 class IndexEntry(_Record):
     """Where one sample lies in its tar: (byte offset, size) of each member, by suffix."""
 
-    key: str
+    key: Key
     sequence: str
-    matches: int
-    members: dict[str, tuple[int, int]]
+    matches: Count
+    members: dict[Suffix, tuple[Count, Count]]
 
 
 class Sidecar(_Record):
@@ -58,13 +65,13 @@ class Sidecar(_Record):
 
     format: str = FORMAT
     version: int = VERSION
-    shard: str
+    shard: TarName
     configuration: str
     fingerprint: str
-    samples: int
-    matches: int
-    bytes: int
-    sha256: str
+    samples: Count
+    matches: Count
+    bytes: Count
+    sha256: Hexadecimal
     index: list[IndexEntry]
     skipped: list[SkippedInput]
 
@@ -76,13 +83,13 @@ class ShardEntry(_Record):
     nothing is to be done. Both are absent from manifests that were written without.
     """
 
-    name: str
-    samples: int
-    matches: int
-    bytes: int
-    sha256: str
-    sidecar_sha256: str
-    sidecar_bytes: int = 0
+    name: TarName
+    samples: Count
+    matches: Count
+    bytes: Count
+    sha256: Hexadecimal
+    sidecar_sha256: Hexadecimal
+    sidecar_bytes: Count = 0
     fingerprint: str = ""
 
 

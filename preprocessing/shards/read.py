@@ -165,6 +165,12 @@ def _read_index(store: Store, shard: ShardEntry) -> _Index:
         )
     entries = parse_sidecar(store, shard.name, data).index
     spans = [span for entry in entries for span in entry.members.values()]
+    spans_M2 = np.array(spans, np.int64).reshape(-1, 2)
+    if (spans_M2.sum(axis=1) > shard.bytes).any():
+        raise UserError(
+            f"{store.uri}/{sidecar_name(shard.name)}: members beyond the end of {shard.name}; run "
+            "`ucn verify`, delete what it names, and run `ucn preprocess` again"
+        )
     counts = [len(entry.members) for entry in entries]
     return _Index(
         name=shard.name,
@@ -172,7 +178,7 @@ def _read_index(store: Store, shard: ShardEntry) -> _Index:
         sequences=[sys.intern(entry.sequence) for entry in entries],
         suffixes=_shared([tuple(entry.members) for entry in entries]),
         matches_S=np.array([entry.matches for entry in entries], np.int64),
-        spans_M2=np.array(spans, np.int64).reshape(-1, 2),
+        spans_M2=spans_M2,
         first_S=np.cumsum([0, *counts], dtype=np.int64)[:-1],
     )
 
@@ -189,9 +195,9 @@ def read_sample(store: Store | CachedTars, tar: str, entry: IndexEntry) -> Sampl
     Raises:
         UserError: the tar is missing, cut or damaged.
     """
-    start = min(offset for offset, _ in entry.members.values())
-    end = max(offset + size for offset, size in entry.members.values())
     try:
+        start = min(offset for offset, _ in entry.members.values())
+        end = max(offset + size for offset, size in entry.members.values())
         data = store.read(tar, start, end - start)
         members = {
             suffix: data[offset - start : offset - start + size]

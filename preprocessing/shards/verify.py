@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from preprocessing.errors import UserError
+from preprocessing.lease_holder import LEASE
 from preprocessing.shards.check_sample import sample_faults
 from preprocessing.shards.format import (
     MANIFEST,
@@ -149,10 +150,13 @@ def _faults_of_index(path: Path, name: str, sidecar: Sidecar) -> Iterator[str]:
     }
     try:
         with tarfile.open(path, "r:") as archive:
-            found = {(member.name, member.offset_data, member.size) for member in archive}
+            members = list(archive)
     except (tarfile.TarError, OSError) as error:
         yield f"{name}: not a readable tar ({error})"
         return
+    found = {(_shown(member.name), member.offset_data, member.size) for member in members}
+    for other in sorted(_shown(member.name) for member in members if not member.isreg()):
+        yield f"{name}: member {other} is not a file, but a link, folder or device"
     for member, _, _ in sorted(expected - found):
         yield f"{name}: member {member} is missing or moved"
     for member, _, _ in sorted(found - expected):
@@ -227,7 +231,9 @@ def _repeated_keys(names: Sequence[str], checked: Sequence[_Checked]) -> Iterato
 def _strangers(store: Store, names: Sequence[str]) -> Iterator[str]:
     known = {file for name in names for file in (name, sidecar_name(name))} | {MANIFEST}
     for file in sorted(store.sizes().keys() - known):
-        if file.startswith(TEMPORARY_PREFIX):
+        if file == LEASE:
+            yield f"{file}: a run works here, or was interrupted; `ucn preprocess` sweeps it"
+        elif file.startswith(TEMPORARY_PREFIX):
             yield f"{file}: left by an interrupted run; `ucn preprocess` sweeps it"
         else:
             yield f"{file}: not in the manifest"
@@ -237,6 +243,11 @@ def _first(faults: list[str], name: str) -> list[str]:
     """The first few, and how many more there are."""
     more = len(faults) - _LINES
     return [*faults[:_LINES], f"{name}: {more} more of this kind"] if more > 0 else faults
+
+
+def _shown(member: str) -> str:
+    """A name from a tar, which may hold what a terminal would obey."""
+    return member if member.isprintable() else repr(member)
 
 
 def _without_folder(store: Store, error: UserError) -> str:

@@ -4,14 +4,14 @@ COLMAP writes ``stereo/depth_maps/NAME.geometric.bin``: ``width&height&channels&
 by row (``Mat::Read``). MegaDepth has ``depths/STEM.h5`` with a dataset ``depth``.
 """
 
-import io
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import SkippedPair
+from preprocessing.hdf5_files import read_datasets
+from preprocessing.image_size import MAX_PIXELS
 
 DepthMap = NDArray[np.float32]
 """Depths [H, W]; 0 or less where unknown."""
@@ -53,12 +53,10 @@ def read_depth_map(path: Path, root: Path) -> DepthMap:
 
 
 def _from_hdf5(data: bytes, name: str) -> DepthMap:
-    # h5py raises exceptions of many kinds for damaged files.
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            depth_HW = np.asarray(file["depth"][()], np.float32)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError):
-        raise SkippedPair("damaged depth map", f"{name}: no depth, or damaged") from None
+        depth_HW = read_datasets(data, {"depth": MAX_PIXELS})["depth"].astype(np.float32)
+    except ValueError as error:
+        raise SkippedPair("damaged depth map", f"{name}: {error}") from None
     if depth_HW.ndim != 2:
         raise SkippedPair("damaged depth map", f"{name}: depth of shape {depth_HW.shape}")
     return depth_HW

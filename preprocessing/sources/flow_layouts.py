@@ -92,7 +92,7 @@ def _listed(path: Path) -> Iterator[tuple[PairRef, PairFiles]]:
         names = line.partition("#")[0].split()
         if not names:
             continue
-        if len(names) not in (3, 4) or any(name.startswith("/") for name in names):
+        if len(names) not in (3, 4) or any(map(_leads_out, names)):
             raise UserError(
                 f"{path}: line {number} is not IMAGE0 IMAGE1 FLOW [BACKWARD_FLOW], relative to "
                 "the folder of the list; mend the line"
@@ -106,6 +106,10 @@ def _listed(path: Path) -> Iterator[tuple[PairRef, PairFiles]]:
             _reference(folder or "pairs", *frames),
             PairFiles(photo0, photo1, flow, "".join(names[3:])),
         )
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/")
 
 
 def _middlebury(root: Path) -> Iterator[tuple[PairRef, PairFiles]]:

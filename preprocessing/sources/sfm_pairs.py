@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -228,6 +228,8 @@ class SfmSource(ABC):
         )
 
     def _read_photo(self, sequence: str, name: str) -> tuple[Array, SfmCamera]:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise SkippedPair("foreign image", f"{name}: leads out of the dataset")
         photo = read_photo(self._scenes[sequence].photos / name, self._root)
         size = _size(photo)
         camera = self._images(sequence)[name].camera

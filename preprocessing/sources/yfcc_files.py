@@ -7,17 +7,17 @@ from OANet's ``dump_match/sequence.py`` and ``dump_match/geom.py``.
 """
 
 import hashlib
-import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import SkippedPair, UserError
 from preprocessing.geometry import Floats
+from preprocessing.hdf5_files import read_datasets
 
 _IMAGES, _CALIBRATION, _VISIBILITY = "images.txt", "calibration.txt", "visibility.txt"
 _SHAPES = {"K": (3, 3), "R": (3, 3), "T": (3,), "imsize": (2,)}
@@ -160,15 +160,15 @@ def _read_arrays(path: Path, name: str) -> dict[str, Floats]:
         data = path.read_bytes()
     except OSError:
         raise SkippedPair("missing calibration", name) from None
-    values: dict[str, Floats] = {}
-    key = "HDF5"
-    # h5py raises exceptions of many kinds for damaged files.
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            for key, shape in _SHAPES.items():
-                values[key] = np.asarray(file[key][()], np.float64).reshape(shape)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError):
-        raise SkippedPair("damaged calibration", f"{name}: no {key}, or damaged") from None
+        found = read_datasets(data, {key: math.prod(shape) for key, shape in _SHAPES.items()})
+    except ValueError as error:
+        raise SkippedPair("damaged calibration", f"{name}: {error}") from None
+    values: dict[str, Floats] = {}
+    for key, shape in _SHAPES.items():
+        if found[key].size != math.prod(shape):
+            raise SkippedPair("damaged calibration", f"{name}: no {key} of shape {shape}")
+        values[key] = found[key].astype(np.float64).reshape(shape)
     for key, array in values.items():
         if not np.isfinite(array).all():
             raise SkippedPair("damaged calibration", f"{name}: {key} is not finite")

@@ -12,6 +12,7 @@ import pyarrow
 from pyarrow import fs
 
 from preprocessing.errors import UserError
+from preprocessing.uris import shown
 
 _BLOCK = 8 << 20
 _PATIENCE_S = 60
@@ -103,7 +104,7 @@ class ArrowStore:
         except FileNotFoundError:
             raise FileNotFoundError(place) from None
         except (OSError, pyarrow.ArrowException) as error:
-            first = str(error).splitlines()[0]
+            first = shown((str(error).splitlines() or [type(error).__name__])[0])
             raise UserError(
                 f"{place}: cannot be used ({first}); check the address and the credentials"
             ) from error

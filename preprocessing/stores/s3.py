@@ -8,6 +8,7 @@ import base64
 import functools
 import hashlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from botocore.config import Config
 
 from preprocessing.errors import UserError
 from preprocessing.storage import explained
+from preprocessing.uris import shown
 
 Result = TypeVar("Result")
 
@@ -82,15 +84,15 @@ class S3Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
-        self._bucket, _, self._prefix = self.uri.removeprefix("s3://").partition("/")
-        if not self._bucket or not self._prefix:
+        self.bucket, _, self._prefix = self.uri.removeprefix("s3://").partition("/")
+        if not self.bucket or not self._prefix:
             raise UserError(f"{uri}: names no folder in a bucket; write s3://BUCKET/FOLDER")
 
     def sizes(self) -> dict[str, int]:
         found: dict[str, int] = {}
         more: dict[str, str] = {}
         while True:
-            page = self._retried("", functools.partial(self._page, more))
+            page = self.retried("", functools.partial(self._page, more))
             for entry in page.get("Contents", []):
                 found[entry["Key"][len(self._prefix) + 1 :]] = entry["Size"]
             if not page.get("IsTruncated"):
@@ -98,8 +100,8 @@ class S3Store:
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _page(self, more: dict[str, str]) -> Any:
-        return self._client.list_objects_v2(
-            Bucket=self._bucket, Prefix=f"{self._prefix}/", Delimiter="/", **more
+        return self.client.list_objects_v2(
+            Bucket=self.bucket, Prefix=f"{self._prefix}/", Delimiter="/", **more
         )
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
@@ -110,7 +112,7 @@ class S3Store:
         def get() -> bytes:
             options = chosen if start or size is not None else {}
             try:
-                found = self._client.get_object(Bucket=self._bucket, Key=self._key(name), **options)
+                found = self.client.get_object(Bucket=self.bucket, Key=self.key(name), **options)
             except exceptions.ClientError as error:
                 if _code(error) in _BEYOND_THE_END:
                     return b""
@@ -118,7 +120,7 @@ class S3Store:
             data: bytes = found["Body"].read()
             return data
 
-        return self._retried(name, get)
+        return self.retried(name, get)
 
     @contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:
@@ -126,12 +128,12 @@ class S3Store:
             path = folder / name
 
             def download() -> None:
-                found = self._client.get_object(Bucket=self._bucket, Key=self._key(name))
+                found = self.client.get_object(Bucket=self.bucket, Key=self.key(name))
                 with path.open("wb") as file:
                     for block in found["Body"].iter_chunks(_BLOCK):
                         file.write(block)
 
-            self._retried(name, download)
+            self.retried(name, download)
             yield path
 
     @contextmanager
@@ -142,8 +144,8 @@ class S3Store:
             self._publish(name, path)
 
     def delete(self, name: str) -> None:
-        self._retried(
-            name, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
+        self.retried(
+            name, lambda: self.client.delete_object(Bucket=self.bucket, Key=self.key(name))
         )
 
     def prepare(self) -> None:
@@ -166,9 +168,9 @@ class S3Store:
 
         def put() -> None:
             with path.open("rb") as file:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=self._key(name),
+                self.client.put_object(
+                    Bucket=self.bucket,
+                    Key=self.key(name),
                     Body=file,
                     ContentLength=size,
                     ChecksumAlgorithm="SHA256",
@@ -178,8 +180,8 @@ class S3Store:
 
         for _ in range(2):
             try:
-                return self._retried(name, put)
-            except _Conflict:
+                return self.retried(name, put)
+            except Conflict:
                 # A PUT whose answer was lost, or another task with the same shard, has succeeded.
                 if self._checksum(name) == checksum:
                     return None
@@ -190,26 +192,28 @@ class S3Store:
         """SHA-256 of an object, base64; None where there is none, or the server keeps none."""
 
         def head() -> str | None:
-            found = self._client.head_object(
-                Bucket=self._bucket, Key=self._key(name), ChecksumMode="ENABLED"
+            found = self.client.head_object(
+                Bucket=self.bucket, Key=self.key(name), ChecksumMode="ENABLED"
             )
             checksum: str | None = found.get("ChecksumSHA256")
             return checksum
 
         try:
-            return self._retried(name, head)
+            return self.retried(name, head)
         except FileNotFoundError:
             return None
 
-    def _key(self, name: str) -> str:
+    def key(self, name: str) -> str:
+        """Of the object with this name."""
         return f"{self._prefix}/{name}"
 
     @property
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """Of this process, with the settings that the environment has now."""
         settings = tuple((name, os.environ[name]) for name in os.environ if name[:4] == "AWS_")
         return _client_of(os.getpid(), settings)
 
-    def _retried(self, name: str, request: Callable[[], Result]) -> Result:
+    def retried(self, name: str, request: Callable[[], Result]) -> Result:
         """Make a request, again after growing waits where the fault may pass.
 
         Raises:
@@ -225,7 +229,7 @@ class S3Store:
                 if code in _ABSENT:
                     raise FileNotFoundError(place) from error
                 if code in _CONFLICT:
-                    raise _Conflict from error
+                    raise Conflict from error
                 if attempt == _ATTEMPTS - 1 or not _may_pass(error):
                     raise UserError(f"{place}: {_explain(error)}") from error
             # Workers that failed together do not come back together.
@@ -234,7 +238,7 @@ class S3Store:
         raise AssertionError("every attempt returns or raises")
 
 
-class _Conflict(Exception):
+class Conflict(Exception):
     """The condition of a PUT does not hold."""
 
 
@@ -252,7 +256,7 @@ def _temporary_folder() -> Iterator[Path]:
 def _client_of(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
     """The client of a process and its settings: it holds sockets, and is slow to make.
 
-    It tries once; :meth:`S3Store._retried` counts the attempts.
+    It tries once; :meth:`S3Store.retried` counts the attempts.
     """
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 1},
@@ -286,4 +290,6 @@ def _explain(error: Exception) -> str:
         return f"cannot be reached ({kind}); check the network and AWS_ENDPOINT_URL"
     if isinstance(error, exceptions.NoCredentialsError):
         return "no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    return f"{' '.join(str(error).split())}; check the AWS settings"
+    # An endpoint that cannot be may be an address without its scheme.
+    text = re.sub(r"\S*@|[?#]\S*", "", shown(" ".join(str(error).split())))
+    return f"{text}; check the AWS settings"

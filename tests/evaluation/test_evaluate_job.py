@@ -10,10 +10,11 @@ import torch
 from evaluation.config import EvaluateConfig
 from evaluation.finished import fingerprint
 from evaluation.job import choose_indices, evaluate, set_names
-from evaluation.unfinished import UnfinishedPairs
+from evaluation.unfinished import UnfinishedPairs, unfinished_folder
 from evaluation.worker import PairWorker
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
+from preprocessing.lease import exclusive
 from preprocessing.sample import Sample
 from preprocessing.shards.read import ShardDataset
 from training.config import NetworkConfig, TrackingConfig
@@ -55,6 +56,21 @@ def test_bad_input_is_one_line(tmp_path: Path, shift_set: Path) -> None:
         evaluate(EvaluateConfig(shards=(str(shift_set),), model=(str(tmp_path),), tracking=off))
     with pytest.raises(UserError, match="no such folder"):
         evaluate(EvaluateConfig(shards=(str(tmp_path / "none"),), tracking=off))
+
+
+def test_a_second_evaluation_into_one_folder_is_refused(shift_set: Path, tmp_path: Path) -> None:
+    config = EvaluateConfig(
+        shards=(str(shift_set),),
+        baselines=("daisy",),
+        output=tmp_path / "report",
+        tracking=TrackingConfig(enabled=False),
+    )
+    with (
+        exclusive(unfinished_folder(config.output)),
+        pytest.raises(UserError, match=r"report\.unfinished: another run writes here \(host "),
+    ):
+        evaluate(config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pairs_are_spread_evenly(shift_set: Path) -> None:

@@ -36,8 +36,8 @@ from pipeline.doctor.versions import (
     required_versions,
 )
 from pipeline.places import Place
-from pipeline.uris import holds_secret, shown, shown_within
 from preprocessing.errors import UserError
+from preprocessing.uris import holds_secret, shown
 
 GIB = 2**30
 
@@ -88,13 +88,13 @@ def serve() -> Iterator[Callable[[Mapping[str, tuple[int, str]]], str]]:
         ("postgresql+psycopg2://me:secret@db/runs", "postgresql+psycopg2://db/runs"),
         ("s3://key:secret@bucket/folder", "s3://bucket/folder"),
         ("http://a@b:secret@host/x", "http://host/x"),
-        ("http://me:secret@[host/x", "http://..."),
+        ("http://me:secret@[host/x", "http://[host/x"),
         ("/data/a?b", "/data/a?b"),
     ],
 )
 def test_no_credential_of_a_uri_is_shown(uri: str, seen: str) -> None:
     assert shown(uri) == seen
-    assert shown_within(f"at '{uri}' it fails") == f"at '{seen}' it fails"
+    assert shown(f"at '{uri}' it fails") == f"at '{seen}' it fails"
     assert holds_secret(uri) == ("secret" in uri)
 
 

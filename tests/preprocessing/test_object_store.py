@@ -19,6 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from preprocessing.errors import UserError
 from preprocessing.job import preprocess
+from preprocessing.lease_holder import LEASE
 from preprocessing.shards.read import ShardDataset
 from preprocessing.shards.verify import verify_dataset
 from preprocessing.sources.kitti_raw import KittiRawConfig
@@ -302,17 +303,19 @@ def test_injected_failures_change_no_byte(
 
 @pytest.mark.usefixtures("bucket")
 def test_a_killed_driver_resumes_to_the_same_bytes(
-    world_root: Path, reference: dict[str, str], server: str
+    world_root: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("UCN_LEASE_S", "3")
     command = [sys.executable, "-m", "pipeline.main", "preprocess", "kitti-raw"]
     command += ["--root", str(world_root), "--out", OUT, "--gaps", "1"]
     command += ["--min-matches", "50", "--pairs-per-shard", "3", "--workers", "0"]
     store = open_store(OUT)
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as driver:
-        while len(store.sizes()) < 3 and driver.poll() is None:
+        while len(store.sizes()) < 4 and driver.poll() is None:
             time.sleep(0.01)
         driver.kill()
     sizes = store.sizes()
+    assert sizes.pop(LEASE)
     assert "manifest.json" not in sizes
     assert 0 < len(sizes) < len(reference)
     for name in sizes:

@@ -27,7 +27,9 @@ def build_network(name: str, options: Mapping[str, Option]) -> DenseNetwork:
     try:
         return NETWORKS[name](**options)
     except (TypeError, ValueError, RuntimeError) as error:
+        # Torch's may go on with its stack.
+        reason = str(error).partition("\n")[0]
         raise UserError(
-            f"network.options: {dict(options)} do not fit network {name!r} ({error}); see "
+            f"network.options: {dict(options)} do not fit network {name!r} ({reason}); see "
             f"training/networks/{name}.py for its options"
         ) from error

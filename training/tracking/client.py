@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from preprocessing.uris import shown
 from training.config import TrackingConfig
 
 SQLITE = "sqlite:///"
@@ -54,5 +55,5 @@ def _is_passing(status: int) -> bool:
 
 
 def brief(error: Exception) -> str:
-    """The first line of an error, cut."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """The first line of an error, cut, without the secrets of addresses in it."""
+    return shown((str(error).splitlines() or [type(error).__name__])[0])[:200]

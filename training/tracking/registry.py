@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from preprocessing.uris import shown
 from training.config import TrackingConfig
 from training.tracking.client import brief, may_pass, open_client
 from training.tracking.delivery import FIRST_WAIT_S, PATIENCE_S
@@ -47,7 +48,7 @@ def register_model(
             if not may_pass(error) or time.monotonic() + wait > deadline:
                 logger.warning(
                     "%s: the model is not registered (%s); it is in %s",
-                    config.uri,
+                    shown(config.uri),
                     brief(error),
                     folder,
                 )

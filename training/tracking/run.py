@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from preprocessing.pictures import Picture, write_picture
+from preprocessing.uris import shown
 from training.config import TrackingConfig
 from training.tracking.client import SQLITE, brief, open_client
 from training.tracking.delivery import ENTRY_BYTES, METRICS_AT_ONCE, Delivery, Point
@@ -107,7 +108,7 @@ class RunLogger:
         self._resumes = resumes
         self._delivery: Delivery | None = None
         if run_id is not None and config.enabled:
-            self._delivery = Delivery(config.uri, self._send, self._probe)
+            self._delivery = Delivery(shown(config.uri), self._send, self._probe)
 
     def __enter__(self) -> "RunLogger":
         return self
@@ -260,4 +261,6 @@ def _inputs(datasets: list[DatasetLink]) -> list[Any]:
 
 
 def _warn(config: TrackingConfig, error: Exception) -> None:
-    logger.warning("%s: MLflow does not answer (%s); going on without it", config.uri, brief(error))
+    logger.warning(
+        "%s: MLflow does not answer (%s); going on without it", shown(config.uri), brief(error)
+    )

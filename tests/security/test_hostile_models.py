@@ -1,0 +1,179 @@
+"""Models, checkpoints and results from a stranger: nothing executed, nothing grows huge."""
+
+import io
+import json
+import pickle
+import resource
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.unfinished import UnfinishedPairs
+from preprocessing import array_files
+from preprocessing.errors import UserError
+from training.checkpoint import STATE, load_checkpoint, save_checkpoint
+from training.config import NetworkConfig
+from training.model import CONFIG, WEIGHTS, load_model, save_model
+from training.networks import build_network
+from training.published_weights import read_published
+
+
+class Trap:
+    """Executed if it is ever unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.victim,)
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    return tmp_path / "sprung"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    config = NetworkConfig(name="small", options={"width": 8, "dimension": 8})
+    save_model(tmp_path / "model", build_network(config.name, config.options), config)
+    return tmp_path / "model"
+
+
+def refusal(action: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as error:
+        action()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def pack(path: Path) -> None:
+    """Write a zip again with its members compressed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def test_a_checkpoint_that_would_execute_code(tmp_path: Path, victim: Path) -> None:
+    torch.save({"network": {}, "step": Trap(victim)}, tmp_path / STATE)
+    said = refusal(lambda: load_checkpoint(tmp_path))
+    assert said.startswith(f"{tmp_path / STATE}: cannot be resumed from (")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"no zip", b"PK\3\4" + bytes(50), b"\x80\x02."])
+def test_a_checkpoint_that_is_none(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / STATE).write_bytes(data)
+    assert "cannot be resumed from" in refusal(lambda: load_checkpoint(tmp_path))
+
+
+def test_packed_checkpoints_and_weights_are_not_unpacked(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, {"network": torch.zeros(5_000_000)})
+    assert load_checkpoint(tmp_path)["network"].shape == (5_000_000,)
+    pack(tmp_path / STATE)
+    assert (tmp_path / STATE).stat().st_size < 100_000
+    assert "members are compressed" in refusal(lambda: load_checkpoint(tmp_path))
+    (tmp_path / STATE).rename(tmp_path / "weights.pth")
+    assert "damaged, or no weights" in refusal(lambda: read_published(tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize("width", [20_000, 10**9, 10**30])
+def test_a_model_that_asks_for_a_giant_network(model: Path, width: int) -> None:
+    record = json.loads((model / CONFIG).read_text())
+    record["network"]["options"]["width"] = width
+    (model / CONFIG).write_text(json.dumps(record))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    said = refusal(lambda: load_model(model))
+    assert "damaged model" in said or "do not fit network" in said
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
+
+
+def test_an_artifact_of_mlflow_with_code(model: Path, victim: Path) -> None:
+    """What `mlflow.pyfunc` would execute lies there, and is not looked at."""
+    code = f"from pathlib import Path\nPath({str(victim)!r}).touch()\n"
+    (model / "MLmodel").write_text(
+        "flavors:\n  python_function:\n    loader_module: evil\n    code: code\n"
+        "    python_model: python_model.pkl\n"
+    )
+    (model / "code").mkdir()
+    for path in ("code/evil.py", "evil.py", "__init__.py", "sitecustomize.py"):
+        (model / path).write_text(code)
+    (model / "python_model.pkl").write_bytes(pickle.dumps(Trap(victim)))
+    (model / "conda.yaml").write_text("!!python/object/apply:os.system ['touch sprung']")
+    assert load_model(model).config.network.name == "small"
+    (model / WEIGHTS).write_bytes(pickle.dumps(Trap(victim)))
+    assert "damaged model" in refusal(lambda: load_model(model))
+    torch.save(Trap(victim), model / WEIGHTS)
+    assert "damaged model" in refusal(lambda: load_model(model))
+    (model / CONFIG).unlink()
+    assert "no model (config.json is missing)" in refusal(lambda: load_model(model))
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["runs:/0123456789abcdef/model", "models:/ucn/1", "pipe:touch sprung", "-"]
+)
+def test_addresses_that_are_no_folders(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"{place}: no model" in refusal(lambda: load_model(place))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["small; import os", "../evil", "__class__", "training.networks.small"]
+)
+def test_networks_come_from_the_list_alone(model: Path, name: str) -> None:
+    record = json.loads((model / CONFIG).read_text())
+    record["network"]["name"] = name
+    (model / CONFIG).write_text(json.dumps(record))
+    assert refusal(lambda: load_model(model))
+
+
+def test_a_safetensors_header_that_promises_too_much(model: Path) -> None:
+    data = (model / WEIGHTS).read_bytes()
+    for header in (
+        (2**62).to_bytes(8, "little") + data[8:],
+        b'\x50\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4]}}'.ljust(
+            88
+        )
+        + bytes(4),
+    ):
+        (model / WEIGHTS).write_bytes(header)
+        assert "damaged model" in refusal(lambda: load_model(model))
+
+
+def test_results_of_a_stranger_are_evaluated_again(
+    tmp_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = UnfinishedPairs(tmp_path / "report", "f" * 64)
+    path = tmp_path / "report.unfinished" / ("f" * 16) / "0-3.npz"
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(array_files, "MAX_ARRAY_BYTES", 2**20)
+
+    def saved(**arrays: np.ndarray[Any, Any]) -> bytes:
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        return file.getvalue()
+
+    trap = np.empty(1, object)
+    trap[0] = Trap(victim)
+    for data in (
+        saved(result=trap),
+        saved(result=np.zeros(2**22, np.uint8)),
+        saved(result=np.frombuffer(b"[]", np.uint8)),
+        saved(result=np.frombuffer(b"[" * 100_000, np.uint8)),
+        saved(result=np.frombuffer(b'{"facts": {"evil": 1}}', np.uint8)),
+        b"no zip",
+    ):
+        path.write_bytes(data)
+        assert pairs.read(0, 3) is None
+    assert not victim.exists()

@@ -1,0 +1,131 @@
+"""Credentials reach no log, no parameter and no message."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evaluation import record
+from evaluation.config import EvaluateConfig
+from preprocessing.errors import UserError
+from preprocessing.stores.open import open_store
+from preprocessing.uris import shown
+from training.config import TrackingConfig
+from training.tracking import RunLogger, register_model, start_run
+from training.tracking.client import brief
+from training.tracking.delivery import Delivery
+
+SECRET = "hunter2"
+SERVER = f"http://me:{SECRET}@127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        (f"http://me:{SECRET}@host:5000/a?token={SECRET}#{SECRET}", "http://host:5000/a"),
+        (f"postgresql+psycopg2://me:{SECRET}@db/runs", "postgresql+psycopg2://db/runs"),
+        (f"http://a@b:{SECRET}@host/x", "http://host/x"),
+        (f"http://me:'{SECRET}@[host/x", "http://[host/x"),
+        ("sqlite:////folder/mlflow.db", "sqlite:////folder/mlflow.db"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("/a folder/me@here", "/a folder/me@here"),
+        ("s3://bucket/folder", "s3://bucket/folder"),
+    ],
+)
+def test_uris_are_shown_without_secrets(uri: str, expected: str) -> None:
+    assert shown(uri) == expected
+    assert shown(f"no '{uri}' (here)") == f"no '{expected}' (here)"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("training.tracking.registry.PATIENCE_S", 0.0)
+    monkeypatch.setattr("training.tracking.delivery.PATIENCE_S", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_tracking_server_that_is_away_is_told_without_its_password(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    config = TrackingConfig(uri=SERVER, model_name="ucn")
+    assert start_run(config, "train", {"a": 1}, {}, []) is None
+    with RunLogger(config, "0" * 32) as run:
+        run.log_metrics({"loss": 1.0})
+    assert register_model(config, "0" * 32, tmp_path, {}) is None
+    assert caplog.text.count("127.0.0.1:9: MLflow does not answer") == 2
+    assert "127.0.0.1:9: the model is not registered" in caplog.text
+    assert SECRET not in caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_address_that_cannot_be_is_told_without_its_password(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = TrackingConfig(uri=f"postgresql://me:{SECRET}@nowhere.invalid:port/runs")
+    assert start_run(config, "train", {}, {}, []) is None
+    assert "MLflow does not answer" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_refusals_of_a_server_are_told_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse() -> None:
+        raise ValueError(f"no such table at postgresql://me:{SECRET}@db/runs?sslkey={SECRET}")
+
+    delivery = Delivery("http://host", lambda points: None, lambda: None)
+    delivery.put(refuse)
+    delivery.close()
+    assert "MLflow refuses an entry (no such table at postgresql://db/runs)" in caplog.text
+    assert brief(OSError(f"{SERVER}/x")) == "http://127.0.0.1:9/x"
+
+
+def test_where_an_evaluation_is_recorded_is_no_parameter_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logged: list[Any] = []
+
+    def start(config: TrackingConfig, name: str, *what: object) -> None:
+        logged.extend(what)
+
+    monkeypatch.setattr(record, "start_run", start)
+    config = EvaluateConfig(
+        shards=("s3://bucket/shards",), tracking=TrackingConfig(uri=SERVER, enabled=False)
+    )
+    data = SimpleNamespace(digest="d", uri="s3://bucket/shards")
+    with record.recorded_run(config, ["shards"], [data]):  # type: ignore[list-item]
+        pass
+    assert "s3://bucket/shards" in str(logged)
+    assert SECRET not in str(logged)
+
+
+@pytest.mark.parametrize("endpoint", [f"me:{SECRET}@host", f"http://me:{SECRET}@bad host/"])
+def test_an_endpoint_that_cannot_be_is_told_without_its_password(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr("preprocessing.stores.s3._ATTEMPTS", 1)
+    with pytest.raises(UserError) as error:
+        open_store("s3://bucket/folder").sizes()
+    assert str(error.value).startswith("s3://bucket/folder: ")
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"s3://key:{SECRET}@bucket/x",
+        f"s3://bucket/x?X-Amz-Signature={SECRET}",
+        f"gs://bucket/x?access_token={SECRET}",
+        f"https://me:{SECRET}@host/x",
+    ],
+)
+def test_places_with_secrets_are_refused_unseen(uri: str) -> None:
+    with pytest.raises(UserError, match="set the rest in the environment") as error:
+        open_store(uri)
+    assert SECRET not in str(error.value)

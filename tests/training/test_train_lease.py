@@ -1,0 +1,46 @@
+"""Two trainings into one folder at once: one is refused before anything starts or changes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from preprocessing.errors import UserError
+from preprocessing.lease import exclusive
+from training import job
+from training.config import TrainConfig
+from training.inputs import absolute_paths, input_digests, open_datasets
+from training.job import train
+from training.model import save_model
+from training.networks import build_network
+from training.record import MODEL, RunRecord, read_record, write_record
+
+
+@pytest.fixture
+def config(tiny_config: TrainConfig, write_shards: Callable[[str, int], Path]) -> TrainConfig:
+    data = tiny_config.data.model_copy(update={"shards": (str(write_shards("train", 8)),)})
+    return tiny_config.model_copy(update={"data": data, "overwrite": True})
+
+
+def test_a_second_training_is_refused_and_overwrites_nothing(config: TrainConfig) -> None:
+    other = RunRecord("another configuration", "RUNNING", "run")
+    write_record(config.output, other)
+    with (
+        exclusive(config.output),
+        pytest.raises(UserError, match=r"run: another run writes here \(host .*, process"),
+    ):
+        train(config)
+    assert read_record(config.output) == other
+    assert [path.name for path in config.output.iterdir()] == ["training.json"]
+
+
+def test_a_finished_training_is_returned_without_the_folder(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = absolute_paths(config)
+    fingerprint = whole.fingerprint(*input_digests(whole, *open_datasets(whole)))
+    write_record(whole.output, RunRecord(fingerprint, "FINISHED", None))
+    network = build_network(config.network.name, config.network.options)
+    save_model(whole.output / MODEL, network, config.network, scores={"loss": 0.5})
+    monkeypatch.setattr(job, "exclusive", None)
+    assert train(config).metrics == {"loss": 0.5}

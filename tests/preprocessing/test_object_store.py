@@ -15,7 +15,6 @@ from urllib.request import Request, urlopen
 import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 from preprocessing.errors import UserError
 from preprocessing.job import preprocess
@@ -30,16 +29,6 @@ from preprocessing.stores.open import absolute_uri, open_store
 from preprocessing.stores.s3 import S3Store
 
 BUCKET = "shards"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Address of an S3 server."""
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 from preprocessing.errors import UserError
 from preprocessing.sample import Sample
@@ -32,15 +31,6 @@ from preprocessing.stores.s3 import S3Store
 Reads = Counter[tuple[str, int]]
 SHARDS, SAMPLES = 3, 4
 LARGE = 1 << 30
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
 
 
 @pytest.fixture

@@ -171,12 +171,13 @@ def picture(pair: MatchedPair, cause_N: NDArray[np.str_]) -> NDArray[np.uint8]:
             cv2.circle(below, _pixel(truth), 2, colour, -1, cv2.LINE_AA)
             if number % 4 == 0:
                 cv2.line(below, _pixel(truth), _pixel(found), colour, 1, cv2.LINE_AA)
-    for place, (cause, colour) in enumerate(COLOURS.items()):
-        at = (10 + 150 * place, 20)
-        cv2.putText(above, cause, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 4, cv2.LINE_AA)
-        cv2.putText(above, cause, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 1, cv2.LINE_AA)
     width = min(above.shape[1], below.shape[1])
-    return np.vstack([above[:, :width], below[:, :width]])
+    legend = np.full((30, width, 3), 255, np.uint8)
+    for place, (cause, colour) in enumerate(COLOURS.items()):
+        cv2.circle(legend, (16 + 160 * place, 15), 5, colour, -1, cv2.LINE_AA)
+        at = (28 + 160 * place, 20)
+        cv2.putText(legend, cause, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([legend, above[:, :width], below[:, :width]])
 
 
 def _pixel(point: Floats) -> tuple[int, int]:

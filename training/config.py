@@ -94,6 +94,9 @@ class MiningConfig(Part):
     radius: float = Field(default=5.0, gt=0)
     """Pixels around the true position that never give a negative; also the hit radius. Small ones
     train fine localisation; the paper has 16."""
+    every: int = Field(default=1, ge=1, le=8)
+    """Negatives are searched among every so many-th cell of a map, in x and y, from another one in
+    each step; 1 searches all. 2 makes a step of `small` half as long."""
     memory_mib: int = Field(default=64, ge=1)
     """Bound on the similarity matrix that is held at once, in MiB."""
     pool: Literal["pair", "group"] = "pair"

@@ -53,10 +53,16 @@ def group_loss(
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
         features_BDHW = network(images)
-    grid = Grid(features_BDHW.shape[2], features_BDHW.shape[3], geometry.stride, geometry.offset)
+    every = config.mining.every
+    # One grid for all pairs of a group, which may be negatives of each other.
+    searched = slice(items[0].seed % every, None, every)
+    grid = _grid(features_BDHW[..., searched, searched], geometry, searched)
     sides = [
-        [_side(item, side, features, grid) for item, features in zip(items, maps, strict=True)]
-        for side, maps in enumerate(features_BDHW.chunk(2))
+        [
+            _side(item, side, features_DHW, geometry, searched, grid)
+            for item, features_DHW in zip(items, maps_BDHW, strict=True)
+        ]
+        for side, maps_BDHW in enumerate(features_BDHW.chunk(2))
     ]
     losses: list[Tensor] = []
     hits: list[Tensor] = []
@@ -71,7 +77,7 @@ def group_loss(
 
 @dataclass(frozen=True)
 class _Side:
-    """One image of a pair: its correspondences, their features, and all cells (see `Direction`)."""
+    """One image of a pair: its correspondences, their features, and the cells (see `Direction`)."""
 
     points_N2: Tensor
     sampled_ND: Tensor
@@ -79,13 +85,27 @@ class _Side:
     valid_M: Tensor | None
 
 
-def _side(item: Item, side: int, features_DHW: Tensor, grid: Grid) -> _Side:
+def _grid(cells_BDHW: Tensor, geometry: DenseNetwork, searched: slice) -> Grid:
+    """The places of the rows and columns that ``searched`` takes of the network's map."""
+    height, width = cells_BDHW.shape[2:]
+    offset = geometry.offset + geometry.stride * searched.start
+    return Grid(height, width, geometry.stride * searched.step, offset)
+
+
+def _side(
+    item: Item,
+    side: int,
+    features_DHW: Tensor,
+    geometry: DenseNetwork,
+    searched: slice,
+    grid: Grid,
+) -> _Side:
     device = features_DHW.device
     points_N2 = item.matches_N4[:, 2 * side : 2 * side + 2].to(device)
     return _Side(
         points_N2,
-        sample_features(features_DHW, points_N2, grid.stride, grid.offset),
-        features_DHW.permute(1, 2, 0).flatten(0, 1),
+        sample_features(features_DHW, points_N2, geometry.stride, geometry.offset),
+        features_DHW[:, searched, searched].permute(1, 2, 0).flatten(0, 1),
         None if item.valid is None else valid_cells(item.valid[side].to(device), grid),
     )
 

@@ -1,12 +1,13 @@
 """The loop without Ray: learning, exact resume, and a loss that is not finite."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from preprocessing.errors import UserError
 from training.checkpoint import STATE, load_checkpoint
@@ -18,7 +19,8 @@ from training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from training.data import PairDataset, load_item
+from training.data import Item, PairDataset, load_item
+from training.features import sample_features
 from training.group_loss import group_loss
 from training.loop import Worker, WriteState, best_weights, fit
 from training.networks import build_network
@@ -89,7 +91,7 @@ def test_resume_gives_the_same_losses_and_weights(
 def test_training_learns(
     tmp_path: Path, tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
-    config = tiny_config.model_copy(update={"steps": 40, "validate_every": 40})
+    config = tiny_config.model_copy(update={"steps": 60, "validate_every": 60})
     recorder, state = run(config, pairs(12), tmp_path)
     losses = recorder.column("loss")
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
@@ -97,7 +99,7 @@ def test_training_learns(
     before = validate(untrained, pairs(4), config)
     after = validate(state.network, pairs(4), config)
     assert after["pck/3"] > before["pck/3"] + 10
-    assert recorder.metrics[39]["validation/pck/3"] > 0
+    assert recorder.metrics[59]["validation/pck/3"] > 0
     assert after["pck/3"] <= after["pck/5"] <= after["pck/10"] <= 100
 
 
@@ -203,6 +205,46 @@ def test_negatives_of_the_group_include_the_other_pairs(
     assert twice.hit_ratio <= once.hit_ratio
 
 
+def test_negatives_among_every_other_cell(
+    tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
+) -> None:
+    """InfoNCE of one pair, written out over the cells that are searched, in float64."""
+    mining = MiningConfig(radius=6, every=2)
+    config = tiny_config.model_copy(update={"loss": LossConfig(name="infonce"), "mining": mining})
+    network = build_network("small", config.network.options).eval()
+    seen = set()
+    for index in range(4):
+        item = load_item(pairs(4), index, 0, 1, config)
+        first = item.seed % 2
+        seen.add(first)
+        with torch.no_grad():
+            maps = [network(image[None].float() / 255)[0] for image in item.images]
+            outcome = group_loss(network, network, [item], config)
+        expected = _infonce(item, maps, network.offset + 2 * first, 2 * network.stride, config)
+        assert float(outcome.loss) == pytest.approx(expected, rel=1e-4)
+    assert seen == {0, 1}
+
+
+def _infonce(
+    item: Item, maps: Sequence[Tensor], offset: float, stride: float, config: TrainConfig
+) -> float:
+    """Mean over both directions; cells at ``offset + stride * j`` pixels, read off a 2 px map."""
+    points = [item.matches_N4[:, :2], item.matches_N4[:, 2:]]
+    at = [sample_features(maps[side], points[side], 2, 0.5).double() for side in (0, 1)]
+    losses = []
+    for here, there in ((0, 1), (1, 0)):
+        start = round((offset - 0.5) / 2)
+        cells_DHW = maps[there][:, start::2, start::2].double()
+        y, x = torch.meshgrid(*(torch.arange(n) for n in cells_DHW.shape[1:]), indexing="ij")
+        places_M2 = torch.stack([x, y], dim=-1).view(-1, 2) * stride + offset
+        far_NM = torch.cdist(points[there].double(), places_M2.double()) > config.mining.radius
+        scores_NM = at[here] @ cells_DHW.flatten(1) / config.loss.temperature
+        right_N1 = (at[0] * at[1]).sum(dim=1, keepdim=True) / config.loss.temperature
+        every = torch.cat([right_N1, scores_NM.masked_fill(~far_NM, -torch.inf)], dim=1)
+        losses.append(every.logsumexp(dim=1) - right_N1[:, 0])
+    return float(torch.cat(losses).mean())
+
+
 def test_padding_never_gives_a_negative(
     tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
@@ -215,7 +257,6 @@ def test_padding_never_gives_a_negative(
     )
     item = load_item(pairs(4), 1, 0, 1, config)
     assert item.valid is not None
-    # 96 x 80 image pixels: cells at 1.5 + 4 j.
     assert item.valid[0].sum() == 96 * 80
     network = build_network("small", config.network.options).eval()
     outcome = group_loss(network, network, [item], config)

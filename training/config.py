@@ -187,6 +187,12 @@ class TrainConfig(Part):
     """All random choices derive from it."""
     workers: int = Field(default=1, ge=1)
     """Ray Train workers; the batch is shared out among them."""
+    min_workers: int | None = Field(default=None, ge=1)
+    """Training starts on as many workers as there is room for, from this number to `workers`, and
+    shrinks and grows between them as nodes go and come. None trains on `workers` only."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What each worker trains on. `cuda` is a GPU of its own; on a cluster, GPUs that are not there
+    yet are waited for. `auto` is `cuda` if Ray has a GPU when the run starts."""
     threads: int | None = Field(default=None, ge=1)
     """Torch threads of each worker; None shares out the CPUs."""
     bfloat16: bool = True
@@ -217,6 +223,11 @@ class TrainConfig(Part):
             raise ValueError(
                 f"workers: {self.workers} share {self.groups} groups of {self.pairs_in_group} "
                 "pairs; lower workers or group_size, or raise batch_size"
+            )
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(
+                f"min_workers: {self.min_workers}, but workers: {self.workers} are the most; lower "
+                "min_workers or raise workers"
             )
         if self.schedule.warmup_steps >= self.steps:
             raise ValueError(
@@ -260,7 +271,8 @@ class TrainConfig(Part):
                 published weights.
 
         Returns:
-            SHA-256, hex. Paths, tracking, failure handling and the number of workers do not enter.
+            SHA-256, hex. Paths, tracking, failure handling, and the number and the device of the
+            workers do not enter.
         """
         values = self.model_dump(
             mode="json",
@@ -271,6 +283,8 @@ class TrainConfig(Part):
                 "max_failures": True,
                 "threads": True,
                 "workers": True,
+                "min_workers": True,
+                "device": True,
                 "checkpoint_every": True,
                 "mining": {"memory_mib"},
                 "data": {"shards", "validation_shards", "reader_threads", "cache_gib"},

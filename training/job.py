@@ -11,10 +11,8 @@ from ray.train import (
     CheckpointConfig,
     FailureConfig,
     RunConfig,
-    ScalingConfig,
     TrainingFailedError,
 )
-from ray.train.torch import TorchTrainer
 
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
@@ -33,6 +31,7 @@ from training.messages import Messages, progress_line
 from training.model import load_model, save_model
 from training.ray_worker import work
 from training.record import CHECKPOINTS, MODEL, RunRecord, open_record, read_record, write_record
+from training.scaling import ElasticTrainer, scaling
 from training.state import Metrics, initial_state
 from training.tracking import DatasetLink, RunLogger, register_model, start_run
 
@@ -123,23 +122,19 @@ def _run(
 def _train_with_ray(config: TrainConfig, record: RunRecord) -> Checkpoint:
     """Run the workers; return the last checkpoint."""
     _configure_ray_train()
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    if not os.environ.get("RAY_ADDRESS") and config.workers > resources.get("CPU", 0):
-        raise UserError(
-            f"workers: {config.workers}, but Ray has {resources.get('CPU', 0):g} CPUs; lower "
-            "workers"
-        )
-    gpus = resources.get("GPU", 0)
-    if 0 < gpus < config.workers:
-        raise UserError(
-            f"workers: {config.workers}, but Ray has {gpus:g} GPUs; lower workers, or hide the "
-            "GPUs with CUDA_VISIBLE_DEVICES= to train on CPUs"
-        )
-    messages: Any = ray.remote(num_cpus=0)(Messages).remote()
-    trainer = TorchTrainer(
+    # Asked for first: it can be refused.
+    workers = scaling(
+        config,
+        ray.cluster_resources(),  # type: ignore[no-untyped-call]
+        nodes_may_come=bool(os.environ.get("RAY_ADDRESS")),
+    )
+    # Beside the driver: any other node can be lost while the run goes on.
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    messages: Any = ray.remote(num_cpus=0, label_selector=here)(Messages).remote()
+    trainer = ElasticTrainer(
         work,
         train_loop_config={"config": config, "run_id": record.run_id, "messages": messages},
-        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=gpus > 0),
+        scaling_config=workers,
         run_config=RunConfig(  # type: ignore[call-arg] # typed as that of version 1
             # Ray resumes what it finds under the same name.
             name=record.fingerprint[:16],

@@ -87,6 +87,7 @@ def fit(
     for step, groups in enumerate(batches, start=state.step):
         metrics = stepper.step(step, groups)
         metrics["pairs_per_second"] = config.batch_size / (time.perf_counter() - clock)
+        metrics["workers"] = float(worker.world_size)
         state.step = step + 1
         ends = state.step == config.steps
         if validation is not None and (state.step % config.validate_every == 0 or ends):

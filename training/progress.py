@@ -11,12 +11,13 @@ SHOWN = (
     ("validation/pck/3", "pck/3", "{:.1f}"),
     ("validation/pck/10", "pck/10", "{:.1f}"),
     ("pairs_per_second", "pairs/s", "{:.1f}"),
+    ("workers", "workers", "{:.0f}"),
 )
 LOG_INTERVAL_S = 10.0
 
 
 class ProgressLine:
-    """One line: steps, loss, hit ratio, validation PCK, pairs a second, time left.
+    """One line: steps, loss, hit ratio, validation PCK, pairs a second, workers, time left.
 
     On a terminal the line is redrawn; elsewhere a new one is written now and then.
 

@@ -51,17 +51,17 @@ def work(options: dict[str, Any]) -> None:
             log_again(step, metrics)
             messages.put.remote(step, metrics)
 
-        worker = Worker(
-            log,
-            partial(_checkpoint, config.steps),
-            log_again,
-            partial(_show, run),
-            _distribute,
-            rank,
-            world_size,
-            get_device(),
-        )
         try:
+            worker = Worker(
+                log,
+                partial(_checkpoint, config.steps),
+                log_again,
+                partial(_show, run),
+                _distribute,
+                rank,
+                world_size,
+                _device(config),
+            )
             training, validation = open_datasets(config)
             sampler = training_sampler(config, training)
             with _last_checkpoint() as resume:
@@ -69,6 +69,16 @@ def work(options: dict[str, Any]) -> None:
         except UserError as error:
             ray.get(messages.put_mistake.remote(str(error)))
             raise
+
+
+def _device(config: TrainConfig) -> torch.device:
+    device = get_device()
+    if config.device == "cuda" and device.type != "cuda":
+        raise UserError(
+            "device: cuda, but PyTorch sees no GPU in a worker that has one; install PyTorch for "
+            "CUDA there (infra/README.md), or set device to cpu"
+        )
+    return device
 
 
 def _show(run: RunLogger, step: int, pair: MatchedPair) -> None:

@@ -134,9 +134,14 @@ def test_as_many_tasks_wait_as_the_largest_cluster_has_cpus(
 
 
 def test_training_has_a_gpu_for_each_worker(jobs: Documents, clusters: Documents) -> None:
+    """It starts with the pods that the job waits for, and grows to as many as there can be."""
     name = "kubernetes/jobs/train.yaml RayJob ucn-train"
     (group,) = clusters[name]["workerGroupSpecs"]
-    assert f"workers={group['replicas']}" in shlex.split(jobs[name]["spec"]["entrypoint"])
+    words = set(shlex.split(jobs[name]["spec"]["entrypoint"]))
+    assert {f"workers={group['maxReplicas']}", f"min_workers={group['replicas']}"} <= words
+    assert group["replicas"] == group["minReplicas"]
+    assert "device=cuda" in words
+    assert clusters[name]["enableInTreeAutoscaling"] is True
 
 
 def test_an_entrypoint_is_one_command_of_the_submitter(jobs: Documents) -> None:

@@ -15,6 +15,9 @@ from training.config import TrainConfig
     ("values", "message"),
     [
         ({"batch_size": 4, "workers": 3}, r"workers: 3 share 2 groups of 2.*lower workers"),
+        ({"workers": 2, "min_workers": 3}, r"min_workers: 3, but workers: 2.*lower min_workers"),
+        ({"min_workers": 0}, r"min_workers: "),
+        ({"device": "tpu"}, r"device: "),
         ({"batch_size": 6, "group_size": 4}, r"group_size: .*set batch_size to a multiple"),
         ({"batch_size": 3, "mining": {"pool": "group"}}, r"mining\.pool: .*raise group_size"),
         ({"loss": {"name": "dual_softmax"}, "mining": {"name": "random"}}, r"dual_softmax.*hard"),
@@ -32,7 +35,9 @@ def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -
 
 def test_fingerprint_tells_what_decides_the_model() -> None:
     base = TrainConfig()
-    other_place = base.model_copy(update={"output": Path("elsewhere"), "workers": 2})
+    other_place = base.model_copy(
+        update={"output": Path("elsewhere"), "workers": 2, "min_workers": 1, "device": "cpu"}
+    )
     assert base.fingerprint("a", "b") == other_place.fingerprint("a", "b")
     assert base.fingerprint("a", "b") != base.fingerprint("c", "b")
     changed = base.model_copy(update={"seed": 1})

@@ -39,11 +39,11 @@ def test_progress_line_shows_what_is_known() -> None:
     line.update(-1, {})
     line.update(9, {"loss": 0.5, "hit_ratio": 0.25, "pairs_per_second": 12.0, "gradient_norm": 1})
     line.update(10, {"loss": 0.4})  # too soon after the last line for a log file
-    line.update(99, {"loss": 0.1, "validation/pck/10": 88.0})
+    line.update(99, {"loss": 0.1, "validation/pck/10": 88.0, "workers": 2.0})
     line.close()
     first, last = stream.getvalue().splitlines()
     assert first == "train 10/100, loss 0.5000, hits 0.25, pairs/s 12.0"
-    assert last == "train 100/100, loss 0.1000, pck/10 88.0, 0:00 left"
+    assert last == "train 100/100, loss 0.1000, pck/10 88.0, workers 2, 0:00 left"
 
 
 def test_time_left_counts_from_where_the_run_resumed() -> None:

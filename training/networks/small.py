@@ -137,8 +137,6 @@ def _twice(x_BCHW: Tensor) -> Tensor:
 
 
 def _unit(features_BDHW: Tensor) -> Tensor:
-    """float32 features of unit length; as F.normalize, in half the passes over a bfloat16 map."""
-    exact = torch.promote_types(features_BDHW.dtype, torch.float32)
-    length_B1HW = torch.linalg.vector_norm(features_BDHW, dim=1, keepdim=True, dtype=exact)
-    unit_BDHW: Tensor = features_BDHW * length_B1HW.clamp_min(1e-12).reciprocal()
-    return unit_BDHW.float()
+    """float32 features of unit length, in place where no gradient is taken."""
+    exact_BDHW = features_BDHW.float()
+    return F.normalize(exact_BDHW, dim=1, out=None if torch.is_grad_enabled() else exact_BDHW)

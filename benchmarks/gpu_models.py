@@ -50,7 +50,11 @@ PAPER: Values = {
     "batch_size": 8,
 }
 NETWORKS: dict[str, Values] = {
-    "small": {"loss": {"temperature": 0.05}, "batch_size": 16},
+    "small": {
+        "loss": {"temperature": 0.05},
+        "mining": {"radius": 4, "every": 2},
+        "batch_size": 16,
+    },
     "googlenet": PAPER,
     "googlenet-st": merge(PAPER, {"network": {"options": {"transformer": "affine"}}}),
     "resunet": {

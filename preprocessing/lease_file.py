@@ -16,13 +16,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from preprocessing.errors import UserError
-from preprocessing.lease_holder import LEASE, Holder, parse_holder, refusal, this_driver
+from preprocessing.lease_holder import (
+    LARGEST_BYTES,
+    LEASE,
+    Holder,
+    parse_holder,
+    refusal,
+    this_driver,
+)
 from preprocessing.storage import explained, make_folder
 
 logger = logging.getLogger(__name__)
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_LARGEST = 4096
 
 
 class FileLease:
@@ -107,7 +113,7 @@ def _open(path: Path) -> int | None:
 
 
 def _read(descriptor: int) -> Holder | None:
-    return parse_holder(os.pread(descriptor, _LARGEST, 0))
+    return parse_holder(os.pread(descriptor, LARGEST_BYTES, 0))
 
 
 def _is_same(path: Path, descriptor: int) -> bool:

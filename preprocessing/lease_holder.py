@@ -12,6 +12,8 @@ from preprocessing.errors import UserError
 
 LEASE = ".lease"
 """The file, or object, that stands in an output folder while a driver works in it."""
+LARGEST_BYTES = 4096
+"""More is not read of it."""
 EXPIRY_VARIABLE = "UCN_LEASE_S"
 _EXPIRY_S, _SHORTEST_S, _LONGEST_S = 60.0, 3.0, 3600.0
 

@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,14 @@ def world_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             WorldSpec(seed=drive, drive=drive, frames=8, width=414, height=125, scan_degrees=120),
         )
     return root
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch has one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

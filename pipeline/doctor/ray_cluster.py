@@ -27,7 +27,8 @@ def look_at_ray(environment: Mapping[str, str], home: Path, address: str | None)
     mode = environment.get(MODE)
     findings = [judge_token(mode, find_token(environment, home), is_cluster=is_cluster)]
     if joined in _LOCAL:
-        findings.insert(0, look_at_local_ray(ray_folder(environment)))
+        text = "RAY_ADDRESS names no cluster: a command starts a Ray of its own"
+        findings.insert(0, Finding("ray address", "ok", text))
     elif joined != "auto":
         findings.insert(0, look_at_head(joined))
     if is_cluster:
@@ -38,29 +39,6 @@ def look_at_ray(environment: Mapping[str, str], home: Path, address: str | None)
 def ray_folder(environment: Mapping[str, str]) -> Path:
     """Where Ray keeps its sessions, and spills objects to."""
     return Path(environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp") / "ray"
-
-
-def look_at_local_ray(folder: Path) -> Finding:
-    """What a command does without ``RAY_ADDRESS``: `ray start` leaves its address in a file.
-
-    Args:
-        folder: of Ray's sessions.
-    """
-    name = "ray address"
-    file = folder / "ray_current_cluster"
-    try:
-        address = file.read_text().strip()
-    except OSError:
-        return Finding(name, "ok", "RAY_ADDRESS is not set: a command starts a Ray of its own")
-    if _connection_error(address) is None:
-        text = f"RAY_ADDRESS is not set: a command joins the Ray that runs here, {address}"
-        return Finding(name, "ok", text)
-    return Finding(
-        name,
-        "problem",
-        f"{file} names a Ray that no longer runs, {address}, and commands try to join it",
-        f"rm {file}",
-    )
 
 
 def judge_token(mode: str | None, place: TokenPlace, *, is_cluster: bool) -> Finding:

@@ -5,11 +5,9 @@ from email.utils import parsedate_to_datetime
 from botocore.exceptions import ClientError
 
 from preprocessing.errors import UserError
-from preprocessing.lease_holder import LEASE
+from preprocessing.lease_holder import LARGEST_BYTES, LEASE
 from preprocessing.lease_object import Seen
 from preprocessing.stores.s3 import Conflict, S3Store
-
-_LARGEST = 4096
 
 
 class S3Object:
@@ -32,7 +30,7 @@ class S3Object:
         def get() -> Seen:
             found = self._store.client.get_object(**self._place)
             with found["Body"] as body:
-                data = body.read(_LARGEST)
+                data = body.read(LARGEST_BYTES)
             date = found["ResponseMetadata"]["HTTPHeaders"].get("date")
             if date is None:
                 raise UserError(f"{self.folder}: the server's answers have no date; use another")

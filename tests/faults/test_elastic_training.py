@@ -37,7 +37,12 @@ from training.loop import Worker, fit
 from training.model import load_model
 from training.state import Metrics
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+# As the workers have: sums inside a convolution depend on the threads.
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 SAMPLES, EPOCH, EPOCHS = 60, 15, 6
 STEPS = EPOCH * EPOCHS
@@ -153,15 +158,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     finally:
         cluster.shutdown()
         signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the workers have; sums inside a convolution depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def moved_pairs() -> Iterator[Sample]:

@@ -24,7 +24,7 @@ from pipeline.doctor.finding import Finding, as_lines, has_problem
 from pipeline.doctor.gpus import Gpus, judge_gpus
 from pipeline.doctor.memory import judge_memory, judge_shared
 from pipeline.doctor.probes import all_probes
-from pipeline.doctor.ray_cluster import judge_token, look_at_head, look_at_local_ray, look_at_ray
+from pipeline.doctor.ray_cluster import judge_token, look_at_head, look_at_ray
 from pipeline.doctor.run import Probe, run_probes
 from pipeline.doctor.storage import look_at_endpoint, look_at_place
 from pipeline.doctor.threads import judge_threads, judge_waiting
@@ -37,7 +37,6 @@ from pipeline.doctor.versions import (
 )
 from pipeline.places import Place
 from preprocessing.errors import UserError
-from preprocessing.uris import holds_secret, shown
 
 GIB = 2**30
 
@@ -79,23 +78,6 @@ def serve() -> Iterator[Callable[[Mapping[str, tuple[int, str]]], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
-
-
-@pytest.mark.parametrize(
-    ("uri", "seen"),
-    [
-        ("http://me:secret@host:5000/a?token=secret#secret", "http://host:5000/a"),
-        ("postgresql+psycopg2://me:secret@db/runs", "postgresql+psycopg2://db/runs"),
-        ("s3://key:secret@bucket/folder", "s3://bucket/folder"),
-        ("http://a@b:secret@host/x", "http://host/x"),
-        ("http://me:secret@[host/x", "http://[host/x"),
-        ("/data/a?b", "/data/a?b"),
-    ],
-)
-def test_no_credential_of_a_uri_is_shown(uri: str, seen: str) -> None:
-    assert shown(uri) == seen
-    assert shown(f"at '{uri}' it fails") == f"at '{seen}' it fails"
-    assert holds_secret(uri) == ("secret" in uri)
 
 
 def test_versions_are_those_that_the_package_requires() -> None:
@@ -178,16 +160,17 @@ def test_a_ray_address_that_nothing_answers_at(
     assert "is no HOST:PORT" in look_at_head("host").text
 
 
-def test_a_ray_that_was_killed_is_not_joined_unnoticed(tmp_path: Path, closed_port: int) -> None:
-    assert "starts a Ray of its own" in look_at_local_ray(tmp_path).text
-    file = tmp_path / "ray_current_cluster"
-    file.write_text(f"127.0.0.1:{closed_port}")
-    stale = look_at_local_ray(tmp_path)
-    assert (stale.status, stale.remedy) == ("problem", f"rm {file}")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        file.write_text(f"127.0.0.1:{server.getsockname()[1]}")
-        joined = look_at_local_ray(tmp_path)
-        assert (joined.status, "joins the Ray that runs here" in joined.text) == ("ok", True)
+@pytest.mark.parametrize("environment", [{}, {"RAY_ADDRESS": "local"}])
+def test_without_a_cluster_a_command_has_a_ray_of_its_own(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Whatever `ray start` has left in Ray's folder."""
+    folder = tmp_path / "ray"
+    folder.mkdir()
+    (folder / "ray_current_cluster").write_text("127.0.0.1:6379")
+    found = look_at_ray(environment | {"RAY_TMPDIR": str(tmp_path)}, tmp_path, None)[0]
+    assert (found.name, found.status) == ("ray address", "ok")
+    assert "starts a Ray of its own" in found.text
 
 
 def test_a_database_file(tmp_path: Path) -> None:

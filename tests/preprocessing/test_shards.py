@@ -173,7 +173,7 @@ def test_pickled_arrays_are_refused(tmp_path: Path, make_sample: Maker) -> None:
 def _object_array(value: object) -> bytes:
     """What a hostile shard would hold: pickled here, so that reading it can be seen refused."""
     buffer = io.BytesIO()
-    np.save(buffer, np.array([value], dtype=object), allow_pickle=True)
+    np.save(buffer, np.array([value], dtype=object))
     assert pickle.PROTO in buffer.getvalue()
     return buffer.getvalue()
 

@@ -23,21 +23,6 @@ from training.networks import build_network
 from training.published_weights import read_published
 
 
-class Trap:
-    """Executed if it is ever unpickled."""
-
-    def __init__(self, victim: Path) -> None:
-        self.victim = victim
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.victim,)
-
-
-@pytest.fixture
-def victim(tmp_path: Path) -> Path:
-    return tmp_path / "sprung"
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     config = NetworkConfig(name="small", options={"width": 8, "dimension": 8})
@@ -61,8 +46,8 @@ def pack(path: Path) -> None:
             archive.writestr(name, data)
 
 
-def test_a_checkpoint_that_would_execute_code(tmp_path: Path, victim: Path) -> None:
-    torch.save({"network": {}, "step": Trap(victim)}, tmp_path / STATE)
+def test_a_checkpoint_that_would_execute_code(tmp_path: Path, victim: Path, trap: object) -> None:
+    torch.save({"network": {}, "step": trap}, tmp_path / STATE)
     said = refusal(lambda: load_checkpoint(tmp_path))
     assert said.startswith(f"{tmp_path / STATE}: cannot be resumed from (")
     assert not victim.exists()
@@ -95,7 +80,7 @@ def test_a_model_that_asks_for_a_giant_network(model: Path, width: int) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
 
 
-def test_an_artifact_of_mlflow_with_code(model: Path, victim: Path) -> None:
+def test_an_artifact_of_mlflow_with_code(model: Path, victim: Path, trap: object) -> None:
     """What `mlflow.pyfunc` would execute lies there, and is not looked at."""
     code = f"from pathlib import Path\nPath({str(victim)!r}).touch()\n"
     (model / "MLmodel").write_text(
@@ -105,12 +90,12 @@ def test_an_artifact_of_mlflow_with_code(model: Path, victim: Path) -> None:
     (model / "code").mkdir()
     for path in ("code/evil.py", "evil.py", "__init__.py", "sitecustomize.py"):
         (model / path).write_text(code)
-    (model / "python_model.pkl").write_bytes(pickle.dumps(Trap(victim)))
+    (model / "python_model.pkl").write_bytes(pickle.dumps(trap))
     (model / "conda.yaml").write_text("!!python/object/apply:os.system ['touch sprung']")
     assert load_model(model).config.network.name == "small"
-    (model / WEIGHTS).write_bytes(pickle.dumps(Trap(victim)))
+    (model / WEIGHTS).write_bytes(pickle.dumps(trap))
     assert "damaged model" in refusal(lambda: load_model(model))
-    torch.save(Trap(victim), model / WEIGHTS)
+    torch.save(trap, model / WEIGHTS)
     assert "damaged model" in refusal(lambda: load_model(model))
     (model / CONFIG).unlink()
     assert "no model (config.json is missing)" in refusal(lambda: load_model(model))
@@ -152,7 +137,7 @@ def test_a_safetensors_header_that_promises_too_much(model: Path) -> None:
 
 
 def test_results_of_a_stranger_are_evaluated_again(
-    tmp_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, victim: Path, trap: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = UnfinishedPairs(tmp_path / "report", "f" * 64)
     path = tmp_path / "report.unfinished" / ("f" * 16) / "0-3.npz"
@@ -164,10 +149,10 @@ def test_results_of_a_stranger_are_evaluated_again(
         np.savez_compressed(file, **arrays)
         return file.getvalue()
 
-    trap = np.empty(1, object)
-    trap[0] = Trap(victim)
+    traps = np.empty(1, object)
+    traps[0] = trap
     for data in (
-        saved(result=trap),
+        saved(result=traps),
         saved(result=np.zeros(2**22, np.uint8)),
         saved(result=np.frombuffer(b"[]", np.uint8)),
         saved(result=np.frombuffer(b"[" * 100_000, np.uint8)),

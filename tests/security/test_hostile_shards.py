@@ -31,16 +31,6 @@ TAR, SIDECAR = "train-000000.tar", "train-000000.json"
 Change = Callable[[dict[str, Any]], object]
 
 
-class Trap:
-    """Executed if it is ever unpickled."""
-
-    def __init__(self, victim: Path) -> None:
-        self.victim = victim
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.victim,)
-
-
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
@@ -285,18 +275,20 @@ def test_a_packed_array_that_lies_about_its_size() -> None:
 
 
 @pytest.mark.parametrize("member", ["matches.npy", "attributes.npz"])
-def test_pickles_in_arrays_are_not_opened(dataset: Path, tmp_path: Path, member: str) -> None:
-    trap = np.array([Trap(tmp_path / "sprung")], dtype=object)
+def test_pickles_in_arrays_are_not_opened(
+    dataset: Path, victim: Path, trap: object, member: str
+) -> None:
+    traps = np.array([trap], dtype=object)
     file = io.BytesIO()
     if member == "matches.npy":
-        np.save(file, trap, allow_pickle=True)
+        np.save(file, traps)
     else:
-        np.savez(file, depth0=trap)
+        np.savez(file, depth0=traps)
     assert pickle.PROTO in file.getvalue()
     replace_member(dataset, member, file.getvalue())
     assert "could execute code" in refusal(lambda: ShardDataset(dataset)[0])
     assert any("could execute code" in fault for fault in verify_dataset(dataset))
-    assert not (tmp_path / "sprung").exists()
+    assert not victim.exists()
 
 
 @pytest.mark.parametrize("metadata", [b"[" * 100_000, b"[]", b"\xff", b"1" * 10_000])

@@ -11,7 +11,7 @@ from evaluation import record
 from evaluation.config import EvaluateConfig
 from preprocessing.errors import UserError
 from preprocessing.stores.open import open_store
-from preprocessing.uris import shown
+from preprocessing.uris import holds_secret, shown
 from training.config import TrackingConfig
 from training.tracking import RunLogger, register_model, start_run
 from training.tracking.client import brief
@@ -32,11 +32,15 @@ SERVER = f"http://me:{SECRET}@127.0.0.1:9"
         ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
         ("/a folder/me@here", "/a folder/me@here"),
         ("s3://bucket/folder", "s3://bucket/folder"),
+        (f"s3://key:{SECRET}@bucket/folder", "s3://bucket/folder"),
+        (f"http://me:{SECRET}@[host/x", "http://[host/x"),
+        ("/data/a?b", "/data/a?b"),
     ],
 )
 def test_uris_are_shown_without_secrets(uri: str, expected: str) -> None:
     assert shown(uri) == expected
     assert shown(f"no '{uri}' (here)") == f"no '{expected}' (here)"
+    assert holds_secret(uri) == (SECRET in uri)
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Small made-up image pairs, in memory and as shards."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from preprocessing.sample import Sample
 from preprocessing.shards.write import write_manifest, write_shard
@@ -44,12 +43,8 @@ class ShiftedPairs:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def unthreaded(one_thread: None) -> None:
     """Tiny tensors are faster without threads, and much so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format readme bench clean
+.PHONY: help demo test faults check format readme bench clean
 
 help:
 	@echo "make demo    the main job end to end on worlds made on the spot: report in runs/demo"
 	@echo "make test    all tests"
+	@echo "make faults  kill, fill, cut and stop what a job needs, many times; prints what was lost"
 	@echo "make check   ruff and strict types"
 	@echo "make readme  put the demo's tables and pictures into the README"
 	@echo "make bench   measurements side by side"
@@ -26,6 +27,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest
+
+faults: $(STAMP)
+	$(BIN)/pytest -m long -s tests/faults
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

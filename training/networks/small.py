@@ -60,7 +60,7 @@ class SmallUCN(DenseNetwork):
         """See `DenseNetwork.forward`; h = ceil(H / 2)."""
         height, width = images_BCHW.shape[-2:]
         padded = F.pad(images_BCHW, (0, -width % 16, 0, -height % 16), mode="replicate")
-        half = self.down2(padded * 2 - 1)
+        half = self.down2(_channels_last(padded * 2 - 1))
         quarter = self.down4(half)
         context = self.context(self.down8(quarter))
         wide = self.wide_lateral(self.wide(self.down16(context)))
@@ -134,6 +134,15 @@ def _twice(x_BCHW: Tensor) -> Tensor:
         x_BCHW = torch.stack([near + 0.25 * before, near + 0.25 * after], axis + 1)
         x_BCHW = x_BCHW.flatten(axis, axis + 1)
     return x_BCHW
+
+
+def _channels_last(x_B1HW: Tensor) -> Tensor:
+    """The same values as a view whose strides say that channels are last.
+
+    Of one channel both layouts have the same bytes, so that `Tensor.contiguous` leaves the strides
+    of the other, and all that is computed from it at stride 2 takes that layout, which is slower.
+    """
+    return x_B1HW[:, 0, :, :, None].movedim(-1, 1)
 
 
 def _unit(features_BDHW: Tensor) -> Tensor:

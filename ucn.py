@@ -9,7 +9,7 @@ Nothing heavy is imported before a function is called.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,7 @@ def match(
     stability_px: float = 0.0,
     ratio: float = 1.0,
     min_similarity: float = -1.0,
+    scales: Literal[1, 3, 5] = 1,
 ) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
     """Match corners of image 0 densely into image 1, keeping what the way back confirms.
 
@@ -81,6 +82,8 @@ def match(
         stability_px: so does it from a pixel beside the match; 0 keeps all.
         ratio: of the descriptors' distances to the best and the second best position; 1 keeps all.
         min_similarity: least cosine of the two descriptors.
+        scales: sizes at which each image is described, half an octave apart; the best of all
+            relative scales counts.
 
     Returns:
         matches float32 [N, 4] (x0, y0, x1, y1 in pixels) and their similarities [N], best first.
@@ -99,6 +102,7 @@ def match(
         stability_px=stability_px,
         ratio=ratio,
         min_similarity=min_similarity,
+        scales=scales,
     )
-    found = match_images(image0, image1, network_image_describer(model), options)
+    found = match_images(image0, image1, network_image_describer(model, scales), options)
     return found.matches_N4, found.scores_N

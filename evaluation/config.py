@@ -32,6 +32,7 @@ Baseline = Literal[
     "sparse_to_dense",
 ]
 Detector = Literal["sift", "fast", "given"]
+Scales = Literal[1, 3, 5]
 SECOND_RADIUS_PX = 8.0
 """What lies nearer to a match looks like it, and is no second candidate in the ratio test."""
 Estimator = Literal["poselib", "opencv-magsac", "opencv-ransac"]
@@ -57,6 +58,9 @@ class MatchingConfig(Part):
     subpixel: bool = True
     """Move matches to the top of a parabola through the similarities at the neighbours on the grid;
     without it a match is a pixel of the grid."""
+    scales: Scales = 1
+    """Describe each image at so many sizes, half an octave apart around its own, and compare at all
+    relative scales: slower, and far better where things grow or shrink. 1: as they are."""
     second_radius_px: float = Field(default=SECOND_RADIUS_PX, gt=0)
     """For the ratio test: the second best match lies farther than this from the best."""
     memory_mib: int = Field(default=256, ge=1)

@@ -78,7 +78,7 @@ def match_photos(
         _check_picture_path(save, len(pairs))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device: no GPU here; leave it out to run on the CPU")
-    describe = network_image_describer(load_model(model, device))
+    describe = network_image_describer(load_model(model, device), options.scales)
     for names in pairs:
         _check_pair(root, names)
     # COLMAP and hloc take the pixels as they are stored; a person, upright.

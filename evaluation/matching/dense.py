@@ -12,6 +12,12 @@ from evaluation.config import MatchingConfig
 from evaluation.descriptors import Describe, Floats, Match, Pixels
 from evaluation.matching.filters import ways_back
 from evaluation.matching.refinement import refine_positions
+from evaluation.matching.scales import (
+    describe_at_levels,
+    moved_to_matches,
+    nearest_at_any_scale,
+    relative_scales,
+)
 from training.features import cell_centres
 from training.mining.exclusion import Grid
 from training.mining.masked_search import masked_search
@@ -39,6 +45,8 @@ class PointMatches:
 @dataclass(frozen=True)
 class DescribedPair:
     """Descriptors of two images at the places where matches are looked for.
+
+    A descriptor is a stack of as many as there are scales (`evaluation.matching.scales`).
 
     Attributes:
         queries_N2: float32 pixels of image 0.
@@ -107,12 +115,13 @@ def describe_pair(
         keypoints1: further points of image 1, by name.
         device: where the descriptors are kept and compared.
     """
+    describe_stacks = describe_at_levels(describe, config.scales)
     sets1 = dict(keypoints1 or {})
     grid0, grid1 = (_grid(image, config.grid_step) for image in (image0, image1))
     points0 = [queries_N2, *([grid_pixels(grid0)] if config.reciprocity_px > 0 else [])]
     points1 = [grid_pixels(grid1), *sets1.values()]
     described0, described1 = (
-        torch.from_numpy(describe(image, np.concatenate(points))).to(device)
+        torch.from_numpy(describe_stacks(image, np.concatenate(points))).to(device)
         for image, points in ((image0, points0), (image1, points1))
     )
     grid1_MD, *rows = torch.split(described1, [len(points) for points in points1])
@@ -129,7 +138,9 @@ def describe_pair(
 
 def match_described(pair: DescribedPair, config: MatchingConfig) -> PointMatches:
     """Match the queries to the nearest descriptor among all pixels of grid 1."""
-    index_N, similarity_N = nearest_cells(pair.queries_ND, pair.grid1_MD, config.memory_mib)
+    index_N, similarity_N = nearest_at_any_scale(
+        pair.queries_ND, pair.grid1_MD, config.scales, config.memory_mib
+    )
     found_N = index_N.cpu().numpy()
     positions_N2 = grid_pixels(pair.grid1)[found_N]
     way_back_N = np.zeros(len(found_N), np.float32)
@@ -137,7 +148,8 @@ def match_described(pair: DescribedPair, config: MatchingConfig) -> PointMatches
         back_N2 = search_back(pair, pair.grid1_MD[index_N], config)
         way_back_N = ways_back(pair.queries_N2, back_N2)
     if config.subpixel:
-        positions_N2 = refine_positions(pair.queries_ND, pair.grid1_MD, pair.grid1, index_N)
+        moved_ND = moved_to_matches(pair.queries_ND, pair.grid1_MD[index_N], config.scales)
+        positions_N2 = refine_positions(moved_ND, pair.grid1_MD, pair.grid1, index_N)
     return PointMatches(
         positions_N2, similarity_N.cpu().numpy(), way_back_N, way_back_N <= config.reciprocity_px
     )
@@ -152,14 +164,16 @@ def match_keypoints(pair: DescribedPair, name: str, config: MatchingConfig) -> F
     points_K2, described_KD = pair.keypoints1[name]
     if not len(points_K2):
         return np.full_like(pair.queries_N2, np.nan)
-    index_N, _ = nearest_cells(pair.queries_ND, described_KD, config.memory_mib)
+    index_N, _ = nearest_at_any_scale(
+        pair.queries_ND, described_KD, config.scales, config.memory_mib
+    )
     positions_N2: Floats = points_K2[index_N.cpu().numpy()]
     return positions_N2
 
 
 def search_back(pair: DescribedPair, described_ND: Tensor, config: MatchingConfig) -> Floats:
     """Pixels of grid 0 whose descriptors are nearest to given ones of image 1: float32 [N, 2]."""
-    index_N, _ = nearest_cells(described_ND, pair.grid0_LD, config.memory_mib)
+    index_N, _ = nearest_at_any_scale(described_ND, pair.grid0_LD, config.scales, config.memory_mib)
     back_N2: Floats = grid_pixels(pair.grid0)[index_N.cpu().numpy()]
     return back_N2
 
@@ -175,16 +189,13 @@ def second_similarities(
     Returns:
         float32 [N]; -inf where the whole grid lies within the radius.
     """
-    found = masked_search(
-        pair.queries_ND,
-        pair.grid1_MD,
-        torch.from_numpy(positions_N2).to(pair.queries_ND.device),
-        pair.grid1,
-        config.second_radius_px,
-        None,
-        config.memory_mib,
-    )
-    second_N: Floats = found.outside_N.cpu().numpy()
+    best_N2 = torch.from_numpy(positions_N2).to(pair.queries_ND.device)
+    radius, memory_mib = config.second_radius_px, config.memory_mib
+    outside = [
+        masked_search(moved, pair.grid1_MD, best_N2, pair.grid1, radius, None, memory_mib).outside_N
+        for moved in relative_scales(pair.queries_ND, config.scales)
+    ]
+    second_N: Floats = torch.stack(outside).amax(dim=0).cpu().numpy()
     return second_N
 
 

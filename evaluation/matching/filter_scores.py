@@ -9,6 +9,7 @@ from evaluation.config import MatchingConfig
 from evaluation.descriptors import Describe, Floats, Pixels
 from evaluation.matching.dense import DescribedPair, PointMatches, search_back, second_similarities
 from evaluation.matching.filters import shift_positions, unit_distances, ways_back
+from evaluation.matching.scales import describe_at_levels
 
 FILTERS = ("similarity", "ratio", "reciprocity", "stability")
 """In the order of their curves."""
@@ -40,7 +41,8 @@ def filter_scores(
     if config.reciprocity_px > 0:
         size1 = (image1.shape[1], image1.shape[0])
         shifted_N2 = shift_positions(found.positions_N2, size1, rng)
-        described_ND = torch.from_numpy(describe(image1, shifted_N2)).to(pair.queries_ND.device)
+        described = describe_at_levels(describe, config.scales)(image1, shifted_N2)
+        described_ND = torch.from_numpy(described).to(pair.queries_ND.device)
         back_N2 = search_back(pair, described_ND, config)
         scores["reciprocity"] = -found.way_back_N
         scores["stability"] = -ways_back(pair.queries_N2, back_N2)

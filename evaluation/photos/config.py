@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from evaluation.config import Scales
 from preprocessing.config import Part
 
 StartingPoints = Literal["corners", "sift", "fast", "grid"]
@@ -28,5 +29,8 @@ class MatchOptions(Part):
     lies more than 8 px from the best; 1 keeps all."""
     min_similarity: float = Field(-1.0, ge=-1, le=1)
     """Keep matches whose descriptors have at least this cosine; -1 keeps all."""
+    scales: Scales = 1
+    """Describe each photo at so many sizes, half an octave apart around its own, and compare at all
+    relative scales: slower, and far better where things grow or shrink. 1: as they are."""
     seed: int = Field(0, ge=0)
     """Draws the moves of `stability_px`."""

@@ -106,7 +106,8 @@ def match_images(
 
     Args:
         image0, image1: uint8 [H, W] or [H, W, 3] RGB, of any two sizes.
-        describe: `evaluation.photos.search.network_image_describer` of a model.
+        describe: `evaluation.photos.search.network_image_describer` of a model, for
+            `MatchOptions.scales`.
         options: by default those of `MatchOptions`.
 
     Returns:
@@ -131,7 +132,8 @@ def match_described_images(
         nothing = np.zeros((0, 4), np.float32)
         return ImageMatches(nothing, nothing[:, 0], (("starting points", 0),))
     queries_ND = image0.describe(points0_N2)
-    points1_N2, similarity_N = search_image(queries_ND, image1.describe, image1.size)
+    scales = options.scales
+    points1_N2, similarity_N = search_image(queries_ND, image1.describe, image1.size, scales)
     kept = np.arange(len(points0_N2))
     counts = [("starting points", len(kept))]
 
@@ -144,26 +146,35 @@ def match_described_images(
         keep("similarity", similarity_mask(similarity_N, options.min_similarity))
     if options.ratio < 1:
         second_N = search_second(
-            queries_ND[kept], image1.describe, image1.size, points1_N2[kept], SECOND_RADIUS_PX
+            queries_ND[kept],
+            image1.describe,
+            image1.size,
+            points1_N2[kept],
+            SECOND_RADIUS_PX,
+            scales,
         )
         nearest_N, second_N = unit_distances(similarity_N[kept]), unit_distances(second_N)
         keep("ratio", ratio_mask(np.minimum(nearest_N, second_N), second_N, options.ratio))
     if options.reciprocity_px:
-        back_N2 = _search_back(image1, image0, points1_N2[kept])
+        back_N2 = _search_back(image1, image0, points1_N2[kept], scales)
         keep("reciprocity", reciprocity_mask(points0_N2[kept], back_N2, options.reciprocity_px))
     if options.stability_px:
         rng = np.random.default_rng(options.seed)
         moved_N2 = shift_positions(points1_N2[kept], image1.size, rng)
-        back_N2 = _search_back(image1, image0, moved_N2)
+        back_N2 = _search_back(image1, image0, moved_N2, scales)
         keep("stability", reciprocity_mask(points0_N2[kept], back_N2, options.stability_px))
     kept = kept[np.argsort(-similarity_N[kept], kind="stable")]
-    ends_N2 = refine_matches(queries_ND[kept], image1.describe, image1.size, points1_N2[kept])
+    ends_N2 = refine_matches(
+        queries_ND[kept], image1.describe, image1.size, points1_N2[kept], scales
+    )
     matches_N4 = np.concatenate([points0_N2[kept], ends_N2], axis=1)
     return ImageMatches(matches_N4, similarity_N[kept], tuple(counts))
 
 
-def _search_back(image1: DescribedImage, image0: DescribedImage, points1_N2: Floats) -> Floats:
+def _search_back(
+    image1: DescribedImage, image0: DescribedImage, points1_N2: Floats, scales: int
+) -> Floats:
     """Where positions of image 1 are found in image 0."""
     if not len(points1_N2):
         return points1_N2
-    return search_image(image1.describe(points1_N2), image0.describe, image0.size)[0]
+    return search_image(image1.describe(points1_N2), image0.describe, image0.size, scales)[0]

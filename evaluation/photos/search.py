@@ -1,7 +1,6 @@
 """Exact search for descriptors in a whole image, band by band, so that large images fit."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 import torch
@@ -10,9 +9,16 @@ from torch import Tensor
 from evaluation.descriptors import Floats, Pixels, read_features
 from evaluation.matching.dense import grid_pixels
 from evaluation.matching.refinement import parabola_tops, similarities
+from evaluation.matching.scales import (
+    image_levels,
+    level_points,
+    moved_to_matches,
+    nearest_at_any_scale,
+    relative_scales,
+    stacked,
+)
 from training.mining.exclusion import Grid
 from training.mining.masked_search import masked_search
-from training.mining.nearest import nearest_cells
 from training.model import Model
 from training.tiling import describe_tiled
 
@@ -27,23 +33,41 @@ BAND_POSITIONS = 2**16
 """So many positions are described at once."""
 
 
-def network_image_describer(model: Model, memory_mib: int = 1024) -> DescribeImage:
+def network_image_describer(model: Model, scales: int = 1, memory_mib: int = 1024) -> DescribeImage:
     """Describe images with a network, tile by tile, and points of them bilinearly.
 
     Args:
         model: the network.
+        scales: sizes at which an image is described; descriptors are stacks of as many
+            (`evaluation.matching.scales`).
         memory_mib: bound on the activations of a pass.
     """
 
     def describe_image(image: Pixels) -> DescribePoints:
-        features_DHW = describe_tiled(model.network, image, memory_mib)
-        return partial(read_features, model, features_DHW)
+        levels = [
+            (describe_tiled(model.network, scaled, memory_mib), scale_2)
+            for scaled, scale_2 in image_levels(image, scales)
+        ]
+
+        def describe(points_N2: Floats) -> Tensor:
+            return stacked(
+                [
+                    read_features(model, features_DHW, level_points(points_N2, scale_2))
+                    for features_DHW, scale_2 in levels
+                ]
+            )
+
+        return describe
 
     return describe_image
 
 
 def search_image(
-    queries_ND: Tensor, describe: DescribePoints, size: tuple[int, int], memory_mib: int = 256
+    queries_ND: Tensor,
+    describe: DescribePoints,
+    size: tuple[int, int],
+    scales: int = 1,
+    memory_mib: int = 256,
 ) -> tuple[Floats, Floats]:
     """Find the most similar position of an image for each query, exactly.
 
@@ -51,6 +75,7 @@ def search_image(
         queries_ND: unit descriptors, float32.
         describe: of the image that is searched.
         size: its width and height, pixels.
+        scales: of the descriptors.
         memory_mib: bound on the similarities held at once.
 
     Returns:
@@ -63,7 +88,7 @@ def search_image(
         band_M2 = _positions(grid, y)
         index_N, found_N = (
             found.cpu().numpy()
-            for found in nearest_cells(queries_ND, describe(band_M2), memory_mib)
+            for found in nearest_at_any_scale(queries_ND, describe(band_M2), scales, memory_mib)
         )
         better_N = found_N > similarity_N
         positions_N2[better_N] = band_M2[index_N[better_N]]
@@ -72,14 +97,18 @@ def search_image(
 
 
 def refine_matches(
-    queries_ND: Tensor, describe: DescribePoints, size: tuple[int, int], positions_N2: Floats
+    queries_ND: Tensor,
+    describe: DescribePoints,
+    size: tuple[int, int],
+    positions_N2: Floats,
+    scales: int = 1,
 ) -> Floats:
     """Move matches on the search grid to the top of the similarity between their neighbours.
 
     As `evaluation.matching.refinement.refine_positions`, of an image that is described in bands.
 
     Args:
-        queries_ND, describe, size: as in :func:`search_image`.
+        queries_ND, describe, size, scales: as in :func:`search_image`.
         positions_N2: what it found.
 
     Returns:
@@ -88,7 +117,9 @@ def refine_matches(
     refined_N2 = positions_N2.copy()
     if not len(positions_N2):
         return refined_N2
-    best_N = similarities(queries_ND, describe(positions_N2))
+    matches_ND = describe(positions_N2)
+    queries_ND = moved_to_matches(queries_ND, matches_ND, scales)
+    best_N = similarities(queries_ND, matches_ND)
     for axis in (0, 1):
         step_2 = GRID_STEP * np.eye(2, dtype=np.float32)[axis]
         inner_N1 = (positions_N2[:, [axis]] >= GRID_STEP) & (
@@ -108,12 +139,13 @@ def search_second(
     size: tuple[int, int],
     best_N2: Floats,
     radius_px: float,
+    scales: int = 1,
     memory_mib: int = 256,
 ) -> Floats:
     """Find the greatest similarity beyond a radius around each query's best position.
 
     Args:
-        queries_ND, describe, size, memory_mib: as in :func:`search_image`.
+        queries_ND, describe, size, scales, memory_mib: as in :func:`search_image`.
         best_N2: what it found.
         radius_px: excluded.
 
@@ -124,8 +156,9 @@ def search_second(
     for grid, y in _bands(size):
         within_N2 = torch.from_numpy(best_N2 - np.array([0, y], np.float32)).to(queries_ND.device)
         band_MD = describe(_positions(grid, y))
-        found = masked_search(queries_ND, band_MD, within_N2, grid, radius_px, None, memory_mib)
-        similarity_N = np.maximum(similarity_N, found.outside_N.cpu().numpy())
+        for moved_ND in relative_scales(queries_ND, scales):
+            found = masked_search(moved_ND, band_MD, within_N2, grid, radius_px, None, memory_mib)
+            similarity_N = np.maximum(similarity_N, found.outside_N.cpu().numpy())
     return similarity_N
 
 

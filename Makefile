@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test faults check format readme bench clean
+.PHONY: help demo test faults cluster check format readme bench clean
 
 help:
 	@echo "make demo    the main job end to end on worlds made on the spot: report in runs/demo"
 	@echo "make test    all tests"
 	@echo "make faults  kill, fill, cut and stop what a job needs, many times; prints what was lost"
+	@echo "make cluster the demo, in small, on five hosts of this machine beside one; as root"
 	@echo "make check   ruff and strict types"
 	@echo "make readme  put the demo's tables and pictures into the README"
 	@echo "make bench   measurements side by side"
@@ -30,6 +31,9 @@ test: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/pytest -m long -s tests/faults
+
+cluster: $(STAMP)
+	$(BIN)/pytest -m long -s tests/end_to_end
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

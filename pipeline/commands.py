@@ -16,6 +16,7 @@ from pipeline.config import RunConfig
 from preprocessing.config import Part
 from preprocessing.errors import UserError
 from preprocessing.sources.registry import SOURCES, source_config
+from preprocessing.uris import shown
 from training.config import TrainConfig
 
 
@@ -238,7 +239,11 @@ def _split_commas(args: Sequence[str], flag: str) -> list[str]:
 def _print_evaluation(result: Any, tracking_uri: str) -> None:
     _print(result.markdown)
     _print(f"report: {result.report_path}")
-    _print(f"MLflow: mlflow server --backend-store-uri {tracking_uri}  (then open the address)")
+    if tracking_uri.startswith(("http://", "https://")):
+        _print(f"MLflow: {shown(tracking_uri)}")
+    else:
+        command = f"mlflow server --backend-store-uri {shown(tracking_uri)}"
+        _print(f"MLflow: {command}  (then open the address)")
 
 
 def _print_json(values: dict[str, Any]) -> None:

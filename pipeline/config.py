@@ -1,5 +1,6 @@
 """One configuration for a whole run: shards, training, evaluation. Light to import."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ from pydantic import BeforeValidator, SerializeAsAny, model_validator
 from evaluation.config import EvaluateConfig
 from preprocessing.config import Part, PreprocessConfig
 from preprocessing.sources.registry import source_config
+from preprocessing.uris import shown
 from training.config import TrackingConfig, TrainConfig
 
 
@@ -36,7 +38,8 @@ class RunConfig(Part):
     """
 
     out: str
-    """Folder of everything the run makes: shards/SPLIT, train, evaluate."""
+    """Folder of everything the run makes: shards/SPLIT, train, evaluate; on a cluster one that all
+    nodes share. `shards.SPLIT.out` puts shards elsewhere, such as into an object store."""
     shards: dict[str, AnySource]
     """A source for each split."""
     train: TrainConfig
@@ -51,8 +54,13 @@ class RunConfig(Part):
     def _fill_in(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not values.get("out"):
             return values
+        if "://" in str(values["out"]):
+            raise ValueError(
+                f"out: {shown(str(values['out']))} is an address; training needs a folder, which "
+                "all nodes share, and shards go to a store by shards.SPLIT.out=s3://BUCKET/FOLDER"
+            )
         out = Path(str(values["out"]))
-        splits = values.get("shards") or {}
+        splits = _options(values, "shards")
         if TRAIN not in splits:
             raise ValueError(f"shards: no split {TRAIN}; name a source for shards.{TRAIN}")
         mixed = [split for split in splits if split.split("_")[0] == TRAIN]
@@ -60,25 +68,35 @@ class RunConfig(Part):
         if not held_out and VALIDATION not in splits:
             raise ValueError("shards: nothing to evaluate on; name a source for shards.test")
         shards = {
-            split: {"out": str(out / "shards" / split), "split": split} | (options or {})
-            for split, options in splits.items()
+            split: {"out": str(out / "shards" / split), "split": split} | _options(splits, split)
+            for split in splits
         }
-        tracking = {"uri": f"sqlite:///{out.absolute() / 'mlflow.db'}"} | values.get("tracking", {})
-        train = {"output": str(out / "train"), "tracking": tracking} | values.get("train", {})
+        tracking = {"uri": f"sqlite:///{out.absolute() / 'mlflow.db'}"} | _options(
+            values, "tracking"
+        )
+        train = {"output": str(out / "train"), "tracking": tracking} | _options(values, "train")
         folders = {split: str(options["out"]) for split, options in shards.items()}
         train["data"] = {
             "shards": [folders[split] for split in mixed],
             "validation_shards": folders.get(VALIDATION),
-        } | train.get("data", {})
+        } | _options(train, "data")
         evaluate = {
             "shards": [folders[split] for split in held_out or [VALIDATION]],
             "model": str(Path(train["output"]) / "model"),
             "output": str(out / "evaluate"),
             "tracking": tracking,
-        } | values.get("evaluate", {})
+        } | _options(values, "evaluate")
         return values | {
             "shards": shards,
             "train": train,
             "evaluate": evaluate,
             "tracking": tracking,
         }
+
+
+def _options(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a configuration has below a name; nothing where it leaves that open."""
+    found = values.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{name}: {found!r} where options are expected")
+    return found or {}

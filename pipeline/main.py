@@ -4,6 +4,7 @@ Nothing heavy is imported before a subcommand runs.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from pipeline import commands
 from pipeline.cluster import commands as cluster
 from pipeline.doctor.command import doctor
+from pipeline.stages import DEBUG
 from preprocessing.errors import UserError
 from preprocessing.uris import shown
 
 _DONE, _FAULT, _USER_ERROR = 0, 1, 2
+_LONGEST, _START = 500, 200
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _DONE
     except Exception as error:
-        if os.environ.get("UCN_DEBUG"):
+        if os.environ.get(DEBUG):
             raise
-        what = shown(" ".join(f"{type(error).__name__}: {error}".split()))[:500]
-        return _fail(_FAULT, f"fault: {what}; please report it with UCN_DEBUG=1's traceback")
+        what = _in_short(f"{type(error).__name__}: {error}")
+        return _fail(_FAULT, f"fault: {what}; please report it with {DEBUG}=1's traceback")
 
 
 def _fail(code: int, message: str) -> int:
     sys.stderr.write(f"ucn: {message}\n")
     return code
+
+
+def _in_short(text: str) -> str:
+    """One line without secrets and colours; Ray's errors end with what caused them."""
+    line = shown(" ".join(_COLOUR.sub("", text).split()))
+    return line if len(line) <= _LONGEST else f"{line[:_START]} ... {line[_START - _LONGEST :]}"
 
 
 def _help() -> str:

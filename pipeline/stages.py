@@ -15,6 +15,9 @@ from training.config import TrainConfig
 
 Stage = Literal["preprocess", "train", "evaluate", "run"]
 
+DEBUG = "UCN_DEBUG"
+"""The variable with which a command shows the traceback of a fault of ours."""
+
 
 def check_stage(stage: Stage, values: Mapping[str, Any]) -> Part:
     """The configuration of a stage, as the command of that name would have it.

@@ -2,10 +2,13 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from preprocessing.errors import UserError
+from preprocessing.uris import shown
 
 
 @contextmanager
@@ -31,6 +34,9 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
+    named = f"RAY_ADDRESS={shown(address or 'local')}"
+    if not address:
+        _provide_token()
     try:
         with nullcontext() if address else _loopback():
             ray.init(
@@ -44,13 +50,36 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
             )
     except ConnectionError:
         raise UserError(
-            f"RAY_ADDRESS={address}: no Ray answers there, or it wants a token; start it, or set "
-            "RAY_AUTH_MODE=token (infra/README.md)"
+            f"{named}: cannot be joined; is it up, is this machine one of its nodes (`ray start "
+            "--address`), and are RAY_AUTH_MODE=token and the token those of its head? `ucn "
+            "doctor` looks; `ucn submit` works from other machines"
+        ) from None
+    except ray.exceptions.AuthenticationError:
+        raise UserError(
+            "RAY_AUTH_MODE=token, but there is no token; put into ~/.ray/auth_token what "
+            "`ray get-auth-token` prints on the cluster's head node"
+        ) from None
+    except ValueError:
+        if not address:
+            raise
+        raise UserError(
+            f"{named}: is no address to join by; set it to HEAD:6379, or unset it for a local Ray"
         ) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _provide_token() -> None:
+    """Where Ray could not keep its token in the home folder, give this process one of its own."""
+    home = Path.home()
+    folder = home / ".ray"
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if given or (folder / "auth_token").exists():
+        return
+    if not os.access(folder if folder.exists() else home, os.W_OK):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager

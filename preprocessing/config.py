@@ -1,16 +1,22 @@
 """What a preprocessing run is made from. Light to import: the command line's help needs it."""
 
+import re
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from preprocessing.errors import UserError
+from preprocessing.uris import shown
 
 if TYPE_CHECKING:
     from preprocessing.sources.base import Source
 
 ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
+
+# s3://BUCKET/FOLDER, also where it has passed through a path.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 # What changes where and how fast the shards are made, but not what is in them.
 _NOT_CONTENT = {"root", "out", "workers", "overwrite"}
@@ -30,6 +36,17 @@ class Part(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise UserError(explain(error)) from None
+
+    @model_validator(mode="after")
+    def _paths_are_local(self) -> Self:
+        """An address that became a path would name a folder ``s3:`` of this machine."""
+        for name, value in self:
+            if isinstance(value, Path) and _ADDRESS.match(str(value)):
+                raise ValueError(
+                    f"{name}: {shown(str(value).replace(':/', '://', 1))} is an address; give a "
+                    "folder that this machine, or every node of the cluster, sees"
+                )
+        return self
 
 
 def explain(error: ValidationError) -> str:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,12 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Publish ``value`` as readable JSON with sorted keys: equal values give equal bytes."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def make_folder(path: Path | str) -> None:
@@ -92,6 +98,20 @@ def make_folder(path: Path | str) -> None:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "no permission")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Where a file is finished before it is uploaded: below ``TMPDIR``.
+
+    Raises:
+        UserError: it cannot be written, or the disk is full.
+    """
+    with (
+        explained(Path(tempfile.gettempdir())),
+        tempfile.TemporaryDirectory(prefix="ucn-") as folder,
+    ):
+        yield Path(folder)
 
 
 def sweep_temporaries(folder: Path) -> int:

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.preprocessing.s3_server import Server
 
 # How long an example takes says nothing of whether it is right.
 settings.register_profile("ucn", deadline=None)
@@ -33,6 +37,16 @@ def world_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             WorldSpec(seed=drive, drive=drive, frames=8, width=414, height=125, scan_degrees=120),
         )
     return root
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator["Server"]:
+    """A server of the S3 protocol on loopback, without a bucket."""
+    from tests.preprocessing.s3_server import Server
+
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture

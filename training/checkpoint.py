@@ -13,9 +13,19 @@ STATE = "state.pt"
 
 
 def save_checkpoint(folder: Path, snapshot: dict[str, Any]) -> None:
-    """Write a snapshot of the state into ``folder``, atomically."""
-    with atomic_path(folder / STATE) as path:
-        torch.save(snapshot, path)
+    """Write a snapshot of the state into ``folder``, atomically.
+
+    Raises:
+        UserError: it cannot be written, or the disk is full.
+    """
+    with atomic_path(folder / STATE) as path, path.open("wb") as file:
+        try:
+            torch.save(snapshot, file)
+        except RuntimeError as error:
+            # torch ends its archive over the file's error, and fails again.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import ray
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
+    ControllerError,
     FailureConfig,
     RunConfig,
     TrainingFailedError,
@@ -17,7 +18,9 @@ from ray.train import (
 from preprocessing.cluster import ray_session
 from preprocessing.errors import UserError
 from preprocessing.lease import Lease, exclusive
+from preprocessing.storage import explained
 from training.checkpoint import load_checkpoint
+from training.checkpoint_record import mend_record, sweep_unfinished
 from training.config import TrainConfig
 from training.inputs import (
     absolute_paths,
@@ -108,6 +111,7 @@ def _run(
         with ray_session():
             state = _train_with_ray(config, record)
             lease.check()
+            sweep_unfinished(config.output)
             with state.as_directory() as folder:
                 metrics = _publish(config, Path(folder), training_data)
     except BaseException:
@@ -131,13 +135,20 @@ def _train_with_ray(config: TrainConfig, record: RunRecord) -> Checkpoint:
     # Beside the driver: any other node can be lost while the run goes on.
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     messages: Any = ray.remote(num_cpus=0, label_selector=here)(Messages).remote()
+    # Ray resumes what it finds under the same name.
+    name = record.fingerprint[:16]
+    resume = mend_record(config.output / CHECKPOINTS / name)
     trainer = ElasticTrainer(
         work,
-        train_loop_config={"config": config, "run_id": record.run_id, "messages": messages},
+        train_loop_config={
+            "config": config,
+            "run_id": record.run_id,
+            "messages": messages,
+            "resume": resume,
+        },
         scaling_config=workers,
         run_config=RunConfig(  # type: ignore[call-arg] # typed as that of version 1
-            # Ray resumes what it finds under the same name.
-            name=record.fingerprint[:16],
+            name=name,
             storage_path=str(config.output / CHECKPOINTS),
             checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
             failure_config=FailureConfig(max_failures=config.max_failures),
@@ -149,8 +160,12 @@ def _train_with_ray(config: TrainConfig, record: RunRecord) -> Checkpoint:
     try:
         with progress_line(config.steps, lambda: ray.get(messages.get.remote())):
             result = trainer.fit()
-    except TrainingFailedError:
+    except TrainingFailedError as error:
         _raise_mistake(messages)
+        if isinstance(error, ControllerError) and isinstance(error.controller_failure, OSError):
+            # Ray keeps a record beside the checkpoints.
+            with explained(config.output):
+                raise error.controller_failure from None
         raise
     _raise_mistake(messages)
     assert result.checkpoint is not None, "the last step ends with a checkpoint"

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from preprocessing.config import Part
 from preprocessing.errors import UserError
-from preprocessing.storage import atomic_folder, write_json
+from preprocessing.storage import as_json, atomic_folder
 from preprocessing.stores.open import absolute_uri, open_store
 from training.config import NetworkConfig
 from training.networks import build_network
@@ -107,7 +107,11 @@ def save_model(
     training: Mapping[str, Any] | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> None:
-    """Publish a model folder, atomically; replaces one that is there."""
+    """Publish a model folder, atomically; replaces one that is there.
+
+    Raises:
+        UserError: it cannot be written, or the disk is full.
+    """
     record = ModelConfig(
         network=config,
         stride=network.stride,
@@ -120,8 +124,9 @@ def save_model(
     )
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     with atomic_folder(folder) as temporary:
-        save_file(weights, temporary / WEIGHTS)
-        write_json(temporary / CONFIG, record.model_dump(mode="json"))
+        # In one piece: safetensors' own writing hides what the disk says.
+        (temporary / WEIGHTS).write_bytes(save(weights))
+        (temporary / CONFIG).write_text(as_json(record.model_dump(mode="json")))
 
 
 def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:

@@ -29,7 +29,8 @@ def work(options: dict[str, Any]) -> None:
     """Train as one of the workers.
 
     Args:
-        options: ``config``, ``run_id`` in MLflow or None, and ``messages``, an actor of `Messages`.
+        options: ``config``; ``run_id`` in MLflow, or None; ``messages``, an actor of `Messages`;
+            and ``resume``, a checkpoint to start from that Ray does not know of, or None.
     """
     config: TrainConfig = options["config"]
     messages = options["messages"]
@@ -51,10 +52,10 @@ def work(options: dict[str, Any]) -> None:
             log_again(step, metrics)
             messages.put.remote(step, metrics)
 
-        try:
+        with _mistakes_told(messages):
             worker = Worker(
                 log,
-                partial(_checkpoint, config.steps),
+                partial(_checkpoint, config.steps, messages),
                 log_again,
                 partial(_show, run),
                 _distribute,
@@ -64,11 +65,18 @@ def work(options: dict[str, Any]) -> None:
             )
             training, validation = open_datasets(config)
             sampler = training_sampler(config, training)
-            with _last_checkpoint() as resume:
+            with _last_checkpoint(options["resume"]) as resume:
                 fit(config, training, validation, worker, sampler, resume)
-        except UserError as error:
-            ray.get(messages.put_mistake.remote(str(error)))
-            raise
+
+
+@contextmanager
+def _mistakes_told(messages: Any) -> Iterator[None]:
+    """Let the driver hear what the user must mend; to Ray it is an error as any other."""
+    try:
+        yield
+    except UserError as error:
+        ray.get(messages.put_mistake.remote(str(error)))
+        raise
 
 
 def _device(config: TrainConfig) -> torch.device:
@@ -101,11 +109,12 @@ def _distribute(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network, broadcast_buffers=False)
 
 
-def _checkpoint(steps: int, step: int, write: WriteState) -> None:
+def _checkpoint(steps: int, messages: Any, step: int, write: WriteState) -> None:
     """Hand a checkpoint to Ray; all workers meet here, and go on while rank 0 writes it.
 
     Args:
         steps: of the whole run; the last checkpoint is waited for.
+        messages: as in `work`, told in the thread that writes if the disk is full.
     """
     if get_context().get_world_rank() != 0:
         report({"step": step})
@@ -113,7 +122,8 @@ def _checkpoint(steps: int, step: int, write: WriteState) -> None:
     storage = Path(get_context().get_storage().experiment_fs_path)
 
     def publish(_: Checkpoint, name: str) -> Checkpoint:
-        write(storage / name)
+        with _mistakes_told(messages):
+            write(storage / name)
         return Checkpoint(storage / name)
 
     mode = CheckpointUploadMode.SYNC if step == steps else CheckpointUploadMode.ASYNC
@@ -127,10 +137,11 @@ def _checkpoint(steps: int, step: int, write: WriteState) -> None:
 
 
 @contextmanager
-def _last_checkpoint() -> Iterator[Path | None]:
+def _last_checkpoint(first: Path | None) -> Iterator[Path | None]:
+    """The last checkpoint of this run of Ray's; until there is one, ``first``."""
     checkpoint = get_checkpoint()
     if checkpoint is None:
-        yield None
+        yield first
         return
     with checkpoint.as_directory() as folder:
         yield Path(folder)

@@ -90,6 +90,21 @@ class JobsClient(JobSubmissionClient):
                 f"environment of the cluster's image here, or install ray=={theirs}"
             )
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """The states of the nodes: ``state``, ``node_ip``, ``resources_total``.
+
+        Raises:
+            JobsError: the dashboard does not tell them.
+        """
+        try:
+            answer = self._do_request("GET", "/api/v0/nodes")
+            if answer.status_code != 200:
+                self._raise_error(answer)
+            found: list[dict[str, Any]] = answer.json()["data"]["result"]["result"]
+        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+            raise UnavailableError(0, type(error).__name__) from None
+        return found
+
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         return super()._do_request(method, endpoint, timeout=_TIMEOUTS_S, **options)
 
@@ -108,9 +123,9 @@ def explained(address: str) -> Iterator[None]:
     except (requests.Timeout, requests.ConnectionError, ConnectionError) as error:
         why = "no answer in time" if isinstance(error, requests.Timeout) else "cannot be reached"
         raise UserError(
-            f"{address}: {why}; is this the dashboard of a running cluster (http://HOST:8265)? "
-            "It answers from other machines after `ray start --head --dashboard-host ADDRESS`, or "
-            "through `kubectl port-forward` or `ssh -L 8265:localhost:8265 HEAD`"
+            f"{address}: {why}; give the dashboard of a running cluster, http://HOST:8265, which "
+            "is forwarded from the head by `ssh -L 8265:127.0.0.1:8265 HEAD` or `kubectl "
+            "port-forward`"
         ) from None
     except (requests.RequestException, UnavailableError) as error:
         why = str(error) if isinstance(error, UnavailableError) else type(error).__name__

@@ -9,6 +9,7 @@ from pipeline.arguments import parse
 from pipeline.assignments import read_values, split_assignments
 from pipeline.cluster.address import dashboard_address
 from pipeline.cluster.arguments import StatusArguments, SubmitArguments
+from pipeline.stages import DEBUG
 from preprocessing.errors import UserError
 
 _SUBMIT = """Run a stage as a job of a Ray cluster: submit it, follow its log, return its exit code.
@@ -44,7 +45,14 @@ def submit(args: Sequence[str]) -> int:
     from pipeline.cluster.words import ago, lasting
 
     client = JobsClient(address)
-    name, earlier = submit(client, job, _tell, again=arguments.again, working_dir=folder)
+    name, earlier = submit(
+        client,
+        job,
+        _tell,
+        again=arguments.again,
+        working_dir=folder,
+        debug=bool(os.environ.get(DEBUG)),
+    )
     if earlier is None:
         _tell(f"{name}: submitted to {address}")
     elif earlier.is_over:

@@ -2,13 +2,14 @@
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.cluster.client import BROKEN, JobsClient, JobsError, explained
 from pipeline.cluster.follow import PATIENCE_S, Tell, follow
 from pipeline.cluster.job import Job
 from pipeline.cluster.states import JobState, attempts_of, job_state
 from pipeline.cluster.words import ago
+from pipeline.stages import DEBUG
 from preprocessing.errors import UserError
 
 SUBMIT_PATIENCE_S = 60.0
@@ -35,6 +36,7 @@ def submit(
     *,
     again: bool = False,
     working_dir: Path | None = None,
+    debug: bool = False,
     patience_s: float = SUBMIT_PATIENCE_S,
 ) -> Submitted:
     """Have a job on a cluster, once.
@@ -48,6 +50,7 @@ def submit(
         tell: takes lines that say what was found and done.
         again: start anew what has succeeded, too.
         working_dir: folder to ship to the nodes.
+        debug: the log of a job that is started has the traceback of a fault of ours.
         patience_s: how long to try again where the cluster takes no job yet.
 
     Raises:
@@ -66,7 +69,11 @@ def submit(
         tell(f"{last.name}: {last.state} {ago(last.ended)}{why}")
     attempt = last.attempt + 1 if last else 1
     name = job.name(attempt)
-    runtime_env = {"working_dir": str(working_dir.absolute())} if working_dir else {}
+    runtime_env: dict[str, Any] = {}
+    if working_dir:
+        runtime_env["working_dir"] = str(working_dir.absolute())
+    if debug:
+        runtime_env["env_vars"] = {DEBUG: "1"}
     while True:
         try:
             client.submit_job(

@@ -1,7 +1,6 @@
 """What pyarrow reaches by a URI, such as ``gs://``, as a store."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,6 +11,7 @@ import pyarrow
 from pyarrow import fs
 
 from preprocessing.errors import UserError
+from preprocessing.storage import temporary_folder
 from preprocessing.uris import shown
 
 _BLOCK = 8 << 20
@@ -53,8 +53,8 @@ class ArrowStore:
 
     @contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="ucn-") as temporary:
-            path = Path(temporary) / name
+        with temporary_folder() as temporary:
+            path = temporary / name
             with self._told(name):
                 system, folder = self._place
                 with (
@@ -66,8 +66,8 @@ class ArrowStore:
 
     @contextmanager
     def publishing(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="ucn-") as temporary:
-            path = Path(temporary) / name
+        with temporary_folder() as temporary:
+            path = temporary / name
             yield path
             # A stream commits what it has when its block is left by an error: nothing but the one
             # write of the whole may fail inside.

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from botocore import exceptions
 from botocore.config import Config
 
 from preprocessing.errors import UserError
-from preprocessing.storage import explained
+from preprocessing.storage import temporary_folder
 from preprocessing.uris import shown
 
 Result = TypeVar("Result")
@@ -33,6 +32,7 @@ _LARGEST_OBJECT = 5 * 2**30
 _ATTEMPTS = 10
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 10.0
+_LONGEST_SILENCE_S = 60.0
 _CONNECTIONS = 32
 _BLOCK = 8 << 20
 
@@ -46,7 +46,6 @@ _PASSING = (
     "ConditionalRequestConflict",
     "OperationAborted",
     "RequestTimeout",
-    "RequestTimeTooSkewed",
     "Throttling",
     "TooManyRequests",
 )
@@ -64,6 +63,7 @@ _REMEDIES = {
     "ExpiredToken": "the credentials have expired; renew them",
     "InvalidAccessKeyId": "unknown access key; check the credentials",
     "SignatureDoesNotMatch": "wrong secret key; check the credentials",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it",
     "NotImplemented": "the server has no conditional PUT (If-None-Match); use one that has",
     "PermanentRedirect": "the bucket lies in another region; set AWS_DEFAULT_REGION",
     "AuthorizationHeaderMalformed": "the bucket lies in another region; set AWS_DEFAULT_REGION",
@@ -124,7 +124,7 @@ class S3Store:
 
     @contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:
-        with _temporary_folder() as folder:
+        with temporary_folder() as folder:
             path = folder / name
 
             def download() -> None:
@@ -138,7 +138,7 @@ class S3Store:
 
     @contextmanager
     def publishing(self, name: str) -> Iterator[Path]:
-        with _temporary_folder() as folder:
+        with temporary_folder() as folder:
             path = folder / name
             yield path
             self._publish(name, path)
@@ -242,16 +242,6 @@ class Conflict(Exception):
     """The condition of a PUT does not hold."""
 
 
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """Where a file is finished before it is uploaded: below ``TMPDIR``."""
-    with (
-        explained(Path(tempfile.gettempdir())),
-        tempfile.TemporaryDirectory(prefix="ucn-") as folder,
-    ):
-        yield Path(folder)
-
-
 @functools.lru_cache(maxsize=4)
 def _client_of(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
     """The client of a process and its settings: it holds sockets, and is slow to make.
@@ -261,7 +251,7 @@ def _client_of(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=10,
-        read_timeout=60,
+        read_timeout=_LONGEST_SILENCE_S,
         max_pool_connections=_CONNECTIONS,
     )
     return boto3.session.Session().client("s3", config=config)

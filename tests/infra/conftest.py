@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
+WALK = ROOT / "docs" / "cluster.md"
 
 Words = list[str]
 Document = dict[str, Any]
@@ -73,10 +74,10 @@ def compose() -> Document:
 
 @pytest.fixture(scope="session")
 def commands() -> list[tuple[str, Words]]:
-    """Every command line in infra/ as (file, words), those inside `sh -c` included."""
+    """Every command line in infra/ and docs/cluster.md as (file, words), those in `sh -c` too."""
     return [
         (str(path.relative_to(ROOT)), words)
-        for path in sorted(INFRA.rglob("*"))
+        for path in (*sorted(INFRA.rglob("*")), WALK)
         if path.is_file()
         for text in _shell_texts(path)
         for words in _split(text)
@@ -106,7 +107,9 @@ def _shell_texts(path: Path) -> Iterator[str]:
     """Text that a shell is to run: indented comments, code in Markdown, commands in YAML."""
     text = path.read_text()
     if path.suffix == ".md":
-        yield from re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        # What is called console is what commands print.
+        yield from (block for language, block in blocks if not language)
         yield from re.findall(r"`((?:ray|ucn|mlflow) [^`]* -[^`]+)`", text)
         return
     yield from re.findall(r"^ *#   (\S.*)$", text, re.MULTILINE)

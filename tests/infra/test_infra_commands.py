@@ -1,4 +1,4 @@
-"""Every command line in infra/ is one that the command's own parser accepts."""
+"""Every command line in infra/ and docs/cluster.md is one that its own parser accepts."""
 
 import importlib
 import subprocess
@@ -34,7 +34,9 @@ def test_commands_are_found(commands: Commands) -> None:
     found = Counter(words[0] for _, words in commands)
     assert {"ucn", "ray", "mlflow", "kubectl", "docker", "helm", "make"} <= set(found)
     stages = {words[1] for _, words in _called(commands, "ucn")}
-    assert {"preprocess", "train", "evaluate", "run", "submit", "status"} <= stages
+    assert {"preprocess", "train", "evaluate", "run", "submit", "status", "doctor"} <= stages
+    walked = {words[0] for file, words in commands if file == "docs/cluster.md"}
+    assert {"ucn", "ray", "mlflow", "make"} <= walked
 
 
 def test_ucn_accepts_every_ucn_command(
@@ -101,7 +103,7 @@ def test_files_and_targets_that_commands_name_exist(commands: Commands, root: Pa
     stages = (root / "infra" / "Dockerfile").read_text()
     for file, words in commands:
         for word in words:
-            if word.startswith(("infra/", "configs/")):
+            if word.startswith(("infra/", "configs/", "docs/")):
                 assert (root / word).exists(), f"{file}: {word}"
         if "--target" in words:
             assert f" AS {words[words.index('--target') + 1]}\n" in stages, file

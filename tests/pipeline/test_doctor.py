@@ -24,7 +24,13 @@ from pipeline.doctor.finding import Finding, as_lines, has_problem
 from pipeline.doctor.gpus import Gpus, judge_gpus
 from pipeline.doctor.memory import judge_memory, judge_shared
 from pipeline.doctor.probes import all_probes
-from pipeline.doctor.ray_cluster import judge_token, look_at_head, look_at_ray
+from pipeline.doctor.ray_cluster import (
+    judge_nodes,
+    judge_token,
+    look_at_dashboard,
+    look_at_head,
+    look_at_ray,
+)
 from pipeline.doctor.run import Probe, run_probes
 from pipeline.doctor.storage import look_at_endpoint, look_at_place
 from pipeline.doctor.threads import judge_threads, judge_waiting
@@ -141,6 +147,10 @@ def test_the_token_must_be_there_for_a_cluster_and_only_ours(tmp_path: Path) -> 
     assert variable == TokenPlace("RAY_AUTH_TOKEN", True)
     assert judge_token("disabled", variable, is_cluster=True).status == "warning"
     assert judge_token("disabled", variable, is_cluster=False).status == "ok"
+    # `ucn submit` sends it all the same, drivers that join do not.
+    assert judge_token(None, variable, is_cluster=True).status == "ok"
+    unsent = judge_token(None, variable, is_cluster=True, joins=True)
+    assert (unsent.status, unsent.remedy) == ("warning", "export RAY_AUTH_MODE=token")
 
 
 def test_a_ray_address_that_nothing_answers_at(
@@ -157,7 +167,20 @@ def test_a_ray_address_that_nothing_answers_at(
     assert [finding.status for finding in found] == ["problem", "warning", "problem"]
     assert "cannot be reached" in found[0].text
     assert "cannot be reached" in found[2].text
-    assert "is no HOST:PORT" in look_at_head("host").text
+    assert "is no HOST:PORT" in one(look_at_head("host")).text
+    assert "is no address to join by" in one(look_at_head("http://127.0.0.1:8265")).text
+    # A dashboard is on its head's loopback; only who names one wants it.
+    unasked = look_at_dashboard(None, {"RAY_API_SERVER_ADDRESS": f"127.0.0.1:{closed_port}"})
+    assert (one(unasked).status, "does not answer" in one(unasked).text) == ("ok", True)
+
+
+def test_nodes() -> None:
+    head = {"state": "ALIVE", "resources_total": {"memory": 1.0}}
+    node = {"state": "ALIVE", "resources_total": {"CPU": 4.0, "GPU": 1.0}}
+    dead = {"state": "DEAD", "resources_total": {"CPU": 8.0}}
+    assert judge_nodes([head, node, node]).text == "3, with 8 CPUs and 2 GPUs together"
+    assert judge_nodes([head, node, dead]).text.endswith("1 gone since the head started")
+    assert judge_nodes([head, dead]).status == "problem"
 
 
 @pytest.mark.parametrize("environment", [{}, {"RAY_ADDRESS": "local"}])

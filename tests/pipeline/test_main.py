@@ -78,6 +78,11 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
         (["run", "out=x", "shards.val.source=motorcycle"], "no split train"),
         (["run", "out=x", "shards.train.source=motorcycle"], "nothing to evaluate on"),
         (["run", "out=x", "shards.train.source=nope", "shards.val.source=motorcycle"], "nope"),
+        (["run", "out=s3://b/x", "shards.train.source=motorcycle"], "out: s3://b/x is an address"),
+        (["run", "out=x", "shards=5"], "shards: 5 where options are expected"),
+        (["run", "out=x", "shards.train=5", "shards.val="], "train: 5 where options are expected"),
+        (["train", "output=s3://b/x"], "output: s3://b/x is an address"),
+        (["evaluate", "--shards", "x", "--output", "s3://b/x"], "output: s3://b/x is an address"),
         (["train", "stepz=3"], "stepz: no such option"),
         (["train", "steps=many"], "steps"),
         (["train", "data.shards=/nowhere"], "/nowhere"),
@@ -140,3 +145,19 @@ def test_the_motorcycle_pair_end_to_end(capfd: pytest.CaptureFixture[str], tmp_p
     assert code == 1
     assert "train-000000.tar" in printed
     assert "Traceback" not in err
+
+
+def test_a_fault_is_one_plain_line_that_ends_with_its_cause(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("\x1b[36mray::work()\x1b[39m\n" + "  File\n" * 200 + "KeyError: 'x'")
+
+    monkeypatch.delenv("UCN_DEBUG", raising=False)
+    monkeypatch.setattr("pipeline.commands._run", fail)
+    assert main(["demo"]) == 1
+    line = capfd.readouterr().err
+    assert line.startswith("ucn: fault: RuntimeError: ray::work() File")
+    assert "KeyError: 'x'; please report it" in line
+    assert len(line) < 600
+    assert line.count("\n") == 1

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from pipeline.doctor.ray_cluster import look_at_dashboard, look_at_head
 from pipeline.main import main
 
 pytestmark = pytest.mark.ray
@@ -37,6 +38,7 @@ exec {python} -m pipeline.main "$@"
 class Cluster:
     address: str
     port: int
+    gcs: int
     environment: dict[str, str]
     go: Path
 
@@ -109,7 +111,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
     try:
         _wait_for_port(dashboard)
-        yield Cluster(f"http://127.0.0.1:{dashboard}", dashboard, environment, folder / "go")
+        address = f"http://127.0.0.1:{dashboard}"
+        yield Cluster(address, dashboard, gcs, environment, folder / "go")
     finally:
         head.terminate()
         head.wait(60)
@@ -286,14 +289,25 @@ def test_a_stopped_job_is_started_anew_as_the_next_attempt(
     ],
 )
 def test_a_wrong_or_missing_token_is_told_in_one_line(
-    ucn: Ucn,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    value: str,
-    said: str,
+    cluster: Cluster, name: str, value: str, said: str
 ) -> None:
-    monkeypatch.setenv(name, value)
-    code, out, err = ucn("submit", "preprocess", *motorcycle(Path("/out")))
+    words = ("submit", "preprocess", *motorcycle(Path("/out")), "--address", cluster.address)
+    # In a process of its own: Ray keeps the mode that it has read first.
+    code, out, err = finish(cluster.start(*words, **{name: value}))
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert said in err
     assert "f00" not in err
+
+
+def test_the_doctor_joins_and_tells_the_nodes(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, cluster.environment[name])
+    dashboard, nodes = look_at_dashboard(cluster.address, {})
+    joined, same_nodes = look_at_head(f"127.0.0.1:{cluster.gcs}")
+    assert {dashboard.status, nodes.status, joined.status} == {"ok"}
+    assert nodes.text == same_nodes.text == "1, with 2 CPUs and no GPUs together"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere")
+    (refused,) = look_at_head(f"127.0.0.1:{cluster.gcs}")
+    assert (refused.status, "does not let this machine join" in refused.text) == ("problem", True)

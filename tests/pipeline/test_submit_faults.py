@@ -31,6 +31,7 @@ class Dashboard:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.log = ""
         self.posts = 0
+        self.request: dict[str, Any] = {}
         self.on_post: Callable[[int], int | None] = lambda number: 200
         """The status of the answer to the n-th submission; None cuts the connection."""
         self.on_look: Callable[[dict[str, Any]], None] = lambda job: None
@@ -86,6 +87,7 @@ class Dashboard:
     def post(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         request = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         self.posts += 1
+        self.request = request
         status = self.on_post(self.posts)
         if status in (200, None):
             self.add(request)
@@ -115,6 +117,16 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
 
 def ignore(line: str) -> None:
     pass
+
+
+def test_a_fault_can_be_asked_for_its_traceback(dashboard: Dashboard) -> None:
+    client = JobsClient(dashboard.address)
+    submit(client, JOB, ignore)
+    assert not dashboard.request.get("runtime_env")
+    submit(
+        client, plan_job("preprocess", {"source": "motorcycle", "out": "/x"}), ignore, debug=True
+    )
+    assert dashboard.request["runtime_env"] == {"env_vars": {"UCN_DEBUG": "1"}}
 
 
 def test_the_id_follows_from_stage_and_configuration() -> None:

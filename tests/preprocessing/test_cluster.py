@@ -6,6 +6,7 @@ import pytest
 import ray
 
 from preprocessing.cluster import ray_session
+from preprocessing.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,24 @@ def test_only_a_named_cluster_is_joined(
         monkeypatch.setenv("RAY_ADDRESS", variable)
     with ray_session(2):
         assert (asked["address"], asked["num_cpus"]) == (address, cpus)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConnectionError("no answer"), "cannot be joined"),
+        (ValueError("Invalid Ray address"), "is no address to join by"),
+        (ray.exceptions.AuthenticationError("no token"), "there is no token"),
+    ],
+)
+def test_what_keeps_a_driver_out_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "http://me:secret@head:8265")
+    with pytest.raises(UserError, match=told) as refused, ray_session():
+        pass
+    assert "secret" not in str(refused.value)

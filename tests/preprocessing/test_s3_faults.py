@@ -1,19 +1,13 @@
 """Shards on a server of the S3 protocol that fails: what is asked, retried, refused and seen."""
 
 import hashlib
-import random
-import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import boto3
 import numpy as np
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from preprocessing.errors import UserError
 from preprocessing.job import preprocess
@@ -25,109 +19,18 @@ from preprocessing.shards.write import write_manifest, write_shard
 from preprocessing.sources.kitti_raw import KittiRawConfig
 from preprocessing.stores.base import Store, write_bytes
 from preprocessing.stores.open import open_store
+from tests.preprocessing.s3_server import CUT, LOST, SHORT, Server
 
 OUT = "s3://pairs/drives/train"
-CODES = {
-    "403": (b"AccessDenied", "403 Forbidden"),
-    "409": (b"ConditionalRequestConflict", "409 Conflict"),
-    "500": (b"InternalError", "500 Internal Server Error"),
-    "501": (b"NotImplemented", "501 Not Implemented"),
-    "503": (b"SlowDown", "503 Slow Down"),
-}
-# Closed unanswered; closed when all is done; the answer's body breaks off.
-CUT, LOST, SHORT = "cut", "lost", "short"
-
-
-class Server:
-    """A server of the S3 protocol on loopback.
-
-    Attributes:
-        asked: method and path of every request so far.
-        fault: from method and path to how the request fails, or None.
-    """
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
-        self.fault: Callable[[str, str], str | None] = lambda method, path: None
-        self._moto = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server(
-            "127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet
-        )
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def fail_some(self, rate: float, kinds: Iterable[str], seed: int = 0) -> list[str]:
-        """Let a part of the requests fail; return what will tell how they did."""
-        rng, lock, happened, choices = random.Random(seed), threading.Lock(), [], list(kinds)
-
-        def fault(method: str, path: str) -> str | None:
-            with lock:
-                kind = rng.choice(choices) if rng.random() < rate else None
-                happened.extend([kind] if kind else [])
-                return kind
-
-        self.fault = fault
-        return happened
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        request = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        kind = self.fault(*request)
-        self.asked.append(request)
-        if kind in CODES:
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            code, status = CODES[kind]
-            start_response(status, [("Content-Type", "application/xml")])
-            return [b"<Error><Code>" + code + b"</Code><Message>no</Message></Error>"]
-        if kind == CUT:
-            return _hang_up(environ)
-        answer = self._moto(environ, start_response)
-        if kind == LOST:
-            b"".join(answer)
-            return _hang_up(environ)
-        if kind == SHORT:
-            whole = b"".join(answer)
-            return [whole[: len(whole) // 2]]
-        return answer
-
-
-class _Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None: ...
-
-
-def _hang_up(environ: dict[str, Any]) -> list[bytes]:
-    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-    raise ConnectionError("hung up")
-
-
-@pytest.fixture(scope="module")
-def only_server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
 
 
 @pytest.fixture
-def server(only_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server with one empty bucket, and the environment that leads to it."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", only_server.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-that-must-not-show")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     # Waits stay what they are to each other, and short.
     monkeypatch.setattr("preprocessing.stores.s3._FIRST_WAIT_S", 0.001)
-    bucket = boto3.resource("s3").Bucket("pairs")
-    bucket.create()
-    only_server.asked.clear()
-    yield only_server
-    only_server.fault = lambda method, path: None
-    bucket.objects.delete()
-    bucket.delete()
+    with s3_server.bucket("pairs", monkeypatch):
+        yield s3_server
 
 
 def config(root: Path, out: str, **options: object) -> KittiRawConfig:
@@ -265,6 +168,7 @@ def test_a_file_that_one_put_cannot_hold_is_refused(server: Server) -> None:
     [
         ("403", "access denied; check the credentials", 1),
         ("501", "the server has no conditional PUT", 1),
+        ("skewed", "this machine's clock is wrong; set it", 1),
         ("503", "the server answers SlowDown; try again later", 10),
         (CUT, r"cannot be reached \(ConnectionClosedError\)", 10),
     ],

@@ -71,6 +71,8 @@ def _version(client: Any, name: str, run_id: str, scores: Mapping[str, float]) -
         f"{run.info.artifact_uri}/{ARTIFACT}",
         run_id,
         tags={key: f"{value:.6g}" for key, value in scores.items()} | digests,
+        # A database has made it when it answers.
+        await_creation_for=0,
     )
     return str(version.version)
 

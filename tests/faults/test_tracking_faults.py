@@ -1,0 +1,217 @@
+"""MLflow's own server killed under a training, and the PostgreSQL behind it: what arrives."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from preprocessing.cluster import ray_session
+from tests.faults.noise_training import EPOCH, noise_config
+from tests.faults.observer import Observer
+from tests.faults.servers import MlflowServer, mlflow_server, postgres
+from tests.tell import tell
+from training import job
+from training.config import TrackingConfig, TrainConfig
+from training.job import TrainResult, train
+from training.model import load_model
+from training.tracking import RunLogger, delivery, registry, start_run
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+STEPS = EPOCH
+POINTS = 600
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    with ray_session(1):
+        yield
+
+
+@pytest.fixture
+def observer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Observer:
+    """Holds the training at steps that are not allowed yet."""
+    observer = Observer(tmp_path / "notes")
+    monkeypatch.setattr(job, "work", observer.watch(job.work))
+    return observer
+
+
+@pytest.fixture
+def config(tmp_path: Path, server: MlflowServer) -> TrainConfig:
+    tracking = {"uri": server.uri, "experiment": "faults", "model_name": None}
+    return noise_config(tmp_path, STEPS, workers=1, min_workers=None, tracking=tracking)
+
+
+@pytest.fixture
+def start(config: TrainConfig) -> Iterator[Callable[[], Future[TrainResult]]]:
+    """Starts the training in the background."""
+    with ThreadPoolExecutor() as pool:
+        yield lambda: pool.submit(train, config)
+
+
+def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("training.tracking")]
+
+
+def history(uri: str, run_id: str | None, metric: str = "loss") -> list[int]:
+    """Steps at which a run has a metric, in order, as often as it has it."""
+    points = MlflowClient(tracking_uri=uri).get_metric_history(run_id, metric)
+    return sorted(point.step for point in points)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("session")
+def test_a_server_that_is_down_at_the_start_is_told(
+    server: MlflowServer,
+    observer: Observer,
+    config: TrainConfig,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    observer.allow(STEPS)
+    server.kill()
+    try:
+        result = train(config)
+    finally:
+        server.start()
+    assert result.run_id is None
+    load_model(result.model)
+    (message,) = own_messages(caplog)
+    assert f"{server.uri}: MLflow does not answer" in message
+    assert "going on without it" in message
+    tell(f"MLflow down at the start: {STEPS} steps trained, none recorded, told in one line")
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("session")
+def test_a_server_that_is_killed_in_the_middle_gets_all_later(
+    server: MlflowServer,
+    observer: Observer,
+    config: TrainConfig,
+    start: Callable[[], Future[TrainResult]],
+) -> None:
+    observer.allow(4)
+    training = start()
+    observer.wait_for(workers=1, step=3)
+    server.kill()
+    observer.allow(9)
+    observer.wait_for(workers=1, step=8)
+    server.start()
+    observer.allow(STEPS)
+    result = training.result()
+    found = history(server.uri, result.run_id)
+    lost = set(range(STEPS)) - set(found)
+    tell(
+        f"MLflow killed in the middle: {STEPS} losses sent, {len(found)} there, {len(lost)} lost, "
+        f"{len(found) - len(set(found))} twice"
+    )
+    assert found == list(range(STEPS))
+    run = MlflowClient(tracking_uri=server.uri).get_run(result.run_id)
+    assert run.info.status == "FINISHED"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("session")
+def test_a_server_that_is_away_at_the_end_is_waited_for(
+    server: MlflowServer,
+    observer: Observer,
+    config: TrainConfig,
+    start: Callable[[], Future[TrainResult]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver's own entries, the end and the model among them, come as soon as it is back."""
+    # Of the driver; the worker has half a minute for what it logs itself.
+    monkeypatch.setattr(delivery, "PATIENCE_S", 300.0)
+    monkeypatch.setattr(registry, "PATIENCE_S", 300.0)
+    observer.allow(STEPS - 2)
+    training = start()
+    observer.wait_for(workers=1, step=STEPS - 3)
+    server.kill()
+    observer.allow(STEPS)
+    observer.wait_for(workers=1, step=STEPS - 1)
+    server.start()
+    result = training.result()
+    found = history(server.uri, result.run_id)
+    tell(f"MLflow killed near the end, and back: {STEPS} losses sent, {len(found)} there")
+    assert found == list(range(STEPS))
+    client = MlflowClient(tracking_uri=server.uri)
+    assert client.get_run(result.run_id).info.status == "FINISHED"
+    assert [found.path for found in client.list_artifacts(result.run_id)] == ["model"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("session")
+def test_what_a_server_that_stays_away_never_gets_is_counted(
+    server: MlflowServer,
+    observer: Observer,
+    config: TrainConfig,
+    start: Callable[[], Future[TrainResult]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(registry, "PATIENCE_S", 2.0)
+    observer.allow(STEPS - 2)
+    training = start()
+    observer.wait_for(workers=1, step=STEPS - 3)
+    server.kill()
+    observer.allow(STEPS)
+    try:
+        result = training.result()
+    finally:
+        server.start()
+    load_model(result.model)
+    told = own_messages(caplog)
+    assert any("the model is not registered" in message for message in told)
+    assert any("other entries were not delivered to MLflow" in message for message in told)
+    found = history(server.uri, result.run_id)
+    tell(f"MLflow killed near the end, for good: the model is there, {len(found)} losses, told")
+
+
+def test_a_restarted_postgresql_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="training.tracking")
+    with postgres() as database, mlflow_server(tmp_path, database.uri) as server:
+        config = TrackingConfig(uri=server.uri, experiment="faults")
+        run_id = start_run(config, "one", {"a": 1}, {}, [])
+        assert run_id is not None
+        written = threading.Event()
+
+        def write() -> None:
+            with RunLogger(config, run_id) as run:
+                for step in range(POINTS):
+                    run.log_metrics({"loss": step / 2, "rate": float(step)}, step)
+                    if step == POINTS // 10:
+                        written.set()
+                    time.sleep(0.02)
+
+        with ThreadPoolExecutor() as pool:
+            writing = pool.submit(write)
+            written.wait()
+            database.restart_at_once()
+            time.sleep(2)
+            database.kill()
+            time.sleep(3)
+            database.start()
+            writing.result()
+        for metric in ("loss", "rate"):
+            found = history(server.uri, run_id, metric)
+            lost = set(range(POINTS)) - set(found)
+            tell(
+                f"PostgreSQL restarted at once, then killed and started: {POINTS} points of "
+                f"{metric} sent, {len(found)} there, {len(lost)} lost, "
+                f"{len(found) - len(set(found))} twice"
+            )
+            assert found == list(range(POINTS))
+    assert not [message for message in own_messages(caplog) if "refuses" in message]

@@ -85,6 +85,9 @@ def relative_scales(stacks_ND: Tensor, levels: int) -> Iterator[Tensor]:
     """
     stacks_NLD = stacks_ND.reshape(len(stacks_ND), levels, stacks_ND.shape[1] // levels)
     for shift in range(-(levels // 2), levels // 2 + 1):
+        if shift == 0:
+            yield stacks_ND
+            continue
         moved_NLD = torch.zeros_like(stacks_NLD)
         met = levels - abs(shift)
         first = max(0, shift)

@@ -23,6 +23,7 @@ from preprocessing.stores.open import absolute_uri, open_store
 from training.config import NetworkConfig
 from training.networks import build_network
 from training.networks.base import DenseNetwork
+from training.networks.folded_norms import fold_norms
 from training.validate import describe
 
 WEIGHTS = "model.safetensors"
@@ -69,7 +70,7 @@ class Model:
 
     Attributes:
         config: as saved.
-        network: in evaluation mode.
+        network: in evaluation mode, its normalisation folded into its convolutions.
     """
 
     config: ModelConfig
@@ -151,6 +152,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder}: damaged model ({reason}); train or copy it again") from error
     network = network.to(device).eval()
+    fold_norms(network)
     return Model(config, network)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow import MlflowClient
+from safetensors.torch import load_file
 
 from preprocessing.job import preprocess
 from preprocessing.shards.verify import verify_dataset
@@ -23,7 +24,7 @@ from tests.faults.drives import digests, drives_config, preprocess_words
 from tests.faults.mounts import PAGE, make_read_only, mounted
 from tests.faults.noise_training import noise_config, undisturbed
 from training.config import TrackingConfig
-from training.model import load_model
+from training.model import WEIGHTS
 from training.tracking import RunLogger, start_run
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +155,7 @@ def test_the_other_stages_without_a_home(
     done = ucn("train", "--config", str(tmp_path / "train.yaml"))
     assert done.returncode == 0, done.stderr
     weights, _ = undisturbed(config)
-    found = load_model(config.output / "model").network.state_dict()
+    found = load_file(config.output / "model" / WEIGHTS)
     assert all((found[name] == one).all() for name, one in weights.items())
 
     shards = tmp_path / "out"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from pipeline.main import main
 from preprocessing.cluster import ray_session
@@ -23,7 +24,7 @@ from tests.faults.noise_training import CHECKPOINT_EVERY, noise_config, undistur
 from tests.tell import tell
 from training.checkpoint import STATE, load_checkpoint, save_checkpoint
 from training.config import NetworkConfig
-from training.model import load_model, save_model
+from training.model import WEIGHTS, load_model, save_model
 from training.networks import build_network
 
 ROOM = 64 << 20
@@ -175,7 +176,7 @@ def test_a_disk_full_in_the_middle_of_training(
                 assert not list(disk.rglob(".tmp-*"))
                 resize(disk, ROOM)
                 assert train(disk / "run") == 0, what
-                found = load_model(disk / "run" / "model").network.state_dict()
+                found = load_file(disk / "run" / "model" / WEIGHTS)
                 lost = [name for name, one in weights.items() if not found[name].equal(one)]
             with capsys.disabled():
                 tell(

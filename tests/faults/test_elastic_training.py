@@ -16,6 +16,7 @@ import psutil
 import pytest
 from ray._private import ray_constants
 from ray.cluster_utils import Cluster
+from safetensors.torch import load_file
 
 from preprocessing.cluster import ray_session
 from tests.faults.noise_training import CHECKPOINT_EVERY, EPOCH, noise_config, undisturbed
@@ -23,7 +24,7 @@ from tests.faults.observer import Observer, check_each_sample_once_an_epoch, sur
 from training import job, scaling
 from training.config import TrainConfig
 from training.job import TrainResult, train
-from training.model import load_model
+from training.model import WEIGHTS
 
 # As the workers have: sums inside a convolution depend on the threads.
 pytestmark = [
@@ -134,7 +135,7 @@ def test_a_node_lost_in_mid_epoch_and_back_again_changes_nothing(
     check_each_sample_once_an_epoch(config, steps)
 
     weights, losses = undisturbed(config)
-    found = load_model(result.model).network.state_dict()
+    found = load_file(result.model / WEIGHTS)
     for name, expected in weights.items():
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
 

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from preprocessing.job import preprocess
 from preprocessing.lease_holder import LEASE
@@ -27,7 +28,7 @@ from tests.faults.machines import Machines, family, kill, two_machines
 from tests.faults.noise_training import CHECKPOINT_EVERY, EPOCH, noise_config, undisturbed
 from tests.faults.observer import Observer, check_each_sample_once_an_epoch, surviving
 from tests.tell import tell
-from training.model import load_model
+from training.model import WEIGHTS
 from training.record import read_record
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_thread")]
@@ -228,7 +229,7 @@ def test_training_at_random_moments(machines: Machines, tmp_path: Path) -> None:
         steps = surviving(observer.notes(), STEPS)
         again = len(observer.notes()) - sum(map(len, steps))
         check_each_sample_once_an_epoch(config, steps)
-        found = load_model(config.output / "model").network.state_dict()
+        found = load_file(config.output / "model" / WEIGHTS)
         for name, expected in weights.items():
             np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
         logged = history(config.tracking.uri, config.output)

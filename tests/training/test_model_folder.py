@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from preprocessing.errors import UserError
 from training.config import NetworkConfig
@@ -35,8 +36,13 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     assert features.shape[0] == 16
     assert features.dtype == torch.float32
     torch.testing.assert_close(features.norm(dim=0), torch.ones_like(features[0]))
+    images = torch.rand(1, network.channels, 50, 70)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(images), network(images))
+    saved = load_file(tmp_path / "model" / WEIGHTS)
+    assert saved.keys() == network.state_dict().keys()
     for key, value in network.state_dict().items():
-        assert torch.equal(value, model.network.state_dict()[key])
+        assert torch.equal(value, saved[key])
     assert not model.network.training
     grey = model.describe_dense(image[..., 0])
     assert not torch.equal(grey, features)

@@ -81,8 +81,9 @@ class _Residual(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _normalised(x, self.conv1, self.norm1).relu_()
-        return _normalised(y, self.conv2, self.norm2).add_(x).relu_()
+        y: Tensor = self.norm1(self.conv1(x)).relu_()
+        z: Tensor = self.norm2(self.conv2(y)).add_(x).relu_()
+        return z
 
 
 class _ConvNorm(nn.Sequential):
@@ -94,27 +95,8 @@ class _ConvNorm(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm = self
-        return _normalised(x, conv, norm).relu_()
-
-
-def _normalised(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
-    """Convolve and normalise; once training is over, in one pass over the map."""
-    assert isinstance(conv, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    if norm.training:
-        y: Tensor = norm(conv(x))
+        y: Tensor = norm(conv(x)).relu_()
         return y
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return F.conv2d(
-        x,
-        conv.weight * scale[:, None, None, None],
-        norm.bias - norm.running_mean * scale,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-    )
 
 
 def _twice(x_BCHW: Tensor) -> Tensor:

@@ -89,7 +89,8 @@ def main() -> None:
         steps = planned_steps(options.out / "steps.json", name, values, seconds)
         print(f"{name}: {steps} steps")
         train(training_config(values, steps))
-    models = [f"{name}={options.out / name / 'model'}" for name in options.networks]
+    # Their bare names may be those of baselines.
+    models = [f"ucn-{name}={options.out / name / 'model'}" for name in options.networks]
     score([*models, "shipped"], [test, *options.test], options.out)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from preprocessing.errors import SkippedPair
 from preprocessing.geometry import Bools, Floats, invert_rigid
 from preprocessing.lidar_pairs import LidarMatches, match_scans
+from preprocessing.point_tracks import TrackedImage
 from preprocessing.sample import Array
 from preprocessing.sources.kitti_drive import find_drives
 from preprocessing.sources.lidar_sequence import Frame, LidarSequence
@@ -94,11 +95,11 @@ def labels(sequence: LidarSequence, first: int, second: int) -> dict[str, LidarM
     frame0, frame1 = sequence.read(first), sequence.read(second)
     none_N = np.zeros(len(frame0.view.source_N), bool)
 
-    def by(images: tuple[Array, Array] | None) -> LidarMatches:
+    def by(images: tuple[TrackedImage, TrackedImage] | None) -> LidarMatches:
         T_1_0 = relative_pose(frame0, frame1)
         return match_scans(frame0.view, frame1.view, T_1_0, sequence.rig, none_N, images)
 
-    return dict(zip(_RULES, (by(None), by((frame0.image, frame1.image))), strict=True))
+    return dict(zip(_RULES, (by(None), by((frame0.tracked, frame1.tracked))), strict=True))
 
 
 def relative_pose(frame0: Frame, frame1: Frame) -> Floats:

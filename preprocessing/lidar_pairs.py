@@ -18,7 +18,7 @@ from preprocessing.movers import (
     find_objects,
     standing_points,
 )
-from preprocessing.sample import Array
+from preprocessing.point_tracks import TrackedImage
 from preprocessing.sliding_movers import judge_by_images
 from preprocessing.visibility import (
     Agreement,
@@ -180,7 +180,7 @@ def match_scans(
     T_1_0: Floats,
     rig: Rig,
     labelled0_N: Bools,
-    images: tuple[Array, Array] | None = None,
+    images: tuple[TrackedImage, TrackedImage] | None = None,
 ) -> LidarMatches:
     """Project scan 0 into both images and keep what is seen in both and does not move.
 
@@ -190,7 +190,7 @@ def match_scans(
         T_1_0: camera 0 to camera 1, metres.
         rig: of both.
         labelled0_N: points of scan 0 on objects known to move.
-        images: of the two cameras, uint8; without them what moves is told by the scans alone.
+        images: of the two cameras; without them what moves is told by the scans alone.
     """
     view = _view(scan0.points_3N, T_1_0, rig)
     own_map = inverse_depth_map(

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.geometry import Bools, Floats
-from preprocessing.point_tracks import textured_points, track_points, window_side
-from preprocessing.sample import Array
+from preprocessing.point_tracks import TrackedImage, textured_points, track_points
 
 # A point is where it is predicted when it is off by no more than the largest of: pixels of the
 # full image, a part of its motion, and metres by which pose and depth may err.
@@ -72,7 +71,7 @@ class Step:
 
 
 def judge_by_images(
-    images: tuple[Array, Array],
+    images: tuple[TrackedImage, TrackedImage],
     labels_N: NDArray[np.int32],
     starts_2N: Floats,
     static_2N: Floats,
@@ -82,7 +81,7 @@ def judge_by_images(
     """Find the objects that move, and how far the road contradicts the pose.
 
     Args:
-        images: uint8, grey or RGB, of one size.
+        images: of one size.
         labels_N: object of each point; 0 for the road.
         starts_2N: the points in image 0, pixels.
         static_2N: where they would be in image 1 if they stood still, pixels.
@@ -101,7 +100,7 @@ def judge_by_images(
     objects = [np.flatnonzero(labels_M == label) for label in np.unique(labels_M[labels_M > 0])]
 
     ends_2M, found_M = _follow(images, objects, starts_2M, points_3M, tolerance_M, K)
-    least_size_21 = _WINDOWS * window_side(images[0])
+    least_size_21 = _WINDOWS * images[0].window_side
     for own_K in objects:
         own_F = own_K[found_M[own_K]]
         wide = len(own_F) and (np.ptp(starts_2M[:, own_F], axis=1, keepdims=True) >= least_size_21)
@@ -117,7 +116,7 @@ def judge_by_images(
 
 
 def _follow(
-    images: tuple[Array, Array],
+    images: tuple[TrackedImage, TrackedImage],
     objects: list[NDArray[np.intp]],
     starts_2M: Floats,
     points_3M: Floats,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from preprocessing.errors import SkippedPair
 from preprocessing.geometry import Bools, Floats
 from preprocessing.lidar_pairs import CameraScan, Rig, view_scan
+from preprocessing.point_tracks import TrackedImage
 from preprocessing.sample import Array
 from preprocessing.sources.kitti_files import Calibration
 from preprocessing.visibility import scan_grid
@@ -36,6 +37,11 @@ class Frame:
     view: CameraScan
     T_world_cam: Floats
     classes_N: NDArray[np.uint16] | None = None
+
+    @cached_property
+    def tracked(self) -> TrackedImage:
+        """The image as points are followed in it."""
+        return TrackedImage(self.image)
 
 
 class LidarSequence(ABC):

@@ -119,7 +119,7 @@ class LidarSource:
             T_1_0,
             sequence.rig,
             sequence.on_mover(number0, number1),
-            (frame0.image, frame1.image),
+            (frame0.tracked, frame1.tracked),
         )
         if found.road_off > _MOST_ROAD_OFF:
             raise SkippedPair(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.point_tracks import textured_points, track_points
+from preprocessing.point_tracks import TrackedImage, textured_points, track_points
 from preprocessing.sliding_movers import judge_by_images, moves_as_one, spread_over_objects
 
 K = np.array([[720.0, 0, 620], [0, 720, 180], [0, 0, 1]])
@@ -76,9 +76,13 @@ def samples(camera_step: float) -> tuple[np.ndarray, ...]:
     return labels[inside], starts[:, inside], static[:, inside], points[2][inside]
 
 
+def pictures(image0: np.ndarray, image1: np.ndarray) -> tuple[TrackedImage, TrackedImage]:
+    return TrackedImage(image0), TrackedImage(image1)
+
+
 def judge(camera_step: float, slide: float, contrast: float = 1.0) -> tuple[float, float, float]:
     """Shares of the box and of the wall that are said to move, and of the road that is off."""
-    images = render(0, 0, contrast), render(camera_step, slide, contrast)
+    images = pictures(render(0, 0, contrast), render(camera_step, slide, contrast))
     labels, starts, static, depth = samples(camera_step)
     verdict = judge_by_images(images, labels, starts, static, depth, K)
     assert not verdict.moves_N[labels == 0].any()
@@ -104,7 +108,7 @@ def test_a_box_that_stands_stays(camera_step: float) -> None:
 
 def test_a_box_without_texture_has_no_say() -> None:
     """But for its outline, which tells as well as texture does."""
-    images = render(0, 0, 0.0), render(0.3, 0.5, 0.0)
+    images = pictures(render(0, 0, 0.0), render(0.3, 0.5, 0.0))
     labels, starts, static, depth = samples(0.3)
     side = (surfaces(0, 0)[0] == 1).astype(np.uint8)
     within = cv2.erode(side, np.ones((61, 61), np.uint8))[tuple(starts[::-1].astype(int))] > 0
@@ -120,7 +124,7 @@ def test_a_box_without_texture_has_no_say() -> None:
 
 def test_the_road_tells_of_a_wrong_pose() -> None:
     """The camera stood still, and the pose says that it rose by ten centimetres."""
-    image = render(0, 0)
+    image = TrackedImage(render(0, 0))
     labels, starts, _, depth = samples(0.0)
     static = starts + np.stack([np.zeros(len(depth)), 720 * 0.1 / depth])
     near = depth < 12
@@ -131,7 +135,7 @@ def test_the_road_tells_of_a_wrong_pose() -> None:
 
 
 def test_nothing_to_judge_is_no_fault() -> None:
-    image = np.zeros((HEIGHT, WIDTH), np.uint8)
+    image = TrackedImage(np.zeros((HEIGHT, WIDTH), np.uint8))
     none = np.zeros((2, 0))
     verdict = judge_by_images((image, image), np.zeros(0, np.int32), none, none, np.zeros(0), K)
     assert (len(verdict.moves_N), verdict.road_off) == (0, 0)
@@ -141,12 +145,15 @@ def test_texture_is_asked_for_in_both_directions() -> None:
     x, y = np.meshgrid(np.arange(400), np.arange(200))
     waves = [40 * np.sin(0.5 * x), 40 * np.sin(0.5 * x) + 40 * np.sin(0.5 * y)]
     middle = np.array([[200.0], [100.0]])
-    found = [textured_points((128 + wave).astype(np.uint8), middle)[0] for wave in waves]
+    found = [
+        textured_points(TrackedImage((128 + wave).astype(np.uint8)), middle)[0] for wave in waves
+    ]
     assert found == [False, True]
     # Slopes of 1.4 and 2.8 grey levels a pixel, root mean square.
     for amplitude, expected in ((4, False), (8, True)):
         wave = amplitude * (np.sin(0.5 * x) + np.sin(0.5 * y))
-        assert textured_points(np.rint(128 + wave).astype(np.uint8), middle)[0] == expected
+        image = TrackedImage(np.rint(128 + wave).astype(np.uint8))
+        assert textured_points(image, middle)[0] == expected
 
 
 def test_tracks_find_a_shift_and_do_not_depend_on_threads() -> None:
@@ -158,7 +165,7 @@ def test_tracks_find_a_shift_and_do_not_depend_on_threads() -> None:
         found = []
         for count in (1, 3):
             cv2.setNumThreads(count)
-            found.append(track_points((image0, image1), starts, starts + 5))
+            found.append(track_points(pictures(image0, image1), starts, starts + 5))
     finally:
         cv2.setNumThreads(threads)
     np.testing.assert_array_equal(found[0].ends_2M, found[1].ends_2M)

@@ -46,7 +46,6 @@ def test_uris_are_shown_without_secrets(uri: str, expected: str) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("training.tracking.registry.PATIENCE_S", 0.0)
     monkeypatch.setattr("training.tracking.delivery.PATIENCE_S", 0.2)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -25,7 +26,6 @@ from training.tracking import (
     delivery,
     flatten,
     register_model,
-    registry,
     resolve_tracking,
     start_run,
     system_metrics,
@@ -76,13 +76,16 @@ def test_an_outage_at_the_start_leaves_no_run(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(delivery, "FIRST_WAIT_S", 0.1)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         config = TrackingConfig(uri=f"http://127.0.0.1:{unused.getsockname()[1]}")
         assert start_run(config, "one", {}, {}, []) is None
-    (message,) = own_messages(caplog)
-    assert "going on without it" in message
-    assert "\n" not in message
+    first, last = own_messages(caplog)
+    assert "trying again" in first
+    assert "going on without it" in last
+    assert "\n" not in first + last
 
 
 class Server:
@@ -102,6 +105,8 @@ class Server:
         self.asked: list[str] = []
         self._app = app
         handlers.initialize_backend_stores(f"sqlite:///{folder / 'server.db'}")
+        # As it runs in this process, its clients would take its database for theirs.
+        mlflow.set_registry_uri("")
         self.server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{self.server.server_port}"
@@ -126,6 +131,9 @@ def started_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
         patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(folder / "artifacts"))
         patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+        # It sets these, too.
+        patch.setenv("MLFLOW_TRACKING_URI", "")
+        patch.setenv("MLFLOW_REGISTRY_URI", "")
         started = Server(folder)
         yield started
         started.server.shutdown()
@@ -152,6 +160,28 @@ def until(done: Callable[[], object]) -> None:
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_server_that_comes_late_is_waited_for(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.is_up = False
+    server.asked.clear()
+
+    def come() -> None:
+        until(lambda: len(server.asked) >= 2)
+        server.is_up = True
+
+    coming = threading.Thread(target=come)
+    coming.start()
+    run_id = start_run(server.config, "one", {"a": 1}, {}, [])
+    coming.join()
+    assert run_id is not None
+    run = MlflowClient(tracking_uri=server.config.uri).get_run(run_id)
+    assert run.data.params == {"a": "1"}
+    (message,) = own_messages(caplog)
+    assert "MLflow does not answer" in message
+    assert "trying again for 30 s" in message
 
 
 def test_all_metrics_arrive_once_in_spite_of_an_outage(
@@ -321,9 +351,7 @@ def test_a_model_becomes_one_version_that_can_be_loaded(
     other_id = start_run(server.config, "two", {}, {}, [LINK])
     losses = iter([True])
     server.lose = lambda path: path.endswith("model-versions/create") and next(losses, False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "FIRST_WAIT_S", 0.01)
-        assert register_model(config, other_id, tmp_path / "model", {}) == "2"
+    assert register_model(config, other_id, tmp_path / "model", {}) == "2"
     client = MlflowClient(tracking_uri=config.uri)
     assert len(client.search_model_versions("name = 'some model'")) == 2
     version = client.get_model_version("some model", "1")
@@ -340,7 +368,8 @@ def test_a_model_becomes_one_version_that_can_be_loaded(
     third_id = start_run(server.config, "three", {}, {}, [])
     assert register_model(nameless, third_id, tmp_path / "model", {}) is None
     assert [found.path for found in client.list_artifacts(third_id)] == ["model"]
-    assert own_messages(caplog) == []
+    (lost,) = own_messages(caplog)
+    assert "trying again" in lost
 
 
 def test_a_model_that_cannot_be_registered_is_one_warning(
@@ -349,14 +378,14 @@ def test_a_model_that_cannot_be_registered_is_one_warning(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(registry, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(registry, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0.2)
     (tmp_path / "model").mkdir()
     server.is_up = False
     assert register_model(server.config, "some-run", tmp_path / "model", {}) is None
     server.is_up = True
     assert register_model(server.config, "some-run", tmp_path / "model", {}) is None
-    own = own_messages(caplog)
+    away, *own = own_messages(caplog)
+    assert "trying again" in away
     assert len(own) == 2
     assert all("the model is not registered" in message for message in own)
 

@@ -6,14 +6,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from training.tracking.client import brief, may_pass
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 PATIENCE_S = 30.0
-"""How long the end waits for what is still to be delivered."""
+"""How long the start waits for the server, and the end for what is still to be delivered."""
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 ATTEMPTS = 5
@@ -45,6 +47,33 @@ class _Entry:
     points: tuple[Point, ...]
     call: Callable[[], object] | None
     size: int
+
+
+def patiently(uri: str, call: Callable[[], Result]) -> Result:
+    """Make a call, which may be made again, until it succeeds: for `PATIENCE_S` at most.
+
+    Args:
+        uri: of the server, for messages.
+
+    Raises:
+        Exception: the call's own, where trying again is of no use, or was of none.
+    """
+    deadline, wait = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not may_pass(error) or time.monotonic() + wait > deadline:
+                raise
+            if wait == FIRST_WAIT_S:
+                logger.warning(
+                    "%s: MLflow does not answer (%s); trying again for %.0f s",
+                    uri,
+                    brief(error),
+                    PATIENCE_S,
+                )
+        time.sleep(wait)
+        wait *= 2
 
 
 class Delivery:

@@ -1,15 +1,14 @@
 """The trained model as an artifact of its run, and as a version of a registered model."""
 
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from preprocessing.uris import shown
 from training.config import TrackingConfig
-from training.tracking.client import brief, may_pass, open_client
-from training.tracking.delivery import FIRST_WAIT_S, PATIENCE_S
+from training.tracking.client import brief, open_client
+from training.tracking.delivery import patiently
 
 logger = logging.getLogger(__name__)
 
@@ -33,28 +32,25 @@ def register_model(
         scores: become tags of the version, beside the digests of the shards.
 
     Returns:
-        the version; None, with a warning, where MLflow does not answer for `PATIENCE_S`, or
-        refuses; None without a run or a name.
+        the version; None, with a warning, where MLflow refuses, or does not answer for
+        `delivery.PATIENCE_S`; None without a run or a name.
     """
     if run_id is None or not config.enabled:
         return None
-    deadline, wait = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
-    while True:
-        try:
-            client = open_client(config)
-            client.log_artifacts(run_id, str(folder), ARTIFACT)
-            return config.model_name and _version(client, config.model_name, run_id, scores)
-        except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
-            if not may_pass(error) or time.monotonic() + wait > deadline:
-                logger.warning(
-                    "%s: the model is not registered (%s); it is in %s",
-                    shown(config.uri),
-                    brief(error),
-                    folder,
-                )
-                return None
-        time.sleep(wait)
-        wait *= 2
+    uri = shown(config.uri)
+
+    def register() -> str | None:
+        client = open_client(config)
+        client.log_artifacts(run_id, str(folder), ARTIFACT)
+        return config.model_name and _version(client, config.model_name, run_id, scores)
+
+    try:
+        return patiently(uri, register)
+    except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
+        logger.warning(
+            "%s: the model is not registered (%s); it is in %s", uri, brief(error), folder
+        )
+        return None
 
 
 def _version(client: Any, name: str, run_id: str, scores: Mapping[str, float]) -> str:

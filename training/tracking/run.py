@@ -14,7 +14,7 @@ from preprocessing.pictures import Picture, write_picture
 from preprocessing.uris import shown
 from training.config import TrackingConfig
 from training.tracking.client import SQLITE, brief, open_client
-from training.tracking.delivery import ENTRY_BYTES, METRICS_AT_ONCE, Delivery, Point
+from training.tracking.delivery import ENTRY_BYTES, METRICS_AT_ONCE, Delivery, Point, patiently
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +54,13 @@ def start_run(
         params: nested mappings are flattened to dotted names.
 
     Returns:
-        the run's id; None where tracking is off or does not answer.
+        the run's id; None where tracking is off or does not answer for `delivery.PATIENCE_S`.
     """
     if not config.enabled:
         return None
     try:
         client = open_client(config)
-        experiment_id = _experiment(client, config)
+        experiment_id = patiently(shown(config.uri), lambda: _experiment(client, config))
         all_tags = dict(tags) | {f"manifest_sha256.{link.name}": link.digest for link in datasets}
         run_id = str(client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id)
     except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on

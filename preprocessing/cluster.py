@@ -23,7 +23,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         num_cpus: CPUs that a local Ray may use; None for all of the machine. Ignored when joining.
 
     Raises:
-        UserError: the cluster cannot be joined.
+        UserError: the cluster cannot be joined, or a local Ray does not start in time.
     """
     # Ray reads these while it is imported.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -64,6 +64,14 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
             raise
         raise UserError(
             f"{named}: is no address to join by; set it to HEAD:6379, or unset it for a local Ray"
+        ) from None
+    except Exception as error:
+        # Ray has no class of its own for it.
+        if "timed out during startup" not in str(error):
+            raise
+        raise UserError(
+            "Ray did not start in time: too little CPU or memory is free here; try again when the "
+            "machine is less busy (`ucn doctor` looks)"
         ) from None
     try:
         yield

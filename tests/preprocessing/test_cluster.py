@@ -32,6 +32,7 @@ def test_only_a_named_cluster_is_joined(
         (ConnectionError("no answer"), "cannot be joined"),
         (ValueError("Invalid Ray address"), "is no address to join by"),
         (ray.exceptions.AuthenticationError("no token"), "there is no token"),
+        (Exception("The current node timed out during startup."), "did not start in time"),
     ],
 )
 def test_what_keeps_a_driver_out_is_told_in_one_line(

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 class DenseNetwork(nn.Module):
     """A fully convolutional network from an image to a map of unit features.
 
+    A normalisation that is registered right behind a convolution normalises what that one gives:
+    `folded_norms.fold_norms` relies on it.
+
     Attributes:
         stride, offset: cell j of the feature map lies at pixel ``j * stride + offset``, and its
             receptive field is centred there.

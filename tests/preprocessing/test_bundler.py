@@ -15,6 +15,7 @@ from preprocessing.job import preprocess
 from preprocessing.sample import Sample
 from preprocessing.shards.read import ShardDataset
 from preprocessing.sources.bundler import BundlerConfig
+from tests.preprocessing.patch_similarity import similarities
 
 # Width and height of the photographs, one odd and one even.
 W, H = 121, 90
@@ -336,15 +337,6 @@ def test_a_missing_image_skips_the_pair(tmp_path: Path) -> None:
         source.load(source.pairs()[0])
 
 
-def patches(image: np.ndarray, pixels_N2: np.ndarray) -> np.ndarray:
-    """9x9 grey patches, each of mean 0 and length 1."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    found = np.stack([cv2.getRectSubPix(grey, (9, 9), pixel.tolist()) for pixel in pixels_N2])
-    rows = found.reshape(len(found), -1).astype(float)
-    rows -= rows.mean(axis=1, keepdims=True)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-
-
 def test_a_real_model(shared_data: Path) -> None:
     """Kermit, as Bundler ships it: detections against stored ends, and the pictures themselves."""
     root = shared_data / "bundler/kermit"
@@ -368,7 +360,4 @@ def test_a_real_model(shared_data: Path) -> None:
         offsets.append(row - [*found[numbers[0]], *found[numbers[1]]])
     assert np.median(np.abs(offsets)) < 0.2
     assert np.abs(np.median(offsets, axis=0)).max() < 0.05
-    alike = patches(sample.image0, sample.matches_N4[:, :2]) * patches(
-        sample.image1, sample.matches_N4[:, 2:]
-    )
-    assert np.median(alike.sum(axis=1)) > 0.8
+    assert np.median(similarities((sample.image0, sample.image1), sample.matches_N4)) > 0.8

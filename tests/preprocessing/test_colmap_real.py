@@ -8,6 +8,7 @@ import pytest
 
 from preprocessing.sources.colmap_files import read_colmap_model
 from tests.preprocessing.colmap_worlds import config
+from tests.preprocessing.patch_similarity import similarities
 
 
 def test_models_are_what_colmaps_own_library_reads(shared_data: Path, tmp_path: Path) -> None:
@@ -40,15 +41,6 @@ def test_models_are_what_colmaps_own_library_reads(shared_data: Path, tmp_path: 
         np.testing.assert_allclose(
             image.errors_M, [errors[number] for number in sorted(errors)], atol=5e-3
         )
-
-
-def patches(image: np.ndarray, pixels_N2: np.ndarray) -> np.ndarray:
-    """9x9 grey patches, each of mean 0 and length 1."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    found = np.stack([cv2.getRectSubPix(grey, (9, 9), pixel.tolist()) for pixel in pixels_N2])
-    rows = found.reshape(len(found), -1).astype(float)
-    rows -= rows.mean(axis=1, keepdims=True)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
 def test_a_real_model(shared_data: Path) -> None:
@@ -93,5 +85,4 @@ def test_a_real_model(shared_data: Path) -> None:
         assert np.abs(np.median(offset, axis=0)).max() < 0.05
     inner = ((sample.matches_N4 > 5) & (sample.matches_N4 < [1290, 1930] * 2)).all(axis=1)
     some = sample.matches_N4[inner][::10]
-    alike = patches(sample.image0, some[:, :2]) * patches(sample.image1, some[:, 2:])
-    assert np.median(alike.sum(axis=1)) > 0.85
+    assert np.median(similarities((sample.image0, sample.image1), some)) > 0.85

@@ -16,17 +16,17 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 
-from evaluation.config import Baseline, EvaluateConfig, MatchingConfig, PoseConfig
-from evaluation.job import evaluate
-from evaluation.matching.dense import PointMatches, match_directly, match_points
-from evaluation.methods import Method, build_methods, method_labels
-from evaluation.metrics.pose import estimate_pose, pose_error
-from evaluation.photos.match import corner_points
-from preprocessing.cluster import ray_session
-from preprocessing.image_files import read_photo
-from preprocessing.job import preprocess
-from preprocessing.sources.registry import source_config
-from training.config import TrackingConfig
+from ucn.cluster.session import ray_session
+from ucn.evaluation.config import Baseline, EvaluateConfig, MatchingConfig, PoseConfig
+from ucn.evaluation.export.match import corner_points
+from ucn.evaluation.job import evaluate
+from ucn.evaluation.methods.build import Method, build_methods, method_labels
+from ucn.evaluation.methods.dense import PointMatches, match_directly, match_points
+from ucn.evaluation.scores.pose import estimate_pose, pose_error
+from ucn.images.read import read_photo
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sources.registry import source_config
+from ucn.training.config import TrackingConfig
 
 SETS: dict[str, dict[str, Any]] = {
     "kitti": {"source": "kitti-raw", "root": "kitti_raw", "gaps": (1, 2, 5)},

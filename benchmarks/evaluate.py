@@ -18,15 +18,15 @@ from pathlib import Path
 
 import torch
 
-from evaluation.config import EvaluateConfig, MatchingConfig
-from evaluation.descriptors import network_describer
-from evaluation.job import choose_indices, evaluate
-from evaluation.matching.dense import describe_pair
-from evaluation.worker import PairWorker
-from preprocessing.cluster import ray_session
-from preprocessing.shards.read import ShardDataset
-from training.config import TrackingConfig
-from training.model import load_model
+from ucn.cluster.session import ray_session
+from ucn.evaluation.config import EvaluateConfig, MatchingConfig
+from ucn.evaluation.job import choose_indices, evaluate
+from ucn.evaluation.methods.dense import describe_pair
+from ucn.evaluation.methods.network import network_describer
+from ucn.evaluation.worker import PairWorker
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.training.config import TrackingConfig
+from ucn.training.model import load_model
 
 
 def main() -> None:

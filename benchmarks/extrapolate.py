@@ -17,10 +17,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 
-from preprocessing.errors import SkippedPair
-from preprocessing.shards.write import Outcome, write_shard
-from preprocessing.sources.registry import source_config
-from preprocessing.stores.open import open_store
+from ucn.errors import SkippedPair
+from ucn.preprocessing.shards.write import Outcome, write_shard
+from ucn.preprocessing.sources.registry import source_config
+from ucn.storage.stores.open import open_store
 
 
 @dataclass(frozen=True)

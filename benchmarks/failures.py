@@ -29,14 +29,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from preprocessing.pictures import to_rgb, write_picture
-from preprocessing.sample import Sample
-from preprocessing.shards.read import ShardDataset
-from training.config import TrainConfig
-from training.features import sample_features
-from training.model import load_model
-from training.networks.base import DenseNetwork
-from training.validate import MatchedPair, describe, match_pair, validation_indices
+from ucn.images.draw import to_rgb, write_picture
+from ucn.matching.features import sample_features
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.training.config import TrainConfig
+from ucn.training.loop.validate import MatchedPair, match_pair, validation_indices
+from ucn.training.model import load_model
+from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.describe import describe
 
 WRONG = 10.0
 SCALE = 1.5

@@ -20,17 +20,17 @@ from typing import Any, Literal
 import cv2
 import torch
 
-from evaluation.config import EvaluateConfig
-from evaluation.job import evaluate
-from pipeline.arguments import merge
-from preprocessing.cluster import ray_session
-from preprocessing.job import preprocess
-from preprocessing.sources.registry import source_config
-from preprocessing.storage import write_json
-from training.config import TrainConfig
-from training.inputs import open_datasets, training_sampler
-from training.job import train
-from training.loop import Worker, WriteState, fit
+from ucn.cluster.session import ray_session
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.job import evaluate
+from ucn.pipeline.arguments import merge
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sources.registry import source_config
+from ucn.storage.files import write_json
+from ucn.training.config import TrainConfig
+from ucn.training.data.inputs import open_datasets, training_sampler
+from ucn.training.job import train
+from ucn.training.loop.loop import Worker, WriteState, fit
 
 MEASURED_STEPS = 24
 WORLDS = {"source": "synthetic", "max_matches": 4000}

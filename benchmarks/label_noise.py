@@ -16,16 +16,16 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from skimage import data
 
-from preprocessing.epipolar import back_project, fundamental_matrix
-from preprocessing.geometry import Floats, invert_rigid, project_points, transform_points
-from preprocessing.image_files import read_photo
-from preprocessing.sample import Array
-from preprocessing.sift_features import detect_sift, propose_matches
-from preprocessing.sources.motorcycle import MotorcycleConfig
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.kitti_writer import truth_folder, write_world
-from preprocessing.sources.yfcc import YfccConfig
-from preprocessing.verified_sift import View, verify_matches
+from ucn.arrays import Array, Floats
+from ucn.geometry.epipolar import back_project, fundamental_matrix
+from ucn.geometry.rigid import invert_rigid, project_points, transform_points
+from ucn.images.read import read_photo
+from ucn.preprocessing.labels.sift_features import detect_sift, propose_matches
+from ucn.preprocessing.labels.verified_sift import View, verify_matches
+from ucn.preprocessing.sources.stereo.motorcycle import MotorcycleConfig
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.kitti_writer import truth_folder, write_world
+from ucn.preprocessing.sources.yfcc.source import YfccConfig
 
 _FALSE = 4.0  # pixels
 _RULES = ("Open-UCN", "Open-UCN, ratio 0.75", "ours")

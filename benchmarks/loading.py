@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import cv2
 
-from preprocessing.sample import Sample
-from preprocessing.shards.encode import decode_sample
-from preprocessing.shards.read import ShardDataset
-from training.config import TrainConfig
-from training.data import map_ahead, training_batches
-from training.sampler import Sampler
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.encode import decode_sample
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.training.config import TrainConfig
+from ucn.training.data.pairs import map_ahead, training_batches
+from ucn.training.data.sampler import Sampler
 
 AHEAD = 16
 

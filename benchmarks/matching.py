@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from training.mining.nearest import nearest_cells
+from ucn.matching.nearest import nearest_cells
 
 HEIGHT, WIDTH = 94, 311
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from training.mining.exclusion import Grid
-from training.mining.hard import mine_hard
-from training.mining.random import mine_random
+from ucn.matching.exclusion import Grid
+from ucn.training.mining.hard import mine_hard
+from ucn.training.mining.random import mine_random
 
 RADIUS = 16.0
 SMALL = Grid(height=80, width=275, stride=4, offset=1.5)

@@ -15,15 +15,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from preprocessing.errors import SkippedPair
-from preprocessing.geometry import Bools, Floats, invert_rigid
-from preprocessing.lidar_pairs import LidarMatches, match_scans
-from preprocessing.point_tracks import TrackedImage
-from preprocessing.sample import Array
-from preprocessing.sources.kitti_drive import find_drives
-from preprocessing.sources.lidar_sequence import Frame, LidarSequence
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.kitti_writer import drive_folder, truth_folder, write_world
+from ucn.arrays import Array, Bools, Floats
+from ucn.errors import SkippedPair
+from ucn.geometry.rigid import invert_rigid
+from ucn.preprocessing.labels.lidar.pairs import LidarMatches, match_scans
+from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage
+from ucn.preprocessing.sources.kitti.drive import find_drives
+from ucn.preprocessing.sources.kitti.sequence import Frame, LidarSequence
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.kitti_writer import drive_folder, truth_folder, write_world
 
 _TRAVEL = 0.15  # metres
 _AGREE, _CONTRADICT = 3.0, 5.0  # pixels

@@ -14,10 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from training.config import AugmentationConfig
-from training.networks import build_network
-from training.networks.base import DenseNetwork
-from training.networks.folded_norms import fold_norms
+from ucn.training.config import AugmentationConfig
+from ucn.training.networks import build_network
+from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.folded_norms import fold_norms
 
 VGA = (480, 640)
 TURN = 0.5

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.mining.exclusion import Grid, Negatives
-from training.mining.hard import mine_hard
-from training.mining.nearest import nearest_cells
+from ucn.matching.exclusion import Grid, Negatives
+from ucn.matching.nearest import nearest_cells
+from ucn.training.mining.hard import mine_hard
 
 GRID = Grid(height=480, width=640, stride=1, offset=0)
 DIMENSION, POSITIVES, CANDIDATES, AT_ONCE, RADIUS = 64, 1024, 40_000, 50, 4.0

@@ -28,12 +28,12 @@ import torch
 from open_ucn_training import Attributes, Settings, their_settings
 from torch import Tensor
 
-from pipeline.arguments import merge, read_layers
-from training.config import NetworkConfig, TrainConfig
-from training.data import Item, training_batches
-from training.inputs import open_datasets, training_sampler
-from training.model import save_model
-from training.networks import build_network
+from ucn.pipeline.arguments import merge, read_layers
+from ucn.training.config import NetworkConfig, TrainConfig
+from ucn.training.data.inputs import open_datasets, training_sampler
+from ucn.training.data.pairs import Item, training_batches
+from ucn.training.model import save_model
+from ucn.training.networks import build_network
 
 
 class BudgetSpent(Exception):

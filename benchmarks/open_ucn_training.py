@@ -29,11 +29,11 @@ import cv2
 import numpy as np
 import torch
 
-from training.config import TrainConfig
-from training.data import Item
-from training.mining import MINERS
-from training.state import initial_state
-from training.step import Stepper
+from ucn.training.config import TrainConfig
+from ucn.training.data.pairs import Item
+from ucn.training.loop.state import initial_state
+from ucn.training.loop.step import Stepper
+from ucn.training.mining import MINERS
 
 SHIFT = 16
 NOISE = 4.0

@@ -11,15 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from preprocessing.cluster import ray_session
-from preprocessing.config import PreprocessConfig
-from preprocessing.errors import UserError
-from preprocessing.job import preprocess
-from preprocessing.plan import ShardPlan, plan_shards
-from preprocessing.sample import Sample
-from preprocessing.shards.format import MANIFEST, IndexEntry, Sidecar, digest, sidecar_name, to_json
-from preprocessing.sources.base import PairRef, Source
-from preprocessing.tasks import run_tasks
+from ucn.cluster.session import ray_session
+from ucn.cluster.tasks import run_tasks
+from ucn.errors import UserError
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.plan import ShardPlan, plan_shards
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.format import (
+    MANIFEST,
+    IndexEntry,
+    Sidecar,
+    digest,
+    sidecar_name,
+    to_json,
+)
+from ucn.preprocessing.sources.base import PairRef, Source
 
 Result = TypeVar("Result")
 

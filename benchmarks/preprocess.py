@@ -24,17 +24,18 @@ import numpy as np
 import pykitti
 from scipy.ndimage import minimum_filter
 
-from preprocessing.cluster import ray_session
-from preprocessing.image_files import decode_photo
-from preprocessing.job import preprocess
-from preprocessing.sample import Array, Sample
-from preprocessing.shards.write import write_shard
-from preprocessing.sources.base import PairRef
-from preprocessing.sources.kitti_raw import KittiRawConfig
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.kitti_writer import write_world
-from preprocessing.stores.open import open_store
-from preprocessing.tasks import run_tasks
+from ucn.arrays import Array
+from ucn.cluster.session import ray_session
+from ucn.cluster.tasks import run_tasks
+from ucn.images.read import decode_photo
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.write import write_shard
+from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.kitti_writer import write_world
+from ucn.storage.stores.open import open_store
 
 
 def main() -> None:

@@ -17,14 +17,14 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from pipeline.arguments import merge, read_layers
-from preprocessing.shards.read import ShardDataset
-from preprocessing.storage import write_json
-from training.config import TrainConfig
-from training.inputs import open_datasets, training_sampler
-from training.loop import Worker, WriteState, best_weights, fit
-from training.model import save_model
-from training.validate import validate
+from ucn.pipeline.arguments import merge, read_layers
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.storage.files import write_json
+from ucn.training.config import TrainConfig
+from ucn.training.data.inputs import open_datasets, training_sampler
+from ucn.training.loop.loop import Worker, WriteState, best_weights, fit
+from ucn.training.loop.validate import validate
+from ucn.training.model import save_model
 
 _SHOWN = ("pck/3", "pck/10")
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.networks.spatial_transformer import SpatialTransformerConv2d
+from ucn.training.networks.spatial_transformer import SpatialTransformerConv2d
 
 HEIGHT, WIDTH = 44, 80
 LAYERS = {

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.config import TrainConfig
-from training.data import Item
-from training.state import initial_state
-from training.step import Stepper
+from ucn.training.config import TrainConfig
+from ucn.training.data.pairs import Item
+from ucn.training.loop.state import initial_state
+from ucn.training.loop.step import Stepper
 
 _NETWORKS = ("small", "googlenet", "resunet")
 _LOSSES = ("contrastive", "hardest_contrastive", "infonce")

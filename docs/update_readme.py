@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from preprocessing.storage import atomic_path, write_text
+from ucn.storage.files import atomic_path, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- demo: start -->", "<!-- demo: end -->"

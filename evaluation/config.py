@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 import tyro
 from pydantic import BeforeValidator, Field, model_validator
 
-from preprocessing.config import Part
-from training.config import TrackingConfig
+from ucn.config import Part
+from ucn.training.config import TrackingConfig
 
 Baseline = Literal[
     "sift",

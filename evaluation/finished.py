@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.config import EvaluateConfig
-from evaluation.methods import named_models
-from evaluation.metrics.brown_patches import POINTS, TEST_LIST
-from preprocessing.shards.format import digest
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.write import file_sha256
-from preprocessing.storage import write_json
-from training.model import model_digests
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.build import named_models
+from ucn.evaluation.scores.brown_patches import POINTS, TEST_LIST
+from ucn.preprocessing.shards.format import digest
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.write import file_sha256
+from ucn.storage.files import write_json
+from ucn.training.model import model_digests
 
 _MARK = "finished.json"
 # What changes where the results go and how fast they come, but not what they are.

@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.config import EvaluateConfig
-from evaluation.finished import fingerprint, finished_run, mark_finished, unmark
-from evaluation.methods import build_methods
-from evaluation.metrics.brown_patches import PatchPairs, read_pairs
-from evaluation.metrics.patch_verification import patch_chunks, score_patches
-from evaluation.pool import spread, worker_pool
-from evaluation.record import recorded_run
-from evaluation.report.match_pictures import MatchPicture, choose_pairs
-from evaluation.report.output import METRICS, REPORT, TABLES, write_output
-from evaluation.report.set_report import all_curves, all_metrics, report_set
-from evaluation.report.summary import PairResult
-from evaluation.unfinished import UnfinishedPairs, unfinished_folder
-from preprocessing.errors import UserError
-from preprocessing.lease import Lease, exclusive
-from preprocessing.shards.read import ShardDataset
-from preprocessing.storage import write_json
+from ucn.errors import UserError
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.finished import fingerprint, finished_run, mark_finished, unmark
+from ucn.evaluation.methods.build import build_methods
+from ucn.evaluation.pool import spread, worker_pool
+from ucn.evaluation.record import recorded_run
+from ucn.evaluation.report.match_pictures import MatchPicture, choose_pairs
+from ucn.evaluation.report.output import METRICS, REPORT, TABLES, write_output
+from ucn.evaluation.report.set_report import all_curves, all_metrics, report_set
+from ucn.evaluation.report.summary import PairResult
+from ucn.evaluation.scores.brown_patches import PatchPairs, read_pairs
+from ucn.evaluation.scores.patch_verification import patch_chunks, score_patches
+from ucn.evaluation.unfinished import UnfinishedPairs, unfinished_folder
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.storage.files import write_json
+from ucn.storage.lease import Lease, exclusive
 
 Task = tuple[int, int]
 """Number of the set and of the pair in it."""

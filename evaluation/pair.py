@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.config import EvaluateConfig, PoseConfig
-from evaluation.descriptors import Describe, Floats
-from evaluation.matching.dense import (
+from ucn.evaluation.config import EvaluateConfig, PoseConfig
+from ucn.evaluation.methods.build import Method
+from ucn.evaluation.methods.dense import (
     DescribedPair,
     PointMatches,
     describe_pair,
@@ -16,15 +16,15 @@ from evaluation.matching.dense import (
     match_directly,
     match_keypoints,
 )
-from evaluation.matching.filter_scores import filter_scores
-from evaluation.matching.keypoints import detect
-from evaluation.methods import Method
-from evaluation.metrics.estimators import Doubles
-from evaluation.metrics.pck import match_errors
-from evaluation.metrics.planar import PlanarErrors, planar_figures
-from evaluation.metrics.pose import PoseError, median_parallax_px, sweep_thresholds
-from evaluation.truth import Geometry, PairTruth
-from preprocessing.sample import Sample
+from ucn.evaluation.methods.filter_scores import filter_scores
+from ucn.evaluation.scores.estimators import Doubles
+from ucn.evaluation.scores.pck import match_errors
+from ucn.evaluation.scores.planar import PlanarErrors, planar_figures
+from ucn.evaluation.scores.pose import PoseError, median_parallax_px, sweep_thresholds
+from ucn.evaluation.truth import Geometry, PairTruth
+from ucn.matching.descriptors import Describe, Floats
+from ucn.matching.keypoints import detect
+from ucn.preprocessing.sample import Sample
 
 PoseErrors = Mapping[str, tuple[PoseError, ...]]
 """By estimator, one error a seed; ``ESTIMATOR/threshold_T`` for each further inlier threshold."""

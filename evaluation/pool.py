@@ -6,13 +6,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from evaluation.config import EvaluateConfig
-from evaluation.methods import named_models
-from evaluation.worker import PairWorker
-from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
-from preprocessing.stores.open import absolute_uri
-from training.model import model_place
+from ucn.cluster.session import ray_session
+from ucn.errors import UserError
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.build import named_models
+from ucn.evaluation.worker import PairWorker
+from ucn.storage.stores.open import absolute_uri
+from ucn.training.model import model_place
 
 
 @contextmanager

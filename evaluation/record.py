@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.config import EvaluateConfig
-from evaluation.methods import named_models
-from evaluation.metrics.pck import CURVE_THRESHOLDS
-from preprocessing.shards.read import ShardDataset
-from training.model import WEIGHTS, model_digests, model_place
-from training.tracking import DatasetLink, RunLogger, resolve_tracking, start_run
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.build import named_models
+from ucn.evaluation.scores.pck import CURVE_THRESHOLDS
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.training.model import WEIGHTS, model_digests, model_place
+from ucn.training.tracking import DatasetLink, RunLogger, resolve_tracking, start_run
 
 
 @dataclass(frozen=True)

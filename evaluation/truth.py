@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from evaluation.config import Detector, EvaluateConfig
-from evaluation.descriptors import Floats
-from evaluation.matching.keypoints import detect
-from evaluation.metrics.bins import displacements, triangulated_depths
-from evaluation.metrics.estimators import Doubles
-from evaluation.metrics.pck import image_diagonal, image_side
-from evaluation.metrics.pose import normalise_points
-from preprocessing.sample import Sample
+from ucn.evaluation.config import Detector, EvaluateConfig
+from ucn.evaluation.scores.bins import displacements, triangulated_depths
+from ucn.evaluation.scores.estimators import Doubles
+from ucn.evaluation.scores.pck import image_diagonal, image_side
+from ucn.evaluation.scores.pose import normalise_points
+from ucn.matching.descriptors import Floats
+from ucn.matching.keypoints import detect
+from ucn.preprocessing.sample import Sample
 
 NEAR_PX = 2.0
 """A detector sees a point when one of its keypoints lies within so many pixels."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics.planar import PlanarErrors
-from evaluation.metrics.pose import PoseError
-from evaluation.report.summary import MethodResult, PairResult
-from evaluation.truth import PointFacts
-from preprocessing.array_files import read_npz
-from preprocessing.storage import write_bytes
+from ucn.evaluation.report.summary import MethodResult, PairResult
+from ucn.evaluation.scores.planar import PlanarErrors
+from ucn.evaluation.scores.pose import PoseError
+from ucn.evaluation.truth import PointFacts
+from ucn.storage.array_files import read_npz
+from ucn.storage.files import write_bytes
 
 
 def unfinished_folder(output: Path) -> Path:
@@ -28,7 +28,7 @@ class UnfinishedPairs:
 
     Args:
         output: folder of the evaluation.
-        identity: of the evaluation (`evaluation.finished.fingerprint`); results of another one are
+        identity: of the evaluation (`.finished.fingerprint`); results of another one are
             not read.
     """
 

@@ -7,18 +7,18 @@ import cv2
 import numpy as np
 import torch
 
-from evaluation.config import EvaluateConfig
-from evaluation.descriptors import Floats
-from evaluation.methods import build_methods
-from evaluation.metrics.brown_patches import Ints
-from evaluation.metrics.patch_verification import describe_chunk
-from evaluation.metrics.planar import PlanarErrors
-from evaluation.pair import evaluate_method, evaluate_planar
-from evaluation.report.match_pictures import MatchPicture, draw_method
-from evaluation.report.summary import MethodResult, PairResult
-from evaluation.truth import pair_truth
-from preprocessing.sample import Sample
-from preprocessing.shards.read import ShardDataset
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.build import build_methods
+from ucn.evaluation.pair import evaluate_method, evaluate_planar
+from ucn.evaluation.report.match_pictures import MatchPicture, draw_method
+from ucn.evaluation.report.summary import MethodResult, PairResult
+from ucn.evaluation.scores.brown_patches import Ints
+from ucn.evaluation.scores.patch_verification import describe_chunk
+from ucn.evaluation.scores.planar import PlanarErrors
+from ucn.evaluation.truth import pair_truth
+from ucn.matching.descriptors import Floats
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.read import ShardDataset
 
 
 class PairWorker:

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
-from preprocessing.config import explain
-from preprocessing.errors import UserError
+from ucn.config import explain
+from ucn.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
 

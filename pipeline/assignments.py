@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.arguments import read_layers
+from ucn.pipeline.arguments import read_layers
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_][\w.-]*=")
 _SWITCHES = ("--again", "--detach", "--json")

@@ -9,15 +9,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import Field
 
-from evaluation.config import EvaluateConfig
-from evaluation.photos.config import MatchOptions
-from pipeline.arguments import parse, read_layers
-from pipeline.config import RunConfig
-from preprocessing.config import Part
-from preprocessing.errors import UserError
-from preprocessing.sources.registry import SOURCES, source_config
-from preprocessing.uris import shown
-from training.config import TrainConfig
+from ucn.config import Part
+from ucn.errors import UserError
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.export.config import MatchOptions
+from ucn.pipeline.arguments import parse, read_layers
+from ucn.pipeline.config import RunConfig
+from ucn.preprocessing.sources.registry import SOURCES, source_config
+from ucn.storage.redact import shown
+from ucn.training.config import TrainConfig
 
 
 class InspectArguments(Part):
@@ -85,7 +85,7 @@ def preprocess(args: Sequence[str]) -> int:
     source, *rest = args
     model = source_config(source)
     config = parse(model, rest, f"ucn preprocess {source}", model.__doc__ or "", layered=True)
-    from preprocessing.job import preprocess
+    from ucn.preprocessing.job import preprocess
 
     manifest = preprocess(config)
     _print_json({"out": config.out} | manifest.totals.model_dump())
@@ -95,15 +95,15 @@ def preprocess(args: Sequence[str]) -> int:
 def inspect(args: Sequence[str]) -> int:
     """`ucn inspect URI --save PICTURE`"""
     arguments = parse(InspectArguments, args, "ucn inspect", "Draw the matches of shards.")
-    from preprocessing.inspect import (
+    from ucn.images.draw import write_picture
+    from ucn.preprocessing.shards.inspect import (
         describe_dataset,
         describe_sample,
         draw_sample,
         draw_sheet,
     )
-    from preprocessing.pictures import write_picture
-    from preprocessing.shards.read import ShardDataset
-    from preprocessing.statistics import dataset_statistics
+    from ucn.preprocessing.shards.read import ShardDataset
+    from ucn.preprocessing.shards.statistics import dataset_statistics
 
     dataset = ShardDataset(arguments.uri)
     if arguments.sample is None:
@@ -122,9 +122,9 @@ def inspect(args: Sequence[str]) -> int:
 def verify(args: Sequence[str]) -> int:
     """`ucn verify URI`"""
     arguments = parse(VerifyArguments, args, "ucn verify", "Check shards, bit by bit.")
-    from preprocessing.shards.format import read_manifest
-    from preprocessing.shards.verify import verify_dataset
-    from preprocessing.stores.open import open_store
+    from ucn.preprocessing.shards.format import read_manifest
+    from ucn.preprocessing.shards.verify import verify_dataset
+    from ucn.storage.stores.open import open_store
 
     store = open_store(arguments.uri)
     faults = verify_dataset(arguments.uri, arguments.workers)
@@ -144,7 +144,7 @@ def verify(args: Sequence[str]) -> int:
 def train(args: Sequence[str]) -> int:
     """`ucn train --config FILE ...`"""
     config = parse(TrainConfig, args, "ucn train", "Train a network on shards.", layered=True)
-    from training.job import train
+    from ucn.training.job import train
 
     result = train(config)
     _print_json({"model": str(result.model), "run_id": result.run_id} | result.metrics)
@@ -156,7 +156,7 @@ def evaluate(args: Sequence[str]) -> int:
     description = "PCK and pose of a model and of baselines."
     words = _split_commas(args, "--baselines")
     config = parse(EvaluateConfig, words, "ucn evaluate", description, layered=True)
-    from evaluation.job import evaluate
+    from ucn.evaluation.job import evaluate
 
     _print_evaluation(evaluate(config), config.tracking.uri)
     return 0
@@ -169,7 +169,7 @@ def match(args: Sequence[str]) -> int:
         raise UserError(
             f"IMAGE0 IMAGE1: {len(arguments.images)} photos; give two, or only --pairs FILE"
         )
-    from pipeline.match import match_photos, read_pairs
+    from ucn.pipeline.match import match_photos, read_pairs
 
     if arguments.pairs is None:
         pairs = [(arguments.images[0], arguments.images[1])]
@@ -214,13 +214,13 @@ def run(args: Sequence[str]) -> int:
 def demo(args: Sequence[str]) -> int:
     """`ucn demo`"""
     arguments = parse(DemoArguments, args, "ucn demo", "The whole road on worlds made on the spot.")
-    from pipeline.demo import demo_config
+    from ucn.pipeline.demo import demo_config
 
     return _run(demo_config(arguments.out))
 
 
 def _run(config: RunConfig) -> int:
-    from pipeline.run import run
+    from ucn.pipeline.run import run
 
     result = run(config)
     _print(f"model: {result.train.model}")

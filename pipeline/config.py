@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
-from evaluation.config import EvaluateConfig
-from preprocessing.config import Part, PreprocessConfig
-from preprocessing.sources.registry import source_config
-from preprocessing.uris import shown
-from training.config import TrackingConfig, TrainConfig
+from ucn.config import Part
+from ucn.evaluation.config import EvaluateConfig
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.sources.registry import source_config
+from ucn.storage.redact import shown
+from ucn.training.config import TrackingConfig, TrainConfig
 
 
 def _by_source(values: Any) -> Any:

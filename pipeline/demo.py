@@ -5,14 +5,14 @@ from pathlib import Path
 
 import yaml
 
-from evaluation.methods import UCN
-from pipeline.config import RunConfig
-from training.model import SHIPPED
+from ucn.evaluation.methods.build import UCN
+from ucn.pipeline.config import RunConfig
+from ucn.training.model import SHIPPED
 
 
 def demo_config(out: str) -> RunConfig:
     """The demo's run, with everything it makes under ``out``."""
-    preset = yaml.safe_load(files("configs").joinpath("demo.yaml").read_text())
+    preset = yaml.safe_load(files("ucn.configs").joinpath("demo.yaml").read_text())
     for options in preset["shards"].values():
         if "root" in options:
             options["root"] = options["root"].replace("runs/demo", out)

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline import commands
-from pipeline.cluster import commands as cluster
-from pipeline.doctor.command import doctor
-from pipeline.stages import DEBUG
-from preprocessing.errors import UserError
-from preprocessing.uris import shown
+from ucn.errors import UserError
+from ucn.pipeline import commands
+from ucn.pipeline.cluster import commands as cluster
+from ucn.pipeline.doctor.command import doctor
+from ucn.pipeline.stages import DEBUG
+from ucn.storage.redact import shown
 
 _DONE, _FAULT, _USER_ERROR = 0, 1, 2
 _LONGEST, _START = 500, 200

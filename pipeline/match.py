@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from evaluation.photos.config import MatchOptions
-from evaluation.photos.files import check_matches_path, write_matches
-from evaluation.photos.match import DescribedImage, ImageMatches, match_described_images
-from evaluation.photos.pairs import PairMatches
-from evaluation.photos.search import DescribeImage, network_image_describer
-from preprocessing.errors import UserError
-from preprocessing.image_files import decode_any
-from preprocessing.pictures import displacement_colours, draw_matches, write_picture
-from training.model import load_model
+from ucn.errors import UserError
+from ucn.evaluation.export.config import MatchOptions
+from ucn.evaluation.export.files import check_matches_path, write_matches
+from ucn.evaluation.export.match import DescribedImage, ImageMatches, match_described_images
+from ucn.evaluation.export.pairs import PairMatches
+from ucn.evaluation.export.search import DescribeImage, network_image_describer
+from ucn.images.draw import displacement_colours, draw_matches, write_picture
+from ucn.images.read import decode_any
+from ucn.training.model import load_model
 
 Image = NDArray[np.uint8]
 Names = tuple[str, str]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from evaluation.config import EvaluateConfig
-from pipeline.config import RunConfig
-from preprocessing.config import Part, PreprocessConfig
-from training.config import TrackingConfig, TrainConfig
+from ucn.config import Part
+from ucn.evaluation.config import EvaluateConfig
+from ucn.pipeline.config import RunConfig
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.training.config import TrackingConfig, TrainConfig
 
 SQLITE = "sqlite:///"
 Role = Literal["input", "output", "made"]

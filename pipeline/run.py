@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from evaluation.job import EvaluateResult, evaluate
-from pipeline.config import RunConfig
-from preprocessing.cluster import ray_session
-from preprocessing.job import preprocess
-from training.job import TrainResult, train
+from ucn.cluster.session import ray_session
+from ucn.evaluation.job import EvaluateResult, evaluate
+from ucn.pipeline.config import RunConfig
+from ucn.preprocessing.job import preprocess
+from ucn.training.job import TrainResult, train
 
 
 @dataclass(frozen=True)

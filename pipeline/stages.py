@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import yaml
 
-from evaluation.config import EvaluateConfig
-from pipeline.arguments import parse
-from pipeline.config import RunConfig
-from preprocessing.config import Part
-from preprocessing.errors import UserError
-from preprocessing.sources.registry import source_config
-from training.config import TrainConfig
+from ucn.config import Part
+from ucn.errors import UserError
+from ucn.evaluation.config import EvaluateConfig
+from ucn.pipeline.arguments import parse
+from ucn.pipeline.config import RunConfig
+from ucn.preprocessing.sources.registry import source_config
+from ucn.training.config import TrainConfig
 
 Stage = Literal["preprocess", "train", "evaluate", "run"]
 

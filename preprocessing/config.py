@@ -1,62 +1,20 @@
 """What a preprocessing run is made from. Light to import: the command line's help needs it."""
 
-import re
 from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from preprocessing.errors import UserError
-from preprocessing.uris import shown
+from ucn.config import Part
 
 if TYPE_CHECKING:
-    from preprocessing.sources.base import Source
+    from ucn.preprocessing.sources.base import Source
 
 ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
 
-# s3://BUCKET/FOLDER, also where it has passed through a path.
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 # What changes where and how fast the shards are made, but not what is in them.
 _NOT_CONTENT = {"root", "out", "workers", "overwrite"}
-
-
-class Part(BaseModel):
-    """A frozen piece of configuration that refuses unknown fields.
-
-    Raises:
-        UserError: a value does not fit; one line that names the field.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise UserError(explain(error)) from None
-
-    @model_validator(mode="after")
-    def _paths_are_local(self) -> Self:
-        """An address that became a path would name a folder ``s3:`` of this machine."""
-        for name, value in self:
-            if isinstance(value, Path) and _ADDRESS.match(str(value)):
-                raise ValueError(
-                    f"{name}: {shown(str(value).replace(':/', '://', 1))} is an address; give a "
-                    "folder that this machine, or every node of the cluster, sees"
-                )
-        return self
-
-
-def explain(error: ValidationError) -> str:
-    """The first thing that pydantic refuses, in one line."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "no such option; see --help for the names"
-    return f"{place}: {message}" if place else message
 
 
 class PreprocessConfig(Part, ABC):

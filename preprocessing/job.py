@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import cv2
 from tqdm import tqdm
 
-from preprocessing.config import PreprocessConfig
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.lease import Lease, exclusive
-from preprocessing.lease_holder import LEASE
-from preprocessing.plan import ShardPlan, plan_shards
-from preprocessing.shards.format import (
+from ucn.cluster.tasks import run_tasks
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.plan import ShardPlan, plan_shards
+from ucn.preprocessing.shards.format import (
     MANIFEST,
     FinishedShard,
     Manifest,
@@ -26,11 +25,12 @@ from preprocessing.shards.format import (
     read_manifest,
     sidecar_name,
 )
-from preprocessing.shards.write import Outcome, finished_shard, write_manifest, write_shard
-from preprocessing.storage import TEMPORARY_PREFIX
-from preprocessing.stores.base import Store
-from preprocessing.stores.open import absolute_uri, open_store
-from preprocessing.tasks import run_tasks
+from ucn.preprocessing.shards.write import Outcome, finished_shard, write_manifest, write_shard
+from ucn.storage.files import TEMPORARY_PREFIX
+from ucn.storage.lease import Lease, exclusive
+from ucn.storage.lease_holder import LEASE
+from ucn.storage.stores.base import Store
+from ucn.storage.stores.open import absolute_uri, open_store
 
 _SHARD_FILE = re.compile(r"[a-z0-9_]+-\d{6}\.(tar|json)")
 # Sidecars read at once: over a network it is their number that takes the time.

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from preprocessing.config import PreprocessConfig
-from preprocessing.shards.format import digest, shard_name
-from preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.shards.format import digest, shard_name
+from ucn.preprocessing.sources.base import PairRef, Source
 
 
 @dataclass(frozen=True)

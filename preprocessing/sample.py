@@ -1,12 +1,13 @@
 """One sample: an image pair, its correspondences, and what is known of its geometry."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ucn.arrays import Array, Floats
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,42 @@ class Sample:
     matches_N4: NDArray[np.float32]
     metadata: dict[str, Any]
     attributes: dict[str, Array] = field(default_factory=dict)
+
+
+Kind = Literal["rigid", "flow", "homography", "semantic"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Matches that a source vouches for.
+
+    Attributes:
+        matches_N4: x0, y0, x1, y1 in pixels; inside both images and visible in both.
+        attributes: per-match arrays of any type, each with N as its first dimension.
+        rejected: points that gave no match, counted by reason.
+    """
+
+    matches_N4: Floats
+    attributes: Mapping[str, Array] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairGeometry:
+    """What is known of a pair beyond its matches.
+
+    Attributes:
+        kind: ``rigid`` for one static scene seen by two cameras, ``flow``, ``homography``, or
+            ``semantic``.
+        K0, K1: 3x3 intrinsics, pixels.
+        T_1_0: 4x4, camera 0 to camera 1.
+        unit: of ``T_1_0``'s translation and of depths: ``metre`` or ``model``.
+        more: further entries of the metadata, JSON-serialisable.
+    """
+
+    kind: Kind
+    K0: Floats | None = None
+    K1: Floats | None = None
+    T_1_0: Floats | None = None
+    unit: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)

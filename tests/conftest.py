@@ -27,8 +27,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def world_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small synthetic drives, 0001 and 0002, of 8 frames in KITTI raw's layout."""
-    from preprocessing.sources.synthetic.config import WorldSpec
-    from preprocessing.sources.synthetic.kitti_writer import write_world
+    from ucn.preprocessing.sources.synthetic.config import WorldSpec
+    from ucn.preprocessing.sources.synthetic.kitti_writer import write_world
 
     root = tmp_path_factory.mktemp("worlds")
     for drive in (1, 2):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from preprocessing.config import Part
+from ucn.config import Part
 
 Option = bool | int | float | str
 

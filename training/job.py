@@ -15,28 +15,35 @@ from ray.train import (
     TrainingFailedError,
 )
 
-from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
-from preprocessing.lease import Lease, exclusive
-from preprocessing.storage import explained
-from training.checkpoint import load_checkpoint
-from training.checkpoint_record import mend_record, sweep_unfinished
-from training.config import TrainConfig
-from training.inputs import (
+from ucn.cluster.session import ray_session
+from ucn.errors import UserError
+from ucn.storage.files import explained
+from ucn.storage.lease import Lease, exclusive
+from ucn.training.config import TrainConfig
+from ucn.training.data.inputs import (
     absolute_paths,
     dataset_links,
     input_digests,
     open_datasets,
     training_sampler,
 )
-from training.loop import CPU, best_weights
-from training.messages import Messages, progress_line
-from training.model import load_model, save_model
-from training.ray_worker import work
-from training.record import CHECKPOINTS, MODEL, RunRecord, open_record, read_record, write_record
-from training.scaling import ElasticTrainer, scaling
-from training.state import Metrics, initial_state
-from training.tracking import DatasetLink, RunLogger, register_model, start_run
+from ucn.training.loop.checkpoint import load_checkpoint
+from ucn.training.loop.checkpoint_record import mend_record, sweep_unfinished
+from ucn.training.loop.loop import CPU, best_weights
+from ucn.training.loop.state import Metrics, initial_state
+from ucn.training.messages import Messages, progress_line
+from ucn.training.model import load_model, save_model
+from ucn.training.record import (
+    CHECKPOINTS,
+    MODEL,
+    RunRecord,
+    open_record,
+    read_record,
+    write_record,
+)
+from ucn.training.scaling import ElasticTrainer, scaling
+from ucn.training.tracking import DatasetLink, RunLogger, register_model, start_run
+from ucn.training.worker import work
 
 CHECKPOINTS_KEPT = 2
 

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from training.progress import ProgressLine
-from training.state import Metrics
+from ucn.training.loop.state import Metrics
+from ucn.training.progress import ProgressLine
 
 POLL_S = 0.5
 

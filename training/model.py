@@ -16,15 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from preprocessing.config import Part
-from preprocessing.errors import UserError
-from preprocessing.storage import as_json, atomic_folder
-from preprocessing.stores.open import absolute_uri, open_store
-from training.config import NetworkConfig
-from training.networks import build_network
-from training.networks.base import DenseNetwork
-from training.networks.folded_norms import fold_norms
-from training.validate import describe
+from ucn.config import Part
+from ucn.errors import UserError
+from ucn.storage.files import as_json, atomic_folder
+from ucn.storage.stores.open import absolute_uri, open_store
+from ucn.training.config import NetworkConfig
+from ucn.training.networks import build_network
+from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.describe import describe
+from ucn.training.networks.folded_norms import fold_norms
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -158,7 +158,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
 
 def model_place(folder: Path | str) -> str:
     """Absolute path or URI of a model's folder."""
-    return str(files("models") / "small") if str(folder) == SHIPPED else absolute_uri(folder)
+    return str(files("ucn.models") / "small") if str(folder) == SHIPPED else absolute_uri(folder)
 
 
 def model_digests(folder: Path | str) -> dict[str, str]:

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from preprocessing.errors import UserError
-from preprocessing.storage import write_json
+from ucn.errors import UserError
+from ucn.storage.files import write_json
 
 RECORD = "training.json"
 MODEL = "model"

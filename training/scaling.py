@@ -22,8 +22,8 @@ from ray.train.v2._internal.execution.scaling_policy import (
 from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
 from ray.train.v2.api.config import ScalingConfig  # that of `ray.train` is typed as of version 1
 
-from preprocessing.errors import UserError
-from training.config import TrainConfig
+from ucn.errors import UserError
+from ucn.training.config import TrainConfig
 
 GROW_INTERVAL_S = 20.0
 """Growing is thought of so often at most; Ray looks at its nodes as often."""

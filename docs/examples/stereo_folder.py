@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from preprocessing.config import PreprocessConfig
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.image_files import read_photo
-from preprocessing.sample import Array, Sample
-from preprocessing.sources.assemble import Candidates, PairGeometry, assemble_sample
-from preprocessing.sources.base import PairRef, Source
+from ucn.arrays import Array
+from ucn.errors import SkippedPair, UserError
+from ucn.images.read import read_photo
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sources.base import PairRef, Source
 
 
 class StereoFolderConfig(PreprocessConfig):

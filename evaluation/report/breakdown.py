@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.config import EvaluateConfig
-from evaluation.descriptors import Floats
-from evaluation.matching.filter_scores import FILTERS
-from evaluation.matching.filters import PrecisionRecall, precision_recall
-from evaluation.metrics.bins import PartPck, pck_by_bin, pck_by_label
-from evaluation.metrics.estimators import Doubles
-from evaluation.metrics.pck import pck
-from evaluation.report.summary import PairResult
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.filter_scores import FILTERS
+from ucn.evaluation.report.summary import PairResult
+from ucn.evaluation.scores.bins import PartPck, pck_by_bin, pck_by_label
+from ucn.evaluation.scores.estimators import Doubles
+from ucn.evaluation.scores.pck import pck
+from ucn.matching.descriptors import Floats
+from ucn.matching.filters import PrecisionRecall, precision_recall
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.matching.filter_scores import FILTERS
-from evaluation.matching.filters import PrecisionRecall
-from evaluation.methods import Label
-from evaluation.metrics.pck import CURVE_THRESHOLDS
-from evaluation.report.summary import MethodSummary
+from ucn.evaluation.methods.build import Label
+from ucn.evaluation.methods.filter_scores import FILTERS
+from ucn.evaluation.report.summary import MethodSummary
+from ucn.evaluation.scores.pck import CURVE_THRESHOLDS
+from ucn.matching.filters import PrecisionRecall
 
 INK = "#30343b"
 _LEARNED = ("#0b7a75", "#14519e", "#8a1c5b", "#3d6b1f")

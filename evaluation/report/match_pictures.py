@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from evaluation.metrics.pck import pck
-from evaluation.pair import MethodOnPair
-from evaluation.report.summary import PairResult
-from preprocessing.sample import Sample
-from training.pictures import draw_by_error
+from ucn.evaluation.pair import MethodOnPair
+from ucn.evaluation.report.summary import PairResult
+from ucn.evaluation.scores.pck import pck
+from ucn.preprocessing.sample import Sample
+from ucn.training.tracking.pictures import draw_by_error
 
 MATCHES_DRAWN = 120
 MAX_SIDE = 1280

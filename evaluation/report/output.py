@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from evaluation.config import EvaluateConfig
-from evaluation.report.figures import filter_curve, pck_curve
-from evaluation.report.page import html_report, markdown_report, parts_csv, sequence_csv
-from evaluation.report.set_report import SetReport
-from preprocessing.storage import write_bytes, write_json, write_text
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.report.figures import filter_curve, pck_curve
+from ucn.evaluation.report.page import html_report, markdown_report, parts_csv, sequence_csv
+from ucn.evaluation.report.set_report import SetReport
+from ucn.storage.files import write_bytes, write_json, write_text
 
 METRICS = "metrics.json"
 TABLES = "report.md"

@@ -9,12 +9,12 @@ from importlib.resources import files
 
 import jinja2
 
-from evaluation.config import EvaluateConfig
-from evaluation.methods import method_labels
-from evaluation.report.breakdown import Breakdown
-from evaluation.report.figures import colours, filter_curve, pck_curve
-from evaluation.report.set_report import SetReport
-from evaluation.report.summary import MethodSummary
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.build import method_labels
+from ucn.evaluation.report.breakdown import Breakdown
+from ucn.evaluation.report.figures import colours, filter_curve, pck_curve
+from ucn.evaluation.report.set_report import SetReport
+from ucn.evaluation.report.summary import MethodSummary
 
 TEMPLATE = "page.html.jinja"
 Patches = Mapping[str, Mapping[str, float]]
@@ -255,7 +255,7 @@ def html_report(sets: Sequence[SetReport], patches: Patches, config: EvaluateCon
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     template = environment.from_string(
-        files("evaluation.report").joinpath(TEMPLATE).read_text("utf-8")
+        files("ucn.evaluation.report").joinpath(TEMPLATE).read_text("utf-8")
     )
     return template.render(
         sets=sets,

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.config import EvaluateConfig
-from evaluation.matching.filters import PrecisionRecall
-from evaluation.methods import Label, method_labels
-from evaluation.report.breakdown import Breakdown, breakdowns, filter_curves, sparse_bounds
-from evaluation.report.match_pictures import MatchPicture
-from evaluation.report.summary import MethodSummary, PairResult, named_metrics, summarise_set
-from preprocessing.shards.read import ShardDataset
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.build import Label, method_labels
+from ucn.evaluation.report.breakdown import Breakdown, breakdowns, filter_curves, sparse_bounds
+from ucn.evaluation.report.match_pictures import MatchPicture
+from ucn.evaluation.report.summary import MethodSummary, PairResult, named_metrics, summarise_set
+from ucn.matching.filters import PrecisionRecall
+from ucn.preprocessing.shards.read import ShardDataset
 
 
 @dataclass(frozen=True)

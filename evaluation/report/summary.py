@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.config import EvaluateConfig
-from evaluation.descriptors import Floats
-from evaluation.methods import Label
-from evaluation.metrics.bins import mean_over_parts, pck_by_label
-from evaluation.metrics.bootstrap import ratio_interval
-from evaluation.metrics.homography import (
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.build import Label
+from ucn.evaluation.pair import PoseErrors
+from ucn.evaluation.scores.bins import mean_over_parts, pck_by_label
+from ucn.evaluation.scores.bootstrap import ratio_interval
+from ucn.evaluation.scores.homography import (
     CORNER_THRESHOLDS,
     MMA_THRESHOLDS,
     corner_auc,
     mean_matching_accuracy,
 )
-from evaluation.metrics.pck import (
+from ucn.evaluation.scores.pck import (
     CURVE_THRESHOLDS,
     average_endpoint_error,
     hit_counts,
@@ -25,10 +25,10 @@ from evaluation.metrics.pck import (
     pck_over_pairs,
     relative_errors,
 )
-from evaluation.metrics.planar import PlanarErrors
-from evaluation.metrics.pose import PoseError, pose_auc, pose_map
-from evaluation.pair import PoseErrors
-from evaluation.truth import PointFacts
+from ucn.evaluation.scores.planar import PlanarErrors
+from ucn.evaluation.scores.pose import PoseError, pose_auc, pose_map
+from ucn.evaluation.truth import PointFacts
+from ucn.matching.descriptors import Floats
 
 AUC_THRESHOLDS_DEG = (5, 10, 20)
 
@@ -41,7 +41,7 @@ class MethodResult:
         errors_N: pixels; infinite without a match.
         reciprocal: how many matches the search back confirms.
         poses: errors by estimator, one a seed.
-        sparse, scores: as in `evaluation.pair.MethodOnPair`.
+        sparse, scores: as in `ucn.evaluation.pair.MethodOnPair`.
     """
 
     errors_N: Floats

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from preprocessing.errors import UserError
-from preprocessing.uris import shown
+from ucn.errors import UserError
+from ucn.storage.redact import shown
 
 DASHBOARD_PORT = 8265
 """Ray's default."""

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import tyro
 
-from pipeline.stages import Stage
-from preprocessing.config import Part
+from ucn.config import Part
+from ucn.pipeline.stages import Stage
 
 
 class ClusterArguments(Part):

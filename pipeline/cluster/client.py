@@ -13,8 +13,8 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from pipeline.cluster.token import MODE, find_token, token_header
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.pipeline.cluster.token import MODE, find_token, token_header
 
 # Seconds to connect, and between two bytes of an answer; a dashboard that has just started keeps
 # a submission waiting for its job agent.

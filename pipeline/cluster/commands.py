@@ -5,12 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pipeline.arguments import parse
-from pipeline.assignments import read_values, split_assignments
-from pipeline.cluster.address import dashboard_address
-from pipeline.cluster.arguments import StatusArguments, SubmitArguments
-from pipeline.stages import DEBUG
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.pipeline.arguments import parse
+from ucn.pipeline.assignments import read_values, split_assignments
+from ucn.pipeline.cluster.address import dashboard_address
+from ucn.pipeline.cluster.arguments import StatusArguments, SubmitArguments
+from ucn.pipeline.stages import DEBUG
 
 _SUBMIT = """Run a stage as a job of a Ray cluster: submit it, follow its log, return its exit code.
 
@@ -36,13 +36,13 @@ def submit(args: Sequence[str]) -> int:
     if folder is not None and not folder.is_dir():
         raise UserError(f"--working-dir {folder}: no such folder")
     address = dashboard_address(arguments.address, os.environ)
-    from pipeline.cluster.job import plan_job
+    from ucn.pipeline.cluster.job import plan_job
 
     job = plan_job(arguments.stage, values, arguments.id)
 
-    from pipeline.cluster.client import JobsClient
-    from pipeline.cluster.submit import follow_to_end, submit
-    from pipeline.cluster.words import ago, lasting
+    from ucn.pipeline.cluster.client import JobsClient
+    from ucn.pipeline.cluster.submit import follow_to_end, submit
+    from ucn.pipeline.cluster.words import ago, lasting
 
     client = JobsClient(address)
     name, earlier = submit(
@@ -83,8 +83,8 @@ def status(args: Sequence[str]) -> int:
     if arguments.log and arguments.id is None:
         raise UserError("--log: of which job? give its ID")
     address = dashboard_address(arguments.address, os.environ)
-    from pipeline.cluster import status as report
-    from pipeline.cluster.client import JobsClient
+    from ucn.pipeline.cluster import status as report
+    from ucn.pipeline.cluster.client import JobsClient
 
     client = JobsClient(address)
     if arguments.id is None:

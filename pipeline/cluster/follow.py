@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
-from pipeline.cluster.client import BROKEN, JobsClient, JobsError, UnavailableError
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.pipeline.cluster.client import BROKEN, JobsClient, JobsError, UnavailableError
 
 PATIENCE_S = 300.0
 """How long a cluster that does not answer is asked again."""

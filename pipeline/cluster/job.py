@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.places import SQLITE, places_of, strings_of, tracking_of
-from pipeline.stages import Stage, check_stage, stage_command, to_yaml
-from preprocessing.config import Part
-from preprocessing.errors import UserError
-from preprocessing.uris import holds_secret, shown
+from ucn.config import Part
+from ucn.errors import UserError
+from ucn.pipeline.places import SQLITE, places_of, strings_of, tracking_of
+from ucn.pipeline.stages import Stage, check_stage, stage_command, to_yaml
+from ucn.storage.redact import holds_secret, shown
 
 ID, STAGE, ATTEMPT, DIGEST = "ucn_id", "ucn_stage", "ucn_attempt", "ucn_configuration"
 """Names in the metadata of a job."""

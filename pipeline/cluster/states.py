@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.cluster.job import ATTEMPT, DIGEST, ID, STAGE, configuration_of
+from ucn.pipeline.cluster.job import ATTEMPT, DIGEST, ID, STAGE, configuration_of
 
 _LONGEST_MESSAGE = 300
 # What a shell returns for a command that is not there, or cannot be run.

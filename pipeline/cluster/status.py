@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.cluster.client import JobsClient, explained
-from pipeline.cluster.states import JobState, attempts_of, job_states
-from pipeline.cluster.words import lasting
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.pipeline.cluster.client import JobsClient, explained
+from ucn.pipeline.cluster.states import JobState, attempts_of, job_states
+from ucn.pipeline.cluster.words import lasting
 
 _HEADER = ("JOB", "STAGE", "STATE", "SUBMITTED (UTC)", "TOOK", "MESSAGE")
 

@@ -4,13 +4,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.cluster.client import BROKEN, JobsClient, JobsError, explained
-from pipeline.cluster.follow import PATIENCE_S, Tell, follow
-from pipeline.cluster.job import Job
-from pipeline.cluster.states import JobState, attempts_of, job_state
-from pipeline.cluster.words import ago
-from pipeline.stages import DEBUG
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.pipeline.cluster.client import BROKEN, JobsClient, JobsError, explained
+from ucn.pipeline.cluster.follow import PATIENCE_S, Tell, follow
+from ucn.pipeline.cluster.job import Job
+from ucn.pipeline.cluster.states import JobState, attempts_of, job_state
+from ucn.pipeline.cluster.words import ago
+from ucn.pipeline.stages import DEBUG
 
 SUBMIT_PATIENCE_S = 60.0
 """How long a cluster that takes no job yet is asked again."""

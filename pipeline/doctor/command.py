@@ -9,9 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from pipeline.arguments import parse
-from pipeline.assignments import read_values, split_assignments
-from preprocessing.config import Part
+from ucn.config import Part
+from ucn.pipeline.arguments import parse
+from ucn.pipeline.assignments import read_values, split_assignments
 
 _DESCRIPTION = """What of this machine, the cluster and the servers is in order, a line each: ok, a
 warning or a problem, with its remedy. Exit code 0, or 2 where there is a problem.
@@ -37,9 +37,9 @@ def doctor(args: Sequence[str]) -> int:
     assignments, words = split_assignments(args)
     arguments = parse(DoctorArguments, words, "ucn doctor", _DESCRIPTION)
     values = read_values(arguments.config, assignments)
-    from pipeline.doctor.finding import as_json, as_lines, has_problem
-    from pipeline.doctor.probes import all_probes
-    from pipeline.doctor.run import run_probes
+    from ucn.pipeline.doctor.finding import as_json, as_lines, has_problem
+    from ucn.pipeline.doctor.probes import all_probes
+    from ucn.pipeline.doctor.run import run_probes
 
     findings = run_probes(all_probes(values, os.environ, Path.home(), arguments.address))
     if arguments.as_json:

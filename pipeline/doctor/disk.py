@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.finding import Finding
 
 _GIB = 2**30
 _LEAST_GIB, _FEW_GIB = 1.0, 10.0

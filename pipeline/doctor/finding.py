@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from preprocessing.uris import shown
+from ucn.storage.redact import shown
 
 Status = Literal["ok", "warning", "problem"]
 

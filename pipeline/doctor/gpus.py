@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.finding import Finding
 
 _NAME = "gpu"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from pipeline.doctor.cgroup import memory_limit
-from pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.cgroup import memory_limit
+from ucn.pipeline.doctor.finding import Finding
 
 _GIB = 2**30
 _LEAST_GIB, _FREE_GIB = 4.0, 2.0

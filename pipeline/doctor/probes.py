@@ -5,22 +5,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.doctor.disk import look_at_disks
-from pipeline.doctor.finding import Finding
-from pipeline.doctor.gpus import look_at_gpus
-from pipeline.doctor.memory import look_at_memory
-from pipeline.doctor.ray_cluster import look_at_ray, ray_folder
-from pipeline.doctor.run import Probe
-from pipeline.doctor.storage import look_at_endpoint, look_at_place
-from pipeline.doctor.threads import look_at_threads
-from pipeline.doctor.tracking import look_at_tracking
-from pipeline.doctor.versions import look_at_versions
-from pipeline.places import Place, places_of, tracking_of
-from pipeline.stages import check_stage, guess_stage
-from preprocessing.config import Part
-from preprocessing.errors import UserError
-from preprocessing.shards.cache_folder import default_folder
-from training.config import DataConfig, TrackingConfig
+from ucn.config import Part
+from ucn.errors import UserError
+from ucn.pipeline.doctor.disk import look_at_disks
+from ucn.pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.gpus import look_at_gpus
+from ucn.pipeline.doctor.memory import look_at_memory
+from ucn.pipeline.doctor.ray_cluster import look_at_ray, ray_folder
+from ucn.pipeline.doctor.run import Probe
+from ucn.pipeline.doctor.storage import look_at_endpoint, look_at_place
+from ucn.pipeline.doctor.threads import look_at_threads
+from ucn.pipeline.doctor.tracking import look_at_tracking
+from ucn.pipeline.doctor.versions import look_at_versions
+from ucn.pipeline.places import Place, places_of, tracking_of
+from ucn.pipeline.stages import check_stage, guess_stage
+from ucn.preprocessing.shards.cache_folder import default_folder
+from ucn.training.config import DataConfig, TrackingConfig
 
 _NETWORK = "check the network, and the address that is configured"
 _STORE = "check the network, AWS_ENDPOINT_URL, and whether a network disk hangs"

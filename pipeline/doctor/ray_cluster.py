@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.cluster.address import dashboard_address
-from pipeline.cluster.token import MODE, TOKEN, TokenPlace, find_token
-from pipeline.doctor.finding import Finding
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.pipeline.cluster.address import dashboard_address
+from ucn.pipeline.cluster.token import MODE, TOKEN, TokenPlace, find_token
+from ucn.pipeline.doctor.finding import Finding
 
 _CONNECT_S = 5.0
 _LOCAL = ("", "local")
@@ -144,7 +144,7 @@ def look_at_dashboard(given: str | None, environment: Mapping[str, str]) -> list
             not be reached from here, and does not tell the nodes again.
         environment: of this process.
     """
-    from pipeline.cluster.client import JobsClient, JobsError
+    from ucn.pipeline.cluster.client import JobsClient, JobsError
 
     name = "ray dashboard"
     address = dashboard_address(given, environment)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.doctor.finding import Finding
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.pipeline.doctor.finding import Finding
 
 TIMEOUT_S = 30.0
 

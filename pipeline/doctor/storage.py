@@ -6,17 +6,17 @@ import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from pipeline.doctor.disk import existing_parent
-from pipeline.doctor.finding import Finding
-from pipeline.doctor.ray_cluster import host_and_port
-from pipeline.places import Place
-from preprocessing.errors import UserError
-from preprocessing.shards.format import MANIFEST
-from preprocessing.storage import TEMPORARY_PREFIX
-from preprocessing.stores.base import Store, write_bytes
-from preprocessing.stores.local import LocalStore
-from preprocessing.stores.open import absolute_uri, open_store
-from preprocessing.uris import shown
+from ucn.errors import UserError
+from ucn.pipeline.doctor.disk import existing_parent
+from ucn.pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.ray_cluster import host_and_port
+from ucn.pipeline.places import Place
+from ucn.preprocessing.shards.format import MANIFEST
+from ucn.storage.files import TEMPORARY_PREFIX
+from ucn.storage.redact import shown
+from ucn.storage.stores.base import Store, write_bytes
+from ucn.storage.stores.local import LocalStore
+from ucn.storage.stores.open import absolute_uri, open_store
 
 _CONNECT_S = 5.0
 

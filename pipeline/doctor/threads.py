@@ -4,8 +4,8 @@ import math
 import os
 from collections.abc import Mapping
 
-from pipeline.doctor.cgroup import cpu_limit
-from pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.cgroup import cpu_limit
+from ucn.pipeline.doctor.finding import Finding
 
 
 def look_at_threads(environment: Mapping[str, str]) -> list[Finding]:

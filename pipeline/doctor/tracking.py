@@ -9,10 +9,10 @@ from pathlib import Path
 
 import requests
 
-from pipeline.doctor.disk import existing_parent
-from pipeline.doctor.finding import Finding
-from pipeline.doctor.ray_cluster import host_and_port
-from preprocessing.uris import shown
+from ucn.pipeline.doctor.disk import existing_parent
+from ucn.pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.ray_cluster import host_and_port
+from ucn.storage.redact import shown
 
 _NAME = "mlflow"
 _TIMEOUT_S = 5.0

@@ -8,7 +8,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.finding import Finding
 
 PACKAGE = "ucn"
 OPENCV = "opencv-contrib-python-headless"

@@ -21,10 +21,10 @@ from contextlib import suppress
 from io import BufferedReader
 from typing import Any
 
-from preprocessing.errors import UserError
-from preprocessing.shards.cache_folder import LocalCache, Outcome, make_copy
-from preprocessing.shards.format import ShardEntry
-from preprocessing.stores.base import Store
+from ucn.errors import UserError
+from ucn.preprocessing.shards.cache_folder import LocalCache, Outcome, make_copy
+from ucn.preprocessing.shards.format import ShardEntry
+from ucn.storage.stores.base import Store
 
 logger = logging.getLogger(__name__)
 

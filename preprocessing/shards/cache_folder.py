@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from preprocessing.shards.format import MANIFEST, ShardEntry
-from preprocessing.storage import TEMPORARY_PREFIX
-from preprocessing.stores.base import Store
+from ucn.preprocessing.shards.format import MANIFEST, ShardEntry
+from ucn.storage.files import TEMPORARY_PREFIX
+from ucn.storage.stores.base import Store
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from preprocessing.sample import Sample
+from ucn.preprocessing.sample import Sample
 
 
 def sample_faults(sample: Sample) -> Iterator[str]:

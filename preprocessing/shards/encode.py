@@ -9,9 +9,10 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from preprocessing.array_files import read_npy, read_npz
-from preprocessing.image_files import decode_any
-from preprocessing.sample import Array, Sample
+from ucn.arrays import Array
+from ucn.images.read import decode_any
+from ucn.preprocessing.sample import Sample
+from ucn.storage.array_files import read_npy, read_npz
 
 ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
 
@@ -49,7 +50,7 @@ def decode_image(data: bytes) -> Array:
     """Decode to uint8 [H, W] grey or RGB [H, W, 3], as stored.
 
     Raises:
-        ValueError: no image, or one of more than `preprocessing.image_size.MAX_PIXELS`.
+        ValueError: no image, or one of more than `ucn.images.size.MAX_PIXELS`.
     """
     image = decode_any(data, cv2.IMREAD_UNCHANGED)
     if image.dtype != np.uint8:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from preprocessing.errors import UserError
-from preprocessing.stores.base import Store
+from ucn.errors import UserError
+from ucn.storage.stores.base import Store
 
 FORMAT = "ucn-shards"
 VERSION = 1

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.errors import UserError
-from preprocessing.sample import Sample
-from preprocessing.shards.cache import CachedTars
-from preprocessing.shards.cache_folder import LocalCache
-from preprocessing.shards.encode import decode_sample
-from preprocessing.shards.format import (
+from ucn.errors import UserError
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.cache import CachedTars
+from ucn.preprocessing.shards.cache_folder import LocalCache
+from ucn.preprocessing.shards.encode import decode_sample
+from ucn.preprocessing.shards.format import (
     MANIFEST,
     IndexEntry,
     Manifest,
@@ -25,9 +25,9 @@ from preprocessing.shards.format import (
     read_sidecar_bytes,
     sidecar_name,
 )
-from preprocessing.stores.base import Store
-from preprocessing.stores.local import LocalStore
-from preprocessing.stores.open import open_store
+from ucn.storage.stores.base import Store
+from ucn.storage.stores.local import LocalStore
+from ucn.storage.stores.open import open_store
 
 # Sidecars read at once: over a network it is their number that takes the time.
 READERS = 16

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from preprocessing.errors import UserError
-from preprocessing.lease_holder import LEASE
-from preprocessing.shards.check_sample import sample_faults
-from preprocessing.shards.format import (
+from ucn.cluster.tasks import run_tasks
+from ucn.errors import UserError
+from ucn.preprocessing.shards.check_sample import sample_faults
+from ucn.preprocessing.shards.format import (
     MANIFEST,
     FinishedShard,
     Manifest,
@@ -28,13 +28,13 @@ from preprocessing.shards.format import (
     sidecar_name,
     to_json,
 )
-from preprocessing.shards.read import read_sample
-from preprocessing.shards.write import add_up, file_sha256, finished_shard
-from preprocessing.storage import TEMPORARY_PREFIX
-from preprocessing.stores.base import Store
-from preprocessing.stores.local import LocalStore
-from preprocessing.stores.open import open_store
-from preprocessing.tasks import run_tasks
+from ucn.preprocessing.shards.read import read_sample
+from ucn.preprocessing.shards.write import add_up, file_sha256, finished_shard
+from ucn.storage.files import TEMPORARY_PREFIX
+from ucn.storage.lease_holder import LEASE
+from ucn.storage.stores.base import Store
+from ucn.storage.stores.local import LocalStore
+from ucn.storage.stores.open import open_store
 
 # Lines about the inside of one tar; a cut tar would have one for each member.
 _LINES = 3

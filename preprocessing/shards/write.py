@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from preprocessing.errors import SkippedPair
-from preprocessing.sample import Sample
-from preprocessing.shards.encode import ImageFormat, encode_image, encode_sample
-from preprocessing.shards.format import (
+from ucn.errors import SkippedPair
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.encode import ImageFormat, encode_image, encode_sample
+from ucn.preprocessing.shards.format import (
     MANIFEST,
     FinishedShard,
     IndexEntry,
@@ -21,8 +21,8 @@ from preprocessing.shards.format import (
     sidecar_name,
     to_json,
 )
-from preprocessing.shards.tar import TarWriter
-from preprocessing.stores.base import Store, write_bytes
+from ucn.preprocessing.shards.tar import TarWriter
+from ucn.storage.stores.base import Store, write_bytes
 
 # A frame takes part in a pair per gap and direction; 64 encoded frames are some 20 MB.
 _ENCODED_FRAMES = 64

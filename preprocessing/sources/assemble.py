@@ -1,59 +1,19 @@
 """What every source does last: from candidate matches to a sample, or to why there is none."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.config import PreprocessConfig
-from preprocessing.errors import SkippedPair
-from preprocessing.geometry import Floats
-from preprocessing.sample import Array, Sample
-from preprocessing.sources.base import PairRef
-from preprocessing.subsample import spread_sample
+from ucn.arrays import Array, Floats
+from ucn.errors import SkippedPair
+from ucn.geometry.subsample import spread_sample
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.base import PairRef
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-
-Kind = Literal["rigid", "flow", "homography", "semantic"]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Matches that a source vouches for.
-
-    Attributes:
-        matches_N4: x0, y0, x1, y1 in pixels; inside both images and visible in both.
-        attributes: per-match arrays of any type, each with N as its first dimension.
-        rejected: points that gave no match, counted by reason.
-    """
-
-    matches_N4: Floats
-    attributes: Mapping[str, Array] = field(default_factory=dict)
-    rejected: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PairGeometry:
-    """What is known of a pair beyond its matches.
-
-    Attributes:
-        kind: ``rigid`` for one static scene seen by two cameras, ``flow``, ``homography``, or
-            ``semantic``.
-        K0, K1: 3x3 intrinsics, pixels.
-        T_1_0: 4x4, camera 0 to camera 1.
-        unit: of ``T_1_0``'s translation and of depths: ``metre`` or ``model``.
-        more: further entries of the metadata, JSON-serialisable.
-    """
-
-    kind: Kind
-    K0: Floats | None = None
-    K1: Floats | None = None
-    T_1_0: Floats | None = None
-    unit: str | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def assemble_sample(

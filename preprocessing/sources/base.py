@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple, Protocol
 
-from preprocessing.sample import Sample
+from ucn.preprocessing.sample import Sample
 
 
 class PairRef(NamedTuple):

@@ -4,10 +4,10 @@ import importlib
 import os
 import sys
 
-from preprocessing.config import PreprocessConfig
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.preprocessing.config import PreprocessConfig
 
-_HERE = "preprocessing.sources"
+_HERE = "ucn.preprocessing.sources"
 
 SOURCES = {
     "kitti-raw": f"{_HERE}.kitti_raw:KittiRawConfig",
@@ -49,5 +49,5 @@ def source_config(name: str) -> type[PreprocessConfig]:
     except (ImportError, AttributeError) as error:
         raise UserError(f"{name}: {error}; name a source as package.module:Class") from error
     if not (isinstance(found, type) and issubclass(found, PreprocessConfig)):
-        raise UserError(f"{name}: is not a subclass of preprocessing.config.PreprocessConfig")
+        raise UserError(f"{name}: is not a subclass of ucn.preprocessing.config.PreprocessConfig")
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.main import main
+from ucn.pipeline.main import main
 
 pytestmark = pytest.mark.ray
 

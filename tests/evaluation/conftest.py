@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.sample import Sample
-from preprocessing.shards.write import write_manifest, write_shard
-from preprocessing.stores.open import open_store
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.storage.stores.open import open_store
 
 FOCAL = 200.0
 

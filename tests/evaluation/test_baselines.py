@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from evaluation.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
-from evaluation.baselines.googlenet import googlenet_describer
-from evaluation.baselines.upright import signed_bits
-from evaluation.config import MatchingConfig
-from evaluation.matching.dense import grid_points, match_points
-from evaluation.metrics.pck import match_errors, pck
-from preprocessing.errors import UserError
-from preprocessing.sample import Sample
-from training.networks.googlenet import GoogLeNetUCN
+from ucn.errors import UserError
+from ucn.evaluation.config import MatchingConfig
+from ucn.evaluation.methods.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
+from ucn.evaluation.methods.baselines.googlenet import googlenet_describer
+from ucn.evaluation.methods.baselines.upright import signed_bits
+from ucn.evaluation.methods.dense import grid_points, match_points
+from ucn.evaluation.scores.pck import match_errors, pck
+from ucn.preprocessing.sample import Sample
+from ucn.training.networks.googlenet import GoogLeNetUCN
 
 PIXELS = MatchingConfig(subpixel=False)
 AVAILABLE = [name for name in DESCRIBERS if unavailable(name) is None]

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
-from evaluation.metrics.bins import (
+from ucn.evaluation.scores.bins import (
     displacements,
     mean_over_parts,
     pck_by_bin,
     pck_by_label,
     triangulated_depths,
 )
-from evaluation.metrics.pck import pck
+from ucn.evaluation.scores.pck import pck
 
 VALUES = arrays(np.float64, 25, elements=st.floats(-5, 40) | st.just(np.nan))
 EDGES = st.lists(st.integers(-5, 40), min_size=2, max_size=6, unique=True).map(sorted)

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.metrics import bootstrap
-from evaluation.metrics.bootstrap import ratio_interval, resampled_pairs
-from evaluation.metrics.pck import hit_counts, pck
+from ucn.evaluation.scores import bootstrap
+from ucn.evaluation.scores.bootstrap import ratio_interval, resampled_pairs
+from ucn.evaluation.scores.pck import hit_counts, pck
 
 
 def random_pairs(seed: int, pairs: int) -> list[np.ndarray]:

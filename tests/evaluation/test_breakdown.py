@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from evaluation.config import EvaluateConfig
-from evaluation.report.breakdown import breakdowns, filter_curves, sparse_bounds
-from evaluation.report.summary import MethodResult, PairResult
-from evaluation.truth import PointFacts
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.report.breakdown import breakdowns, filter_curves, sparse_bounds
+from ucn.evaluation.report.summary import MethodResult, PairResult
+from ucn.evaluation.truth import PointFacts
 
 CONFIG = EvaluateConfig(
     shards=("a",), thresholds=(1, 5), displacement_bins_px=(10,), depth_bins_m=(20,)

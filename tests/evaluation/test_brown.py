@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.metrics.brown_patches import read_pairs, read_patches, read_points
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.evaluation.scores.brown_patches import read_pairs, read_patches, read_points
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.photos.colmap_database import pair_id, write_database
-from evaluation.photos.match import ImageMatches
-from evaluation.photos.pairs import PairMatches
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.evaluation.export.colmap_database import pair_id, write_database
+from ucn.evaluation.export.match import ImageMatches
+from ucn.evaluation.export.pairs import PairMatches
 
 SIZES = {"a.png": (64, 48), "b/b.png": (50, 70), "c.png": (30, 40)}
 

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.config import EvaluateConfig
-from evaluation.finished import fingerprint
-from evaluation.job import choose_indices, evaluate, set_names
-from evaluation.unfinished import UnfinishedPairs, unfinished_folder
-from evaluation.worker import PairWorker
-from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
-from preprocessing.lease import exclusive
-from preprocessing.sample import Sample
-from preprocessing.shards.read import ShardDataset
-from training.config import NetworkConfig, TrackingConfig
-from training.model import save_model
-from training.networks import build_network
+from ucn.cluster.session import ray_session
+from ucn.errors import UserError
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.finished import fingerprint
+from ucn.evaluation.job import choose_indices, evaluate, set_names
+from ucn.evaluation.unfinished import UnfinishedPairs, unfinished_folder
+from ucn.evaluation.worker import PairWorker
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.storage.lease import exclusive
+from ucn.training.config import NetworkConfig, TrackingConfig
+from ucn.training.model import save_model
+from ucn.training.networks import build_network
 
 
 @pytest.fixture(scope="module")

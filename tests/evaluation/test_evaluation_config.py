@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from evaluation.config import EvaluateConfig
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.evaluation.config import EvaluateConfig
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_one_value_stands_for_several() -> None:
 
 def test_importing_it_is_light() -> None:
     code = (
-        "import sys, evaluation.config;"
+        "import sys, ucn.evaluation.config;"
         "print({'torch', 'ray', 'mlflow', 'numpy', 'cv2'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

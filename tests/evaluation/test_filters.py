@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.matching.filters import (
+from ucn.matching.filters import (
     precision_recall,
     ratio_mask,
     reciprocity_mask,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.metrics.homography import (
+from ucn.evaluation.scores.homography import (
     HOMOGRAPHY_ESTIMATORS,
     MMA_THRESHOLDS,
     corner_auc,

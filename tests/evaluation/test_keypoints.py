@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.matching.keypoints import Detector, detect
+from ucn.matching.keypoints import Detector, detect
 
 every_detector = pytest.mark.parametrize("detector", get_args(Detector))
 

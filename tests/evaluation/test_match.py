@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evaluation.baselines.dense_sift import describe_sift
-from evaluation.photos import search as dense_search
-from evaluation.photos.config import MatchOptions, StartingPoints
-from evaluation.photos.files import write_matches
-from evaluation.photos.match import (
+from ucn.errors import UserError
+from ucn.evaluation.export import search as dense_search
+from ucn.evaluation.export.config import MatchOptions, StartingPoints
+from ucn.evaluation.export.files import write_matches
+from ucn.evaluation.export.match import (
     ImageMatches,
     corner_points,
     even_points,
@@ -23,10 +23,10 @@ from evaluation.photos.match import (
     starting_points,
     stepped_points,
 )
-from evaluation.photos.pairs import PairMatches, merge_keypoints, unique_matches
-from evaluation.photos.search import DescribePoints, search_image, search_second
-from preprocessing.errors import UserError
-from preprocessing.sample import Sample
+from ucn.evaluation.export.pairs import PairMatches, merge_keypoints, unique_matches
+from ucn.evaluation.export.search import DescribePoints, search_image, search_second
+from ucn.evaluation.methods.baselines.dense_sift import describe_sift
+from ucn.preprocessing.sample import Sample
 
 FOUND = ImageMatches(
     np.float32([[1, 2, 30, 40], [5, 6, 30, 40], [7, 8, 3, 4]]), np.float32([0.9, 0.8, 0.7])

@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.config import MatchingConfig
-from evaluation.descriptors import unit_rows
-from evaluation.matching.dense import (
+from ucn.evaluation.config import MatchingConfig
+from ucn.evaluation.methods.dense import (
     describe_pair,
     grid_points,
     match_described,
@@ -14,6 +13,7 @@ from evaluation.matching.dense import (
     nearest_neighbours,
     second_similarities,
 )
+from ucn.matching.descriptors import unit_rows
 
 
 def describe_position(image: np.ndarray, points_N2: np.ndarray) -> np.ndarray:

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
-from evaluation.config import Baseline, EvaluateConfig
-from evaluation.methods import UCN, build_methods, method_labels, named_models
-from preprocessing.errors import UserError
-from training.config import NetworkConfig
-from training.model import save_model
-from training.networks import build_network
+from ucn.errors import UserError
+from ucn.evaluation.config import Baseline, EvaluateConfig
+from ucn.evaluation.methods.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
+from ucn.evaluation.methods.build import UCN, build_methods, method_labels, named_models
+from ucn.training.config import NetworkConfig
+from ucn.training.model import save_model
+from ucn.training.networks import build_network
 
 
 def config(**options: object) -> EvaluateConfig:

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from evaluation.baselines import MATCHERS
-from evaluation.baselines.optical_flow import flow_matcher, follow_flow
-from evaluation.metrics.pck import match_errors, pck
-from preprocessing.sample import Sample
+from ucn.evaluation.methods.baselines import MATCHERS
+from ucn.evaluation.methods.baselines.optical_flow import flow_matcher, follow_flow
+from ucn.evaluation.scores.pck import match_errors, pck
+from ucn.preprocessing.sample import Sample
 
 every_matcher = pytest.mark.parametrize("name", MATCHERS)
 

@@ -3,14 +3,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from evaluation.baselines import DESCRIBERS
-from evaluation.config import EvaluateConfig, PoseConfig
-from evaluation.descriptors import unit_rows
-from evaluation.matching.filter_scores import FILTERS
-from evaluation.methods import Method
-from evaluation.pair import MethodOnPair, evaluate_method, evaluate_planar, pair_moves
-from evaluation.truth import known_geometry, pair_truth
-from preprocessing.sample import Sample
+from ucn.evaluation.config import EvaluateConfig, PoseConfig
+from ucn.evaluation.methods.baselines import DESCRIBERS
+from ucn.evaluation.methods.build import Method
+from ucn.evaluation.methods.filter_scores import FILTERS
+from ucn.evaluation.pair import MethodOnPair, evaluate_method, evaluate_planar, pair_moves
+from ucn.evaluation.truth import known_geometry, pair_truth
+from ucn.matching.descriptors import unit_rows
+from ucn.preprocessing.sample import Sample
 
 CONFIG = EvaluateConfig(shards=("unused",), points=200)
 DAISY = Method("daisy", describe=DESCRIBERS["daisy"])

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.descriptors import network_describer
-from evaluation.metrics.brown_patches import PatchPairs
-from evaluation.metrics.patch_verification import (
+from ucn.errors import UserError
+from ucn.evaluation.methods.network import network_describer
+from ucn.evaluation.scores.brown_patches import PatchPairs
+from ucn.evaluation.scores.patch_verification import (
     DescribePatches,
     describe_chunk,
     network_patch_describer,
     patch_chunks,
     score_patches,
 )
-from evaluation.metrics.patches import describe_patches
-from preprocessing.errors import UserError
-from training.config import NetworkConfig
-from training.model import Model, load_model, save_model
-from training.networks import build_network
+from ucn.evaluation.scores.patches import describe_patches
+from ucn.training.config import NetworkConfig
+from ucn.training.model import Model, load_model, save_model
+from ucn.training.networks import build_network
 
 NUM_PATCHES = 5 * 256
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evaluation.metrics.pck import (
+from ucn.evaluation.scores.pck import (
     CURVE_THRESHOLDS,
     average_endpoint_error,
     hit_counts,

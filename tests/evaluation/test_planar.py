@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.metrics.estimators import HOMOGRAPHY_ESTIMATORS
-from evaluation.metrics.homography import mean_matching_accuracy
-from evaluation.metrics.planar import PlanarErrors, mutual_matches, planar_figures
+from ucn.evaluation.scores.estimators import HOMOGRAPHY_ESTIMATORS
+from ucn.evaluation.scores.homography import mean_matching_accuracy
+from ucn.evaluation.scores.planar import PlanarErrors, mutual_matches, planar_figures
 
 SIZE = (640, 480)
 H_TRUE = np.array([[0.9, -0.2, 40], [0.1, 1.1, -25], [2e-4, -1e-4, 1]])

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from evaluation.metrics.estimators import ESTIMATORS, RelativePose
-from evaluation.metrics.pose import (
+from ucn.evaluation.scores.estimators import ESTIMATORS, RelativePose
+from ucn.evaluation.scores.pose import (
     FAILED_DEG,
     PoseError,
     estimate_pose,
@@ -103,7 +103,7 @@ def test_mean_focal_uses_all_four() -> None:
 def test_threshold_is_in_pixels_of_the_mean_focal(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     fake = {"fake": lambda rays, threshold, seed: seen.append((rays.focal_px, threshold, seed))}
-    monkeypatch.setattr("evaluation.metrics.pose.ESTIMATORS", fake)
+    monkeypatch.setattr("ucn.evaluation.scores.pose.ESTIMATORS", fake)
     estimate_pose(exact_matches(9, 0), K0, K1, "fake", 1.5, 4)
     assert seen == [(560.0, 1.5, 4)]
 
@@ -117,7 +117,7 @@ def test_opencv_gets_the_threshold_over_the_mean_of_all_four_focals(
         seen.append(threshold)
         return None, None
 
-    monkeypatch.setattr("evaluation.metrics.estimators.cv2.findEssentialMat", find)
+    monkeypatch.setattr("ucn.evaluation.scores.estimators.cv2.findEssentialMat", find)
     assert estimate_pose(exact_matches(9, 0), K0, K1, "opencv-ransac", 1.5, 0) is None
     assert seen == [pytest.approx(1.5 / 560)]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.metrics.recall import area_under_recall, mean_recall
+from ucn.evaluation.scores.recall import area_under_recall, mean_recall
 
 ERRORS = st.lists(st.floats(0, 180), min_size=1, max_size=30)
 

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.matching.refinement import refine_positions
-from training.mining.exclusion import Grid
+from ucn.matching.exclusion import Grid
+from ucn.matching.refinement import refine_positions
 
 GRID = Grid(9, 11, 2.0, 0.0)
 

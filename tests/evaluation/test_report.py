@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.config import Baseline, EvaluateConfig
-from evaluation.methods import UCN, method_labels
-from evaluation.metrics.pose import PoseError
-from evaluation.pair import MethodOnPair
-from evaluation.report.figures import colours, pck_curve
-from evaluation.report.match_pictures import choose_pairs, draw_method
-from evaluation.report.page import (
+from ucn.evaluation.config import Baseline, EvaluateConfig
+from ucn.evaluation.methods.build import UCN, method_labels
+from ucn.evaluation.pair import MethodOnPair
+from ucn.evaluation.report.figures import colours, pck_curve
+from ucn.evaluation.report.match_pictures import choose_pairs, draw_method
+from ucn.evaluation.report.page import (
     columns,
     html_report,
     markdown_report,
@@ -24,10 +23,11 @@ from evaluation.report.page import (
     sequence_csv,
     sparse_columns,
 )
-from evaluation.report.set_report import SetReport, report_set
-from evaluation.report.summary import MethodResult, PairResult
-from evaluation.truth import PointFacts
-from preprocessing.sample import Sample
+from ucn.evaluation.report.set_report import SetReport, report_set
+from ucn.evaluation.report.summary import MethodResult, PairResult
+from ucn.evaluation.scores.pose import PoseError
+from ucn.evaluation.truth import PointFacts
+from ucn.preprocessing.sample import Sample
 
 CONFIG = EvaluateConfig(
     shards=("a",), model=("runs/model",), baselines=("sift", "surf"), sparse=("given",)

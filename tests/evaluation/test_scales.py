@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.baselines.dense_sift import describe_sift
-from evaluation.config import MatchingConfig, Scales
-from evaluation.descriptors import unit_rows
-from evaluation.matching.dense import describe_pair, match_points, second_similarities
-from evaluation.matching.scales import (
+from ucn.evaluation.config import MatchingConfig, Scales
+from ucn.evaluation.methods.baselines.dense_sift import describe_sift
+from ucn.evaluation.methods.dense import describe_pair, match_points, second_similarities
+from ucn.matching.descriptors import unit_rows
+from ucn.matching.scales import (
     LEVEL,
     describe_at_levels,
     image_levels,
@@ -23,7 +23,7 @@ from evaluation.matching.scales import (
     relative_scales,
     stacked,
 )
-from preprocessing.sample import Sample
+from ucn.preprocessing.sample import Sample
 
 
 def random_stacks(rng: np.random.Generator, count: int, levels: int) -> torch.Tensor:

@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
 
-from evaluation.config import EvaluateConfig
-from evaluation.methods import UCN, method_labels
-from evaluation.metrics.planar import PlanarErrors
-from evaluation.metrics.pose import PoseError
-from evaluation.report.summary import (
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.build import UCN, method_labels
+from ucn.evaluation.report.summary import (
     MethodResult,
     MethodSummary,
     PairResult,
@@ -14,7 +12,9 @@ from evaluation.report.summary import (
     summarise,
     summarise_set,
 )
-from evaluation.truth import PointFacts
+from ucn.evaluation.scores.planar import PlanarErrors
+from ucn.evaluation.scores.pose import PoseError
+from ucn.evaluation.truth import PointFacts
 
 CONFIG = EvaluateConfig(shards=("a",), model=("m",), baselines=("sift",))
 LABELS = {label.name: label for label in method_labels(CONFIG)}

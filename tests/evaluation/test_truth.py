@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.config import EvaluateConfig
-from evaluation.truth import choose_points, pair_truth
-from preprocessing.sample import Sample
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.truth import choose_points, pair_truth
+from ucn.preprocessing.sample import Sample
 
 CONFIG = EvaluateConfig(shards=("unused",), points=100)
 

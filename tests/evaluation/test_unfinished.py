@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.metrics.planar import PlanarErrors
-from evaluation.metrics.pose import PoseError
-from evaluation.report.summary import MethodResult, PairResult
-from evaluation.truth import PointFacts
-from evaluation.unfinished import UnfinishedPairs, decode_result, encode_result
+from ucn.evaluation.report.summary import MethodResult, PairResult
+from ucn.evaluation.scores.planar import PlanarErrors
+from ucn.evaluation.scores.pose import PoseError
+from ucn.evaluation.truth import PointFacts
+from ucn.evaluation.unfinished import UnfinishedPairs, decode_result, encode_result
 
 
 def a_result(seed: int) -> PairResult:

@@ -3,10 +3,10 @@
 import hashlib
 from pathlib import Path
 
-from preprocessing.lease_holder import LEASE
-from preprocessing.sources.kitti_raw import KittiRawConfig
-from preprocessing.stores.base import Store
-from preprocessing.stores.open import open_store
+from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
+from ucn.storage.lease_holder import LEASE
+from ucn.storage.stores.base import Store
+from ucn.storage.stores.open import open_store
 
 
 def drives_config(root: Path, out: Path | str, **options: object) -> KittiRawConfig:

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import torch
 
-from preprocessing.sample import Sample
-from preprocessing.shards.write import write_manifest, write_shard
-from preprocessing.stores.open import open_store
-from training.config import TrainConfig
-from training.inputs import open_datasets, training_sampler
-from training.loop import Worker, fit
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.storage.stores.open import open_store
+from ucn.training.config import TrainConfig
+from ucn.training.data.inputs import open_datasets, training_sampler
+from ucn.training.loop.loop import Worker, fit
 
 SAMPLES, EPOCH, CHECKPOINT_EVERY = 60, 15, 3
 

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from pipeline.main import main
 from tests.faults.observer import Observer
-from training import job
+from ucn.pipeline.main import main
+from ucn.training import job
 
 if __name__ == "__main__":
     job.work = Observer(Path(sys.argv[1])).watch(job.work)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from preprocessing.storage import write_json
-from training.config import TrainConfig
-from training.inputs import open_datasets, training_sampler
-from training.state import Metrics
+from ucn.storage.files import write_json
+from ucn.training.config import TrainConfig
+from ucn.training.data.inputs import open_datasets, training_sampler
+from ucn.training.loop.state import Metrics
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Observer:
         def watched(options: dict[str, Any]) -> None:
             from ray.train import get_context
 
-            from training.step import Stepper
+            from ucn.training.loop.step import Stepper
 
             context, take_step = get_context(), Stepper.step
             who = {

@@ -18,20 +18,20 @@ import yaml
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from preprocessing.job import preprocess
-from preprocessing.shards.verify import verify_dataset
 from tests.faults.drives import digests, drives_config, preprocess_words
 from tests.faults.mounts import PAGE, make_read_only, mounted
 from tests.faults.noise_training import noise_config, undisturbed
-from training.config import TrackingConfig
-from training.model import WEIGHTS
-from training.tracking import RunLogger, start_run
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.training.config import TrackingConfig
+from ucn.training.model import WEIGHTS
+from ucn.training.tracking import RunLogger, start_run
 
 ROOT = Path(__file__).parents[2]
 HOUR_S = 3600.0
 LOOKS_AT_THE_TIME_OF_DAY = {
     # Shown to people, never compared.
-    "preprocessing/lease_holder.py",
+    "src/ucn/storage/lease_holder.py",
     "pipeline/cluster/words.py",
     # Which copies are kept: at worst one is fetched again, or none is evicted for an hour.
     "preprocessing/shards/cache.py",
@@ -73,7 +73,7 @@ def test_shards_made_while_the_clock_jumps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     preprocess(drives_config(world_root, tmp_path / "calm"))
-    from preprocessing import job
+    from ucn.preprocessing import job
 
     make_shard, shards = job._make_shard, count()
 
@@ -122,7 +122,7 @@ def ucn(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
         with mounted(tmp_path / "home", PAGE) as home:
             make_read_only(home)
             done = subprocess.run(
-                [sys.executable, "-m", "pipeline.main", *words],
+                [sys.executable, "-m", "ucn.pipeline.main", *words],
                 cwd=tmp_path,
                 env=settings | {"HOME": str(home), "PYTHONPATH": str(ROOT)},
                 capture_output=True,

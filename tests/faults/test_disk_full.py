@@ -10,22 +10,22 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipeline.main import main
-from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
-from preprocessing.job import preprocess
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.stores.arrow import ArrowStore
-from preprocessing.stores.base import Store, write_bytes
-from preprocessing.stores.s3 import S3Store
 from tests.faults.drives import digests, drives_config, preprocess_words
 from tests.faults.mounts import PAGE, mounted, pages, resize
 from tests.faults.noise_training import CHECKPOINT_EVERY, noise_config, undisturbed
 from tests.tell import tell
-from training.checkpoint import STATE, load_checkpoint, save_checkpoint
-from training.config import NetworkConfig
-from training.model import WEIGHTS, load_model, save_model
-from training.networks import build_network
+from ucn.cluster.session import ray_session
+from ucn.errors import UserError
+from ucn.pipeline.main import main
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.storage.stores.arrow import ArrowStore
+from ucn.storage.stores.base import Store, write_bytes
+from ucn.storage.stores.s3 import S3Store
+from ucn.training.config import NetworkConfig
+from ucn.training.loop.checkpoint import STATE, load_checkpoint, save_checkpoint
+from ucn.training.model import WEIGHTS, load_model, save_model
+from ucn.training.networks import build_network
 
 ROOM = 64 << 20
 LEASE_BYTES = PAGE

@@ -18,13 +18,13 @@ from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 from safetensors.torch import load_file
 
-from preprocessing.cluster import ray_session
 from tests.faults.noise_training import CHECKPOINT_EVERY, EPOCH, noise_config, undisturbed
 from tests.faults.observer import Observer, check_each_sample_once_an_epoch, surviving
-from training import job, scaling
-from training.config import TrainConfig
-from training.job import TrainResult, train
-from training.model import WEIGHTS
+from ucn.cluster.session import ray_session
+from ucn.training import job, scaling
+from ucn.training.config import TrainConfig
+from ucn.training.job import TrainResult, train
+from ucn.training.model import WEIGHTS
 
 # As the workers have: sums inside a convolution depend on the threads.
 pytestmark = [

@@ -19,23 +19,23 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from preprocessing.job import preprocess
-from preprocessing.lease_holder import LEASE
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
 from tests.faults.drives import digests, drives_config, preprocess_words
 from tests.faults.machines import Machines, family, kill, two_machines
 from tests.faults.noise_training import CHECKPOINT_EVERY, EPOCH, noise_config, undisturbed
 from tests.faults.observer import Observer, check_each_sample_once_an_epoch, surviving
 from tests.tell import tell
-from training.model import WEIGHTS
-from training.record import read_record
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.storage.lease_holder import LEASE
+from ucn.training.model import WEIGHTS
+from ucn.training.record import read_record
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_thread")]
 
 VICTIMS = ("worker", "driver", "head", "node")
 ROOT = Path(__file__).parents[2]
-UCN = (sys.executable, "-m", "pipeline.main")
+UCN = (sys.executable, "-m", "ucn.pipeline.main")
 PREPROCESSINGS = range(20)
 TRAININGS = (0, 1, 2, 5, 6)
 """Seeds that have every victim among them."""

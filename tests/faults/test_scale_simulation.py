@@ -20,13 +20,13 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-import preprocessing.job
-import preprocessing.tasks
-from preprocessing.config import PreprocessConfig
-from preprocessing.job import preprocess
-from preprocessing.shards.format import FinishedShard, Sidecar, sidecar_name, to_json
-from preprocessing.shards.write import finished_shard
-from preprocessing.sources.base import PairRef
+import ucn.cluster.tasks
+import ucn.preprocessing.job
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.format import FinishedShard, Sidecar, sidecar_name, to_json
+from ucn.preprocessing.shards.write import finished_shard
+from ucn.preprocessing.sources.base import PairRef
 
 NODES, SLOTS = 100, 16
 SHARDS = 100_000
@@ -245,9 +245,9 @@ def test_100_000_shards_over_100_nodes(tmp_path: Path, monkeypatch: pytest.Monke
     store = SimulatedStore(tmp_path)
     ray = SimulatedRay(store, seed=0)
     monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setattr(preprocessing.tasks, "ray_session", lambda _: nullcontext())
-    monkeypatch.setattr(preprocessing.job, "open_store", lambda _: store)
-    monkeypatch.setattr(preprocessing.job, "write_shard", write_shard)
+    monkeypatch.setattr(ucn.cluster.tasks, "ray_session", lambda _: nullcontext())
+    monkeypatch.setattr(ucn.preprocessing.job, "open_store", lambda _: store)
+    monkeypatch.setattr(ucn.preprocessing.job, "write_shard", write_shard)
     config = SimulatedConfig(out="sim://shards")
     for _ in DRIVER_DIES_AT:
         with pytest.raises(DriverKilled):

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.main import main
-from preprocessing.job import preprocess
-from preprocessing.lease_holder import LEASE
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.stores.open import open_store
 from tests.faults.drives import digests, drives_config, preprocess_words, store_digests
 from tests.preprocessing.s3_server import CUT, HALF, LOST, SHORT, SLOW, STALLED, Server
 from tests.tell import tell
+from ucn.pipeline.main import main
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.storage.lease_holder import LEASE
+from ucn.storage.stores.open import open_store
 
 OUT = "s3://faults/drives/train"
 RATE = 0.4
@@ -27,8 +27,8 @@ AT_ONCE = ("500", "503", CUT, LOST, SHORT)
 @pytest.fixture
 def server(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server with one empty bucket; waits are what they are to each other, and short."""
-    monkeypatch.setattr("preprocessing.stores.s3._FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr("preprocessing.stores.s3._LONGEST_SILENCE_S", 0.5)
+    monkeypatch.setattr("ucn.storage.stores.s3._FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("ucn.storage.stores.s3._LONGEST_SILENCE_S", 0.5)
     with s3_server.bucket("faults", monkeypatch):
         yield s3_server
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from preprocessing.cluster import ray_session
 from tests.faults.noise_training import EPOCH, noise_config
 from tests.faults.observer import Observer
 from tests.faults.servers import MlflowServer, mlflow_server, postgres
 from tests.tell import tell
-from training import job
-from training.config import TrackingConfig, TrainConfig
-from training.job import TrainResult, train
-from training.model import load_model
-from training.tracking import RunLogger, delivery, start_run
+from ucn.cluster.session import ray_session
+from ucn.training import job
+from ucn.training.config import TrackingConfig, TrainConfig
+from ucn.training.job import TrainResult, train
+from ucn.training.model import load_model
+from ucn.training.tracking import RunLogger, delivery, start_run
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -61,7 +61,7 @@ def start(config: TrainConfig) -> Iterator[Callable[[], Future[TrainResult]]]:
 
 
 def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name.startswith("training.tracking")]
+    return [r.getMessage() for r in caplog.records if r.name.startswith("ucn.training.tracking")]
 
 
 def history(uri: str, run_id: str | None, metric: str = "loss") -> list[int]:
@@ -200,7 +200,7 @@ def test_what_a_server_that_stays_away_never_gets_is_counted(
 def test_a_restarted_postgresql_loses_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="training.tracking")
+    caplog.set_level(logging.INFO, logger="ucn.training.tracking")
     with postgres() as database, mlflow_server(tmp_path, database.uri) as server:
         config = TrackingConfig(uri=server.uri, experiment="faults")
         run_id = start_run(config, "one", {"a": 1}, {}, [])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import tyro
 
-from pipeline import commands as ucn_commands
-from pipeline.main import main
+from ucn.pipeline import commands as ucn_commands
+from ucn.pipeline.main import main
 
 Commands = list[tuple[str, list[str]]]
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.config import EvaluateConfig
-from pipeline.arguments import merge, parse, read_layers
-from preprocessing.errors import UserError
-from training.config import TrainConfig
+from ucn.errors import UserError
+from ucn.evaluation.config import EvaluateConfig
+from ucn.pipeline.arguments import merge, parse, read_layers
+from ucn.training.config import TrainConfig
 
 
 def test_merge_goes_into_trees_and_replaces_leaves() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.assignments import read_values, split_assignments
-from pipeline.places import places_of
-from pipeline.stages import check_stage, guess_stage, to_yaml
+from ucn.pipeline.assignments import read_values, split_assignments
+from ucn.pipeline.places import places_of
+from ucn.pipeline.stages import check_stage, guess_stage, to_yaml
 
 
 def test_words_are_told_from_the_values_of_flags() -> None:

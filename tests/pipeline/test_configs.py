@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import RunConfig
-from training.config import TrainConfig
-from training.networks import build_network
+from ucn.pipeline.config import RunConfig
+from ucn.training.config import TrainConfig
+from ucn.training.networks import build_network
 
 PRESETS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

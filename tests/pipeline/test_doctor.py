@@ -17,32 +17,32 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipeline.cluster.token import TokenPlace, find_token
-from pipeline.doctor.cgroup import cpu_limit, memory_limit
-from pipeline.doctor.disk import existing_parent, judge_disk, look_at_disks
-from pipeline.doctor.finding import Finding, as_lines, has_problem
-from pipeline.doctor.gpus import Gpus, judge_gpus
-from pipeline.doctor.memory import judge_memory, judge_shared
-from pipeline.doctor.probes import all_probes
-from pipeline.doctor.ray_cluster import (
+from ucn.errors import UserError
+from ucn.pipeline.cluster.token import TokenPlace, find_token
+from ucn.pipeline.doctor.cgroup import cpu_limit, memory_limit
+from ucn.pipeline.doctor.disk import existing_parent, judge_disk, look_at_disks
+from ucn.pipeline.doctor.finding import Finding, as_lines, has_problem
+from ucn.pipeline.doctor.gpus import Gpus, judge_gpus
+from ucn.pipeline.doctor.memory import judge_memory, judge_shared
+from ucn.pipeline.doctor.probes import all_probes
+from ucn.pipeline.doctor.ray_cluster import (
     judge_nodes,
     judge_token,
     look_at_dashboard,
     look_at_head,
     look_at_ray,
 )
-from pipeline.doctor.run import Probe, run_probes
-from pipeline.doctor.storage import look_at_endpoint, look_at_place
-from pipeline.doctor.threads import judge_threads, judge_waiting
-from pipeline.doctor.tracking import judge_answer, judge_sqlite, look_at_tracking
-from pipeline.doctor.versions import (
+from ucn.pipeline.doctor.run import Probe, run_probes
+from ucn.pipeline.doctor.storage import look_at_endpoint, look_at_place
+from ucn.pipeline.doctor.threads import judge_threads, judge_waiting
+from ucn.pipeline.doctor.tracking import judge_answer, judge_sqlite, look_at_tracking
+from ucn.pipeline.doctor.versions import (
     judge_opencv,
     judge_version,
     look_at_versions,
     required_versions,
 )
-from pipeline.places import Place
-from preprocessing.errors import UserError
+from ucn.pipeline.places import Place
 
 GIB = 2**30
 
@@ -404,7 +404,7 @@ def test_the_command_on_a_laptop_and_where_something_is_wrong(tmp_path: Path) ->
 
     def doctor(*words: str) -> tuple[int, str, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.main", "doctor", *words],
+            [sys.executable, "-m", "ucn.pipeline.main", "doctor", *words],
             capture_output=True,
             text=True,
             env=environment,

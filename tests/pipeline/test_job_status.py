@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.job import plan_job
-from pipeline.cluster.states import attempts_of, job_state, job_states
-from pipeline.cluster.status import as_detail, as_json, as_table
-from pipeline.cluster.words import ago, lasting
+from ucn.pipeline.cluster.job import plan_job
+from ucn.pipeline.cluster.states import attempts_of, job_state, job_states
+from ucn.pipeline.cluster.status import as_detail, as_json, as_table
+from ucn.pipeline.cluster.words import ago, lasting
 
 PLANNED = plan_job("preprocess", {"source": "motorcycle", "out": "/shards"})
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.main import main
+from ucn.pipeline.main import main
 
 COMMANDS = ["preprocess", "inspect", "verify", "train", "evaluate", "match", "run", "demo"]
 COMMANDS += ["submit", "status", "doctor"]
@@ -50,7 +50,7 @@ def test_every_command_has_help(capfd: pytest.CaptureFixture[str], command: str)
 
 def test_the_command_line_starts_without_the_heavy_packages() -> None:
     code = (
-        "import sys, pipeline.main; "
+        "import sys, ucn.pipeline.main; "
         "print([n for n in ('torch', 'ray', 'mlflow', 'cv2', 'matplotlib') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -154,7 +154,7 @@ def test_a_fault_is_one_plain_line_that_ends_with_its_cause(
         raise RuntimeError("\x1b[36mray::work()\x1b[39m\n" + "  File\n" * 200 + "KeyError: 'x'")
 
     monkeypatch.delenv("UCN_DEBUG", raising=False)
-    monkeypatch.setattr("pipeline.commands._run", fail)
+    monkeypatch.setattr("ucn.pipeline.commands._run", fail)
     assert main(["demo"]) == 1
     line = capfd.readouterr().err
     assert line.startswith("ucn: fault: RuntimeError: ray::work() File")

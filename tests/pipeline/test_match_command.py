@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import ucn
-from pipeline.main import main
-from pipeline.match import read_pairs, read_photo
-from preprocessing.errors import UserError
-from training.config import NetworkConfig
-from training.model import save_model
-from training.networks import build_network
+from ucn.errors import UserError
+from ucn.pipeline.main import main
+from ucn.pipeline.match import read_pairs, read_photo
+from ucn.training.config import NetworkConfig
+from ucn.training.model import save_model
+from ucn.training.networks import build_network
 
 Run = Callable[..., tuple[int, str, str]]
 

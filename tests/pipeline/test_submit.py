@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline.doctor.ray_cluster import look_at_dashboard, look_at_head
-from pipeline.main import main
+from ucn.pipeline.doctor.ray_cluster import look_at_dashboard, look_at_head
+from ucn.pipeline.main import main
 
 pytestmark = pytest.mark.ray
 
@@ -30,7 +30,7 @@ Ucn = Callable[..., tuple[int, str, str]]
 _HELD_UCN = """#!/bin/sh
 i=0
 while [ ! -e {go} ]; do i=$((i+1)); echo "tick $i"; sleep 0.05; done
-exec {python} -m pipeline.main "$@"
+exec {python} -m ucn.pipeline.main "$@"
 """
 
 
@@ -49,7 +49,7 @@ class Cluster:
 
     def start(self, *args: object, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "pipeline.main", *map(str, args)],
+            [sys.executable, "-m", "ucn.pipeline.main", *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,13 +12,13 @@ import pytest
 import ray
 import yaml
 
-from pipeline.cluster import follow as following
-from pipeline.cluster.address import dashboard_address
-from pipeline.cluster.client import JobsClient
-from pipeline.cluster.job import plan_job
-from pipeline.cluster.submit import follow_to_end, submit
-from pipeline.main import main
-from preprocessing.errors import UserError
+from ucn.errors import UserError
+from ucn.pipeline.cluster import follow as following
+from ucn.pipeline.cluster.address import dashboard_address
+from ucn.pipeline.cluster.client import JobsClient
+from ucn.pipeline.cluster.job import plan_job
+from ucn.pipeline.cluster.submit import follow_to_end, submit
+from ucn.pipeline.main import main
 
 JOB = plan_job("preprocess", {"source": "motorcycle", "out": "/shards"})
 

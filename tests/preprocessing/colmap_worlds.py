@@ -8,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from preprocessing.sample import Sample
-from preprocessing.sources.colmap import ColmapConfig
 from tests.preprocessing.colmap_lenses import MODELS, plain
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.sources.sfm.colmap import ColmapConfig
 
 W, H = 120, 90
 

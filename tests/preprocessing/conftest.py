@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
-from preprocessing.sample import Sample
+from ucn.preprocessing.sample import Sample
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.errors import UserError
-from preprocessing.shards.read import ShardDataset
-from preprocessing.sources.registry import source_config
+from ucn.errors import UserError
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.sources.registry import source_config
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -36,7 +36,7 @@ def stereo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ucn(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from pipeline.main import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from ucn.pipeline.main import main; sys.exit(main(sys.argv[1:]))"
     # As the console script has it: the current folder is not on the path.
     environment = os.environ | {"PYTHONSAFEPATH": "1"}
     return subprocess.run(

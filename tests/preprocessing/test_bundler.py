@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.job import preprocess
-from preprocessing.sample import Sample
-from preprocessing.shards.read import ShardDataset
-from preprocessing.sources.bundler import BundlerConfig
 from tests.preprocessing.patch_similarity import similarities
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.sources.sfm.bundler import BundlerConfig
 
 # Width and height of the photographs, one odd and one even.
 W, H = 121, 90

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import ray
 
-from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
+from ucn.cluster.session import ray_session
+from ucn.errors import UserError
 
 
 @pytest.mark.parametrize(

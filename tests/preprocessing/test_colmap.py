@@ -8,10 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.errors import UserError
-from preprocessing.sfm_model import SfmModel
-from preprocessing.sources.colmap_cameras import pinhole_like_models
-from preprocessing.sources.colmap_files import read_colmap_model
 from tests.preprocessing.colmap_lenses import MODELS
 from tests.preprocessing.colmap_worlds import (
     H,
@@ -22,6 +18,10 @@ from tests.preprocessing.colmap_worlds import (
     make_world,
     write_scene,
 )
+from ucn.errors import UserError
+from ucn.geometry.sfm_model import SfmModel
+from ucn.preprocessing.sources.sfm.colmap_cameras import pinhole_like_models
+from ucn.preprocessing.sources.sfm.colmap_files import read_colmap_model
 
 
 def test_no_camera_model_is_left_out() -> None:
@@ -194,7 +194,7 @@ def test_each_model_is_read_once_in_a_plan(tmp_path: Path, monkeypatch: pytest.M
         read.append(folder)
         return read_colmap_model(folder)
 
-    monkeypatch.setattr("preprocessing.sources.colmap.read_colmap_model", counted)
+    monkeypatch.setattr("ucn.preprocessing.sources.sfm.colmap.read_colmap_model", counted)
     source = config(tmp_path).open_source()
     pairs = source.pairs()
     assert len({source.key(pair) for pair in pairs}) == 9

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.job import preprocess
-from preprocessing.shards.verify import verify_dataset
 from tests.preprocessing.colmap_worlds import H, W, config, make_world, write_scene
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.verify import verify_dataset
 
 
 def cut(path: Path) -> None:

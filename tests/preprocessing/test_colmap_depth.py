@@ -6,8 +6,6 @@ import h5py
 import numpy as np
 import pytest
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.sample import Sample
 from tests.preprocessing.colmap_worlds import (
     H,
     W,
@@ -17,6 +15,8 @@ from tests.preprocessing.colmap_worlds import (
     write_scene,
     write_text,
 )
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sample import Sample
 
 
 def write_depth(path: Path, depth_HW: np.ndarray) -> None:

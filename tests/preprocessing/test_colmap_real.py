@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.sources.colmap_files import read_colmap_model
 from tests.preprocessing.colmap_worlds import config
 from tests.preprocessing.patch_similarity import similarities
+from ucn.preprocessing.sources.sfm.colmap_files import read_colmap_model
 
 
 def test_models_are_what_colmaps_own_library_reads(shared_data: Path, tmp_path: Path) -> None:

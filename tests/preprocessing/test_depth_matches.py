@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.depth_matches import match_depths
-from preprocessing.geometry import Floats
+from ucn.arrays import Floats
+from ucn.preprocessing.labels.depth import match_depths
 
 W, H = 96, 72
 K = np.array([[90.0, 0, 47.5], [0, 88, 35.5], [0, 0, 1]])

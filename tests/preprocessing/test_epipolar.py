@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from preprocessing.epipolar import (
+from ucn.geometry.epipolar import (
     back_project,
     correct_matches,
     epipolar_distances,

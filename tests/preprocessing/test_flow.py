@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.flow import FlowMatches, match_flow, round_trip_miss
-from preprocessing.sample import Sample
-from preprocessing.sources.flow_folder import FlowFolderConfig
-from preprocessing.sources.flow_pairs import FlowConfig
-from preprocessing.sources.kitti_flow import KittiFlowConfig
-from preprocessing.sources.sintel import SintelConfig
+from ucn.preprocessing.labels.flow import FlowMatches, match_flow, round_trip_miss
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.sources.flow.folder import FlowFolderConfig
+from ucn.preprocessing.sources.flow.kitti import KittiFlowConfig
+from ucn.preprocessing.sources.flow.pairs import FlowConfig
+from ucn.preprocessing.sources.flow.sintel import SintelConfig
 
 WIDTH, HEIGHT = 120, 80
 SIZE = (WIDTH, HEIGHT)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.errors import SkippedPair
-from preprocessing.flow_files import read_flow
+from ucn.errors import SkippedPair
+from ucn.images.flow_files import read_flow
 
 
 def flo_bytes(width: int, height: int, values: list[float]) -> bytes:

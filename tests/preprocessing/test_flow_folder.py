@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.sample import Sample
-from preprocessing.sources.base import PairRef
-from preprocessing.sources.flow_folder import FlowFolderConfig
-from preprocessing.sources.flow_layouts import PairFiles, find_flow_pairs
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.flow.folder import FlowFolderConfig
+from ucn.preprocessing.sources.flow.layouts import PairFiles, find_flow_pairs
 
 WIDTH, HEIGHT = 40, 30
 

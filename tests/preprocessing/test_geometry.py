@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from preprocessing.geometry import inside_image, invert_rigid, project_points, transform_points
+from ucn.geometry.rigid import inside_image, invert_rigid, project_points, transform_points
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.homographies import (
+from ucn.geometry.homographies import (
     HomographyRanges,
     apply_homography,
     homography_from_corners,
@@ -19,8 +19,8 @@ from preprocessing.homographies import (
     random_homography,
     view_corners,
 )
-from preprocessing.occluders import add_occluders
-from preprocessing.photo_views import build_pyramid, render_view, resizing
+from ucn.preprocessing.sources.photos.occluders import add_occluders
+from ucn.preprocessing.sources.photos.views import build_pyramid, render_view, resizing
 
 RANGES = HomographyRanges(rotation=60, scale=2, shear=0.3, perspective=0.4, shift=0.3)
 SIZES = st.tuples(st.integers(32, 300), st.integers(32, 300))

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.job import preprocess
-from preprocessing.photo_folder import clean_name, find_copies, find_photos, split_of
-from preprocessing.sample import Sample
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.sources.homography import HomographyConfig
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.photos.folder import clean_name, find_copies, find_photos, split_of
+from ucn.preprocessing.sources.photos.homography import HomographyConfig
 
 DARK: dict[str, Any] = {"lit": "none"}
 

@@ -6,12 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocessing.inspect import describe_dataset, describe_sample, draw_sample, draw_sheet
-from preprocessing.sample import Sample
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.write import write_manifest, write_shard
-from preprocessing.statistics import coverage, dataset_statistics, displacement, spread_indices
-from preprocessing.stores.open import open_store
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.inspect import (
+    describe_dataset,
+    describe_sample,
+    draw_sample,
+    draw_sheet,
+)
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.statistics import (
+    coverage,
+    dataset_statistics,
+    displacement,
+    spread_indices,
+)
+from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.storage.stores.open import open_store
 
 
 @pytest.fixture

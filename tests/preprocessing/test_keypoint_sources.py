@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.job import preprocess
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.sources.base import Source
-from preprocessing.sources.cub import CubConfig
-from preprocessing.sources.keypoint_pairs import choose_pairs, read_pairs_file
-from preprocessing.sources.pascal import PascalConfig
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.keypoints.cub import CubConfig
+from ucn.preprocessing.sources.keypoints.pairs import choose_pairs, read_pairs_file
+from ucn.preprocessing.sources.keypoints.pascal import PascalConfig
 
 PARTS = ["beak", "left eye", "tail", "throat", "crown"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pykitti
 import pytest
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.sources.kitti_files import (
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sources.kitti.files import (
     read_calibration,
     read_image,
     read_oxts,

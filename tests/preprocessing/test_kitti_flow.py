@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.sample import Sample
-from preprocessing.sources.kitti_flow import KittiFlowConfig
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.sources.flow.kitti import KittiFlowConfig
 
 WIDTH, HEIGHT = 64, 48
 P2 = "7.215e+02 0 6.09e+02 4.48e+01 0 7.215e+02 1.72e+02 2.1e-01 0 0 1 2.7e-03"

@@ -6,13 +6,13 @@ import numpy as np
 import pykitti
 import pytest
 
-from preprocessing.config import PreprocessConfig
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.job import preprocess
-from preprocessing.shards.read import ShardDataset
-from preprocessing.sources.base import Source
-from preprocessing.sources.kitti_odometry import KittiOdometryConfig
-from preprocessing.sources.kitti_raw import KittiRawConfig
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.kitti.odometry import KittiOdometryConfig
+from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
 
 DATE = "2011_09_26"
 FRAMES = 6

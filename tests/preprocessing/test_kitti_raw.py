@@ -9,14 +9,14 @@ import numpy as np
 import pykitti
 import pytest
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.geometry import inside_image
-from preprocessing.lidar_pairs import LidarMatches, match_scans
-from preprocessing.sample import Sample
-from preprocessing.sources.base import PairRef, Source
-from preprocessing.sources.kitti_drive import find_drives
-from preprocessing.sources.kitti_drive_lists import EIGEN_TEST, VALIDATION
-from preprocessing.sources.kitti_raw import KittiRawConfig
+from ucn.errors import SkippedPair, UserError
+from ucn.geometry.rigid import inside_image
+from ucn.preprocessing.labels.lidar.pairs import LidarMatches, match_scans
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.kitti.drive import find_drives
+from ucn.preprocessing.sources.kitti.drive_lists import EIGEN_TEST, VALIDATION
+from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
 
 DATE = "2011_09_26"
 
@@ -341,7 +341,7 @@ def test_a_pose_that_the_road_contradicts_is_no_pose(
     def found(*arguments: Any) -> LidarMatches:
         return replace(match_scans(*arguments), road_off=road_off)
 
-    monkeypatch.setattr("preprocessing.sources.lidar_source.match_scans", found)
+    monkeypatch.setattr("ucn.preprocessing.sources.kitti.lidar.match_scans", found)
     source = open_source(world_root, gaps=(1,))
     if road_off < 0.5:
         assert len(source.load(source.pairs()[0]).matches_N4) > 200

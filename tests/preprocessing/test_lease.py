@@ -15,18 +15,19 @@ from pathlib import Path
 import boto3
 import pytest
 
-from preprocessing import job, lease_holder
-from preprocessing.errors import UserError
-from preprocessing.job import preprocess
-from preprocessing.lease import exclusive
-from preprocessing.lease_file import hold_file
-from preprocessing.lease_holder import LEASE, Holder, parse_holder, this_driver
-from preprocessing.lease_object import ObjectLease, Seen, acquire, judge
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.sources.kitti_raw import KittiRawConfig
-from preprocessing.stores.base import Store, write_bytes
-from preprocessing.stores.open import open_store
-from preprocessing.stores.s3_conditional import lease_object as s3_lease
+from ucn.errors import UserError
+from ucn.preprocessing import job
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
+from ucn.storage import lease_holder
+from ucn.storage.lease import exclusive
+from ucn.storage.lease_file import hold_file
+from ucn.storage.lease_holder import LEASE, Holder, parse_holder, this_driver
+from ucn.storage.lease_object import ObjectLease, Seen, acquire, judge
+from ucn.storage.stores.base import Store, write_bytes
+from ucn.storage.stores.open import open_store
+from ucn.storage.stores.s3_conditional import lease_object as s3_lease
 
 OUT = "s3://leases/drives/train"
 REFUSED = "another run writes here"
@@ -74,7 +75,15 @@ def config(root: Path, out: str, **options: object) -> KittiRawConfig:
 
 
 def command(root: Path, out: str) -> list[str]:
-    words = [sys.executable, "-m", "pipeline.main", "preprocess", "kitti-raw", "--root", str(root)]
+    words = [
+        sys.executable,
+        "-m",
+        "ucn.pipeline.main",
+        "preprocess",
+        "kitti-raw",
+        "--root",
+        str(root),
+    ]
     words += ["--out", out, "--gaps", "1", "--min-matches", "50", "--pairs-per-shard", "3"]
     return [*words, "--workers", "0"]
 
@@ -169,7 +178,7 @@ def test_a_file_system_without_locks_is_warned_of(
     def refuse(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("preprocessing.lease_file.fcntl.flock", refuse)
+    monkeypatch.setattr("ucn.storage.lease_file.fcntl.flock", refuse)
     with hold_file(tmp_path) as lease:
         lease.check()
     assert "has no locks" in caplog.text

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.boxes import inside_box
-from preprocessing.movers import Evidence, find_objects, standing_points
+from ucn.preprocessing.labels.lidar.dynamic_objects import Evidence, find_objects, standing_points
+from ucn.preprocessing.sources.kitti.boxes import inside_box
 
 
 def car_side(x: float, z: float) -> np.ndarray:

@@ -16,17 +16,17 @@ import boto3
 import numpy as np
 import pytest
 
-from preprocessing.errors import UserError
-from preprocessing.job import preprocess
-from preprocessing.lease_holder import LEASE
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.sources.kitti_raw import KittiRawConfig
-from preprocessing.stores.arrow import ArrowStore
-from preprocessing.stores.base import Store, write_bytes
-from preprocessing.stores.local import LocalStore
-from preprocessing.stores.open import absolute_uri, open_store
-from preprocessing.stores.s3 import S3Store
+from ucn.errors import UserError
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
+from ucn.storage.lease_holder import LEASE
+from ucn.storage.stores.arrow import ArrowStore
+from ucn.storage.stores.base import Store, write_bytes
+from ucn.storage.stores.local import LocalStore
+from ucn.storage.stores.open import absolute_uri, open_store
+from ucn.storage.stores.s3 import S3Store
 
 BUCKET = "shards"
 
@@ -295,7 +295,7 @@ def test_a_killed_driver_resumes_to_the_same_bytes(
     world_root: Path, reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UCN_LEASE_S", "3")
-    command = [sys.executable, "-m", "pipeline.main", "preprocess", "kitti-raw"]
+    command = [sys.executable, "-m", "ucn.pipeline.main", "preprocess", "kitti-raw"]
     command += ["--root", str(world_root), "--out", OUT, "--gaps", "1"]
     command += ["--min-matches", "50", "--pairs-per-shard", "3", "--workers", "0"]
     store = open_store(OUT)
@@ -362,7 +362,7 @@ def test_what_the_user_must_mend_is_one_line_without_secrets(
         return str(error.value)
 
     assert "no such bucket" in complaint("s3://nowhere/x")
-    monkeypatch.setattr("preprocessing.stores.s3._ATTEMPTS", 2)
+    monkeypatch.setattr("ucn.storage.stores.s3._ATTEMPTS", 2)
     through_faults(lambda *_: "503")
     assert "the server answers 503" in complaint(OUT)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

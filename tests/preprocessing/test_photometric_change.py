@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from preprocessing.photometric_change import LightRanges, change_light
+from ucn.images.photometric import LightRanges, change_light
 
 NONE = LightRanges(blur=0, gamma=0, contrast=0, brightness=0, noise=0)
 ALL = LightRanges(blur=1, gamma=0.3, contrast=0.3, brightness=0.1, noise=0.02, colour=0.1)

@@ -1,13 +1,7 @@
 import numpy as np
 import pytest
 
-from preprocessing.pictures import (
-    contact_sheet,
-    displacement_colours,
-    draw_matches,
-    to_rgb,
-    value_colours,
-)
+from ucn.images.draw import contact_sheet, displacement_colours, draw_matches, to_rgb, value_colours
 
 
 def black(height: int, width: int) -> np.ndarray:

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.homographies import in_front, jittered_grid
-from preprocessing.job import preprocess
-from preprocessing.sample import Sample
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.sources.base import PairRef
-from preprocessing.sources.hpatches import LARGE_SCENES, HPatchesConfig
-from preprocessing.sources.oxford_affine import OxfordAffineConfig
-from preprocessing.sources.planar_files import read_homography, read_image
-from preprocessing.sources.planar_pairs import planar_matches
+from ucn.errors import SkippedPair, UserError
+from ucn.geometry.homographies import in_front, jittered_grid
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.planar.files import read_homography, read_image
+from ucn.preprocessing.sources.planar.hpatches import LARGE_SCENES, HPatchesConfig
+from ucn.preprocessing.sources.planar.oxford_affine import OxfordAffineConfig
+from ucn.preprocessing.sources.planar.pairs import planar_matches
 
 H_LINES = "  1.5e+00 0.0 -3.25\n 0.0 1.0 2.0\n 1e-4 0 1\n"
 MATRIX = [[1.5, 0, -3.25], [0, 1, 2], [1e-4, 0, 1]]

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
-from preprocessing.job import preprocess
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.sources.kitti_raw import KittiRawConfig
+from ucn.cluster.session import ray_session
+from ucn.errors import UserError
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
 
 
 def config(root: Path, out: Path, **options: object) -> KittiRawConfig:
@@ -191,7 +191,7 @@ def test_a_killed_driver_resumes_to_the_same_bytes(
     world_root: Path, tmp_path: Path, reference: dict[str, str]
 ) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pipeline.main", "preprocess", "kitti-raw"]
+    command = [sys.executable, "-m", "ucn.pipeline.main", "preprocess", "kitti-raw"]
     command += ["--root", str(world_root), "--out", str(out), "--gaps", "1", "2"]
     command += ["--min-matches", "50", "--pairs-per-shard", "4", "--workers", "0"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as driver:

@@ -18,15 +18,15 @@ import boto3
 import numpy as np
 import pytest
 
-from preprocessing.errors import UserError
-from preprocessing.sample import Sample
-from preprocessing.shards import cache_folder
-from preprocessing.shards.cache_folder import LocalCache, default_folder, make_room
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.write import write_manifest, write_shard
-from preprocessing.stores.base import write_bytes
-from preprocessing.stores.open import open_store
-from preprocessing.stores.s3 import S3Store
+from ucn.errors import UserError
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards import cache_folder
+from ucn.preprocessing.shards.cache_folder import LocalCache, default_folder, make_room
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.storage.stores.base import write_bytes
+from ucn.storage.stores.open import open_store
+from ucn.storage.stores.s3 import S3Store
 
 Reads = Counter[tuple[str, int]]
 SHARDS, SAMPLES = 3, 4
@@ -286,8 +286,8 @@ def test_without_a_usable_folder_one_warning_and_the_store(
 READER = """
 import sys, time
 from pathlib import Path
-from preprocessing.shards.cache_folder import LocalCache
-from preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.cache_folder import LocalCache
+from ucn.preprocessing.shards.read import ShardDataset
 cache = LocalCache(int(sys.argv[2]), Path(sys.argv[3]))
 dataset = ShardDataset(sys.argv[1], cache)
 end = time.monotonic() + 1.0

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.sample import Sample
-from preprocessing.shards.encode import decode_image, decode_sample, encode_image, encode_sample
-from preprocessing.shards.format import Sidecar, parse_sidecar, read_sidecar_bytes
-from preprocessing.shards.read import ShardDataset, read_sample
-from preprocessing.shards.tar import TarWriter
-from preprocessing.shards.write import write_manifest, write_shard
-from preprocessing.stores.open import open_store
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.encode import decode_image, decode_sample, encode_image, encode_sample
+from ucn.preprocessing.shards.format import Sidecar, parse_sidecar, read_sidecar_bytes
+from ucn.preprocessing.shards.read import ShardDataset, read_sample
+from ucn.preprocessing.shards.tar import TarWriter
+from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.storage.stores.open import open_store
 
 Maker = Callable[..., Sample]
 

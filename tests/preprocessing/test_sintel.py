@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from preprocessing import image_files
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.job import preprocess
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.sources import flow_pairs
-from preprocessing.sources.sintel import VAL_SEQUENCES, SintelConfig
+from ucn.errors import SkippedPair, UserError
+from ucn.images import read as image_files
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.flow import pairs as flow_pairs
+from ucn.preprocessing.sources.flow.sintel import VAL_SEQUENCES, SintelConfig
 
 WIDTH, HEIGHT = 64, 48
 K = np.array([[1120, 0, 31.5], [0, 1120, 23.5], [0, 0, 1]])

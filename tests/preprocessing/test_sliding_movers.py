@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.point_tracks import TrackedImage, textured_points, track_points
-from preprocessing.sliding_movers import judge_by_images, moves_as_one, spread_over_objects
+from ucn.preprocessing.labels.lidar.motion_check import (
+    judge_by_images,
+    moves_as_one,
+    spread_over_objects,
+)
+from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage, textured_points, track_points
 
 K = np.array([[720.0, 0, 620], [0, 720, 180], [0, 0, 1]])
 WIDTH, HEIGHT = 1240, 376

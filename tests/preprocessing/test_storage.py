@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.errors import UserError
-from preprocessing.storage import (
+from ucn.errors import UserError
+from ucn.storage.files import (
     atomic_folder,
     atomic_path,
     make_folder,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.subsample import spread_sample
+from ucn.geometry.subsample import spread_sample
 
 
 @given(st.integers(0, 200), st.integers(0, 250), st.integers(0, 2**32 - 1))

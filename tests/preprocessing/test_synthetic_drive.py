@@ -8,9 +8,9 @@ import numpy as np
 import pykitti
 import pytest
 
-from preprocessing.errors import UserError
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.kitti_writer import (
+from ucn.errors import UserError
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.kitti_writer import (
     drive_folder,
     frame_files,
     truth_folder,

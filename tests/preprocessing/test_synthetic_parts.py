@@ -9,12 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from preprocessing.sources.synthetic import lidar, oxts, textures
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.photometry import expose
-from preprocessing.sources.synthetic.raycast import Bounds, RayGrid, ray_coefficients, trace
-from preprocessing.sources.synthetic.scenario import make_store, plan_scenario
-from preprocessing.sources.synthetic.trajectory import Attitude, random_wave
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.materials import textures
+from ucn.preprocessing.sources.synthetic.scene.scenario import make_store, plan_scenario
+from ucn.preprocessing.sources.synthetic.scene.trajectory import Attitude, random_wave
+from ucn.preprocessing.sources.synthetic.sensors import lidar, oxts
+from ucn.preprocessing.sources.synthetic.sensors.photometry import expose
+from ucn.preprocessing.sources.synthetic.sensors.raycast import (
+    Bounds,
+    RayGrid,
+    ray_coefficients,
+    trace,
+)
 
 
 def test_texture_splits_share_no_photograph():

@@ -2,11 +2,11 @@
 
 import pytest
 
-from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
-from preprocessing.shards.format import digest, read_manifest
-from preprocessing.stores.local import LocalStore
-from preprocessing.tasks import run_tasks
+from ucn.cluster.session import ray_session
+from ucn.cluster.tasks import run_tasks
+from ucn.errors import UserError
+from ucn.preprocessing.shards.format import digest, read_manifest
+from ucn.storage.stores.local import LocalStore
 
 
 def test_in_this_process_in_order() -> None:

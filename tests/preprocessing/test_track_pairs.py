@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.sfm_model import SfmCamera, SfmImage, SfmModel, posed_image, unusable_image
-from preprocessing.track_pairs import (
+from ucn.geometry.sfm_model import SfmCamera, SfmImage, SfmModel, posed_image, unusable_image
+from ucn.preprocessing.labels.tracks import (
     find_track_pairs,
     limit_per_image,
     match_tracks,

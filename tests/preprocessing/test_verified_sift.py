@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data
 
-from preprocessing.sift_features import (
+from ucn.preprocessing.labels.sift_features import (
     ProposedMatches,
     SiftFeatures,
     detect_sift,
     propose_matches,
 )
-from preprocessing.verified_sift import VerifiedMatches, View, verify_matches
+from ucn.preprocessing.labels.verified_sift import VerifiedMatches, View, verify_matches
 
 Array = np.ndarray
 SIZE = (640, 480)

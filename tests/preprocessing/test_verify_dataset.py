@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.errors import UserError
-from preprocessing.job import preprocess
-from preprocessing.sample import Sample
-from preprocessing.shards.check_sample import sample_faults
-from preprocessing.shards.format import digest
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.shards.write import write_manifest, write_shard
-from preprocessing.sources.kitti_raw import KittiRawConfig
-from preprocessing.sources.motorcycle import MotorcycleConfig
-from preprocessing.stores.base import Store, write_bytes
-from preprocessing.stores.open import open_store
+from ucn.errors import UserError
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.check_sample import sample_faults
+from ucn.preprocessing.shards.format import digest
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
+from ucn.preprocessing.sources.stereo.motorcycle import MotorcycleConfig
+from ucn.storage.stores.base import Store, write_bytes
+from ucn.storage.stores.open import open_store
 
 Maker = Callable[..., Sample]
 

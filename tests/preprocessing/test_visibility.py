@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.geometry import inside_image, project_points
-from preprocessing.visibility import (
+from ucn.geometry.rigid import inside_image, project_points
+from ucn.preprocessing.labels.lidar.visibility import (
     AZIMUTH_STEP,
     RING_STEP,
     Agreement,

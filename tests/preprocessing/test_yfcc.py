@@ -8,13 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.job import preprocess
-from preprocessing.sample import Sample
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.sources.base import PairRef
-from preprocessing.sources.yfcc_files import read_scene_lists, visible_pairs
-from preprocessing.sources.yfcc_scenes import SCENES
 from tests.preprocessing.yfcc_scenes import (
     View,
     config,
@@ -24,6 +17,13 @@ from tests.preprocessing.yfcc_scenes import (
     write_counts,
     write_scene,
 )
+from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.yfcc.files import read_scene_lists, visible_pairs
+from ucn.preprocessing.sources.yfcc.scenes import SCENES
 
 
 @pytest.fixture(scope="module")

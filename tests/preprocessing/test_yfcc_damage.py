@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.sources.base import PairRef
-from preprocessing.sources.yfcc import YfccConfig
 from tests.preprocessing.yfcc_scenes import (
     config,
     render_scene,
@@ -18,6 +15,9 @@ from tests.preprocessing.yfcc_scenes import (
     write_counts,
     write_scene,
 )
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.yfcc.source import YfccConfig
 
 Fault = Callable[[Path], object]
 

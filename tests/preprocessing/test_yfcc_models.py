@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from preprocessing.errors import SkippedPair, UserError
 from tests.preprocessing.yfcc_scenes import View, config, render_scene, truth_errors, write_scene
+from ucn.errors import SkippedPair, UserError
 
 
 def write_model(folder: Path, views: list[View], scale: float = 2.0) -> None:

@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 from skimage import data
 
-from preprocessing.sources.yfcc import YfccConfig
+from ucn.preprocessing.sources.yfcc.source import YfccConfig
 
 Array = np.ndarray
 SIZES = ((400, 300), (380, 310), (300, 400))

@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.match import read_photo as read_users_photo
-from preprocessing.errors import SkippedPair, UserError
-from preprocessing.flow_files import read_flow
-from preprocessing.hdf5_files import read_datasets
-from preprocessing.image_files import read_photo
-from preprocessing.image_size import MAX_PIXELS, declared_size
-from preprocessing.sources.flow_layouts import find_flow_pairs
-from preprocessing.sources.kitti_files import read_tracklets
+from ucn.errors import SkippedPair, UserError
+from ucn.images.flow_files import read_flow
+from ucn.images.read import read_photo
+from ucn.images.size import MAX_PIXELS, declared_size
+from ucn.pipeline.match import read_photo as read_users_photo
+from ucn.preprocessing.sources.flow.layouts import find_flow_pairs
+from ucn.preprocessing.sources.kitti.files import read_tracklets
+from ucn.storage.hdf5_files import read_datasets
 
 SIDE = 60_000
 

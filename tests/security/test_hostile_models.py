@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.unfinished import UnfinishedPairs
-from preprocessing import array_files
-from preprocessing.errors import UserError
-from training.checkpoint import STATE, load_checkpoint, save_checkpoint
-from training.config import NetworkConfig
-from training.model import CONFIG, WEIGHTS, load_model, save_model
-from training.networks import build_network
-from training.published_weights import read_published
+from ucn.errors import UserError
+from ucn.evaluation.unfinished import UnfinishedPairs
+from ucn.storage import array_files
+from ucn.training.config import NetworkConfig
+from ucn.training.loop.checkpoint import STATE, load_checkpoint, save_checkpoint
+from ucn.training.model import CONFIG, WEIGHTS, load_model, save_model
+from ucn.training.networks import build_network
+from ucn.training.networks.published_weights import read_published
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_addresses_that_are_no_folders(
 
 
 @pytest.mark.parametrize(
-    "name", ["small; import os", "../evil", "__class__", "training.networks.small"]
+    "name", ["small; import os", "../evil", "__class__", "ucn.training.networks.small"]
 )
 def test_networks_come_from_the_list_alone(model: Path, name: str) -> None:
     record = json.loads((model / CONFIG).read_text())

@@ -16,16 +16,16 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing import array_files
-from preprocessing.array_files import read_npy, read_npz
-from preprocessing.errors import UserError
-from preprocessing.sample import Sample
-from preprocessing.shards.cache_folder import LocalCache
-from preprocessing.shards.format import MANIFEST
-from preprocessing.shards.read import ShardDataset
-from preprocessing.shards.verify import verify_dataset
-from preprocessing.shards.write import write_manifest, write_shard
-from preprocessing.stores.open import open_store
+from ucn.errors import UserError
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.cache_folder import LocalCache
+from ucn.preprocessing.shards.format import MANIFEST
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.storage import array_files
+from ucn.storage.array_files import read_npy, read_npz
+from ucn.storage.stores.open import open_store
 
 TAR, SIDECAR = "train-000000.tar", "train-000000.json"
 Change = Callable[[dict[str, Any]], object]

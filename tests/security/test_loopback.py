@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.cluster import ray_session
+from ucn.cluster.session import ray_session
 
 _LISTENING = "0A"
 # As /proc/net writes 127.0.0.1 and ::ffff:127.0.0.1, and ::1.

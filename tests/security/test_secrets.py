@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from evaluation import record
-from evaluation.config import EvaluateConfig
-from preprocessing.errors import UserError
-from preprocessing.stores.open import open_store
-from preprocessing.uris import holds_secret, shown
-from training.config import TrackingConfig
-from training.tracking import RunLogger, register_model, start_run
-from training.tracking.client import brief
-from training.tracking.delivery import Delivery
+from ucn.errors import UserError
+from ucn.evaluation import record
+from ucn.evaluation.config import EvaluateConfig
+from ucn.storage.redact import holds_secret, shown
+from ucn.storage.stores.open import open_store
+from ucn.training.config import TrackingConfig
+from ucn.training.tracking import RunLogger, register_model, start_run
+from ucn.training.tracking.client import brief
+from ucn.training.tracking.delivery import Delivery
 
 SECRET = "hunter2"
 SERVER = f"http://me:{SECRET}@127.0.0.1:9"
@@ -46,7 +46,7 @@ def test_uris_are_shown_without_secrets(uri: str, expected: str) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("training.tracking.delivery.PATIENCE_S", 0.2)
+    monkeypatch.setattr("ucn.training.tracking.delivery.PATIENCE_S", 0.2)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -112,7 +112,7 @@ def test_an_endpoint_that_cannot_be_is_told_without_its_password(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr("preprocessing.stores.s3._ATTEMPTS", 1)
+    monkeypatch.setattr("ucn.storage.stores.s3._ATTEMPTS", 1)
     with pytest.raises(UserError) as error:
         open_store("s3://bucket/folder").sizes()
     assert str(error.value).startswith("s3://bucket/folder: ")

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.sample import Sample
-from preprocessing.shards.write import write_manifest, write_shard
-from preprocessing.stores.open import open_store
-from training.config import TrainConfig
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.storage.stores.open import open_store
+from ucn.training.config import TrainConfig
 
 
 class ShiftedPairs:

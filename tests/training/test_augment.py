@@ -4,8 +4,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.augment import apply_matrix, augment_pair, mirror_matrix, similarity_matrix, warp
-from training.config import AugmentationConfig
+from ucn.training.config import AugmentationConfig
+from ucn.training.data.augment import (
+    apply_matrix,
+    augment_pair,
+    mirror_matrix,
+    similarity_matrix,
+    warp,
+)
 
 PLAIN = {"brightness": 0.0, "contrast": 0.0, "gamma": 0.0, "noise": 0.0}
 

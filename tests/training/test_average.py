@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.average import WeightAverage
+from ucn.training.loop.ema import WeightAverage
 
 
 def test_average_is_the_weighted_sum_of_all_weights() -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from training.batch_statistics import BatchStatistics
+from ucn.training.loop.batch_statistics import BatchStatistics
 
 
 def test_running_statistics_take_the_mean_over_the_groups() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.checkpoint import save_checkpoint
-from training.checkpoint_record import mend_record, sweep_unfinished
+from ucn.training.loop.checkpoint import save_checkpoint
+from ucn.training.loop.checkpoint_record import mend_record, sweep_unfinished
 
 RECORD = "checkpoint_manager_snapshot.json"
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from preprocessing.errors import UserError
-from training import compiled
-from training.compiled import compile_network
-from training.config import TrainConfig
-from training.networks import build_network
+from ucn.errors import UserError
+from ucn.training.config import TrainConfig
+from ucn.training.networks import build_network, compiled
+from ucn.training.networks.compiled import compile_network
 
 
 def test_a_wrong_gradient_is_refused(

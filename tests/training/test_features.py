@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.features import cell_centres, cells_to_pixels, pixels_to_cells, sample_features
+from ucn.matching.features import cell_centres, cells_to_pixels, pixels_to_cells, sample_features
 
 
 @given(st.floats(-50, 50), st.sampled_from([1, 2, 4, 8]), st.sampled_from([0.0, 1.5, 3.5]))

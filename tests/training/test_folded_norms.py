@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.networks import build_network
-from training.networks.folded_norms import fold_norms
+from ucn.training.networks import build_network
+from ucn.training.networks.folded_norms import fold_norms
 
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("small", {}),

@@ -14,11 +14,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from training.mining import fused_search as module
-from training.mining import hard
-from training.mining.exclusion import Grid
-from training.mining.fused_search import fused_search
-from training.mining.masked_search import masked_search
+from ucn.matching import fused_search as module
+from ucn.matching.exclusion import Grid
+from ucn.matching.fused_search import fused_search
+from ucn.matching.masked_search import masked_search
+from ucn.training.mining import hard
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

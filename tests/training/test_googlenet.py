@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from preprocessing.errors import UserError
-from training.networks import build_network
-from training.networks.googlenet import GoogLeNetUCN
+from ucn.errors import UserError
+from ucn.training.networks import build_network
+from ucn.training.networks.googlenet import GoogLeNetUCN
 
 TRANSFORMERS = ["affine", "similarity", "rotation", "thin_plate"]
 CLASSES = 1000

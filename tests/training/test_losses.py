@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from training.config import LossConfig
-from training.losses import LOSSES
-from training.losses.dual_softmax import dual_softmax_loss
-from training.losses.terms import Direction
-from training.mining.exclusion import Grid, Negatives
-from training.mining.hard import mine_hard
+from ucn.matching.exclusion import Grid, Negatives
+from ucn.training.config import LossConfig
+from ucn.training.losses import LOSSES
+from ucn.training.losses.dual_softmax import dual_softmax_loss
+from ucn.training.losses.terms import Direction
+from ucn.training.mining.hard import mine_hard
 
 GRID = Grid(4, 5, 4, 1.5)
 NUM_CELLS = 20

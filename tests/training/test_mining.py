@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from training.features import cell_centres
-from training.mining.exclusion import Grid, excluded_cells, excluded_spans
-from training.mining.hard import mine_hard
-from training.mining.nearest import nearest_cells
-from training.mining.random import mine_random
+from ucn.matching.exclusion import Grid, excluded_cells, excluded_spans
+from ucn.matching.features import cell_centres
+from ucn.matching.nearest import nearest_cells
+from ucn.training.mining.hard import mine_hard
+from ucn.training.mining.random import mine_random
 
 cases = st.builds(
     dict,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.shards.read import ShardDataset
-from training.mixture import Mixture
+from ucn.preprocessing.shards.read import ShardDataset
+from ucn.training.data.mixture import Mixture
 
 
 def test_samples_come_in_the_order_of_the_datasets(

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from preprocessing.errors import UserError
-from training.config import NetworkConfig
-from training.model import CONFIG, WEIGHTS, load_model, save_model
-from training.networks import build_network
+from ucn.errors import UserError
+from ucn.training.config import NetworkConfig
+from ucn.training.model import CONFIG, WEIGHTS, load_model, save_model
+from ucn.training.networks import build_network
 
 
 def save(folder: Path, name: str = "small") -> torch.nn.Module:

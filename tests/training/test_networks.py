@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from preprocessing.errors import UserError
-from training.networks import NETWORKS, build_network
-from training.networks.base import DenseNetwork
+from ucn.errors import UserError
+from ucn.training.networks import NETWORKS, build_network
+from ucn.training.networks.base import DenseNetwork
 
 
 def build(name: str) -> DenseNetwork:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from preprocessing.errors import UserError
-from training.networks.resunet import ResUNetUCN
-from training.published_weights import read_published
+from ucn.errors import UserError
+from ucn.training.networks.published_weights import read_published
+from ucn.training.networks.resunet import ResUNetUCN
 
 
 class EasyDict(dict[str, Any]):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.networks.resunet import PUBLISHED_SHIFT, VARIANTS, ResUNetUCN, Variant
+from ucn.training.networks.resunet import PUBLISHED_SHIFT, VARIANTS, ResUNetUCN, Variant
 
 PARAMETERS = {
     "BN2": 2_922_144,

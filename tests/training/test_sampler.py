@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.errors import UserError
-from training.sampler import BLOCK, Draw, Sampler, take_groups
+from ucn.errors import UserError
+from ucn.training.data.sampler import BLOCK, Draw, Sampler, take_groups
 
 worlds = st.tuples(st.integers(1, 60), st.integers(1, 4), st.integers(1, 6), st.integers(0, 9))
 

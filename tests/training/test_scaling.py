@@ -13,10 +13,10 @@ from ray.train.v2._internal.execution.scaling_policy import (
     ResizeDecision,
 )
 
-from preprocessing.errors import UserError
-from training import ray_worker
-from training.config import TrainConfig
-from training.scaling import WAIT_S, GrowAtCheckpoints, scaling, within_free_room
+from ucn.errors import UserError
+from ucn.training import worker as ray_worker
+from ucn.training.config import TrainConfig
+from ucn.training.scaling import WAIT_S, GrowAtCheckpoints, scaling, within_free_room
 
 
 def config(**values: Any) -> TrainConfig:

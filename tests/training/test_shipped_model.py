@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.model import CONFIG, SHIPPED, WEIGHTS, load_model, model_digests, model_place
-from training.validate import match_points
+from ucn.training.loop.validate import match_points
+from ucn.training.model import CONFIG, SHIPPED, WEIGHTS, load_model, model_digests, model_place
 
 
 def test_it_is_small_and_says_where_it_comes_from() -> None:
@@ -21,7 +21,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
 
 
 def test_it_finds_the_motorcycle_in_the_other_view() -> None:
-    from preprocessing.sources.motorcycle import MotorcycleConfig
+    from ucn.preprocessing.sources.stereo.motorcycle import MotorcycleConfig
 
     config = MotorcycleConfig(out="unused", max_matches=2000)
     source = config.open_source()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.networks.small import SmallUCN
+from ucn.training.networks.small import SmallUCN
 
 
 def build(dimension: int = 8, width: int = 16, seed: int = 0) -> SmallUCN:

@@ -12,8 +12,11 @@ from scipy.interpolate import RBFInterpolator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.networks.local_warps import WARPS, kernel_taps, thin_plate_basis
-from training.networks.spatial_transformer import SpatialTransformerConv2d, transformed_convolution
+from ucn.training.networks.local_warps import WARPS, kernel_taps, thin_plate_basis
+from ucn.training.networks.spatial_transformer import (
+    SpatialTransformerConv2d,
+    transformed_convolution,
+)
 
 
 def build(

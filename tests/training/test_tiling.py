@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from training.networks import build_network
-from training.networks.base import DenseNetwork
-from training.tiling import (
+from ucn.training.networks import build_network
+from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.describe import describe
+from ucn.training.networks.tiling import (
     ALIGNMENT,
     activation_bytes,
     describe_in_tiles,
@@ -12,7 +13,6 @@ from training.tiling import (
     tile_core,
     tile_margin,
 )
-from training.validate import describe
 
 NETWORKS = {
     "small": {"dimension": 8, "width": 8},

@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from werkzeug.serving import make_server
 
-from training.config import NetworkConfig, TrackingConfig
-from training.model import load_model, save_model
-from training.networks import build_network
-from training.tracking import (
+from ucn.training.config import NetworkConfig, TrackingConfig
+from ucn.training.model import load_model, save_model
+from ucn.training.networks import build_network
+from ucn.training.tracking import (
     DatasetLink,
     RunLogger,
     delivery,
@@ -35,7 +35,7 @@ LINK = DatasetLink("training", "0123456789abcdef" * 4, "/data/shards", "training
 
 
 def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name.startswith("training.tracking")]
+    return [r.getMessage() for r in caplog.records if r.name.startswith("ucn.training.tracking")]
 
 
 def test_a_run_holds_params_metrics_dataset_and_artifacts(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_server_that_comes_late_is_waited_for(
 def test_all_metrics_arrive_once_in_spite_of_an_outage(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="training.tracking")
+    caplog.set_level(logging.INFO, logger="ucn.training.tracking")
     run_id = start_run(server.config, "one", {"a": 1}, {}, [LINK])
     assert run_id is not None
     picture = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from preprocessing.errors import UserError
-from training.config import TrainConfig
+from ucn.errors import UserError
+from ucn.training.config import TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_one_folder_of_shards_is_a_list_of_one() -> None:
 
 
 def test_configuration_is_light_to_import() -> None:
-    code = "import sys, training.config; print(*sys.modules)"
+    code = "import sys, ucn.training.config; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

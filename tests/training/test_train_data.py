@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from training.config import TrainConfig
-from training.data import PairDataset, as_channels, load_item, map_ahead, training_batches
-from training.group_loss import valid_cells
-from training.mining.exclusion import Grid
-from training.sampler import Sampler
+from ucn.matching.exclusion import Grid
+from ucn.training.config import TrainConfig
+from ucn.training.data.pairs import PairDataset, load_item, map_ahead, training_batches
+from ucn.training.data.sampler import Sampler
+from ucn.training.losses.group_loss import valid_cells
+from ucn.training.networks.describe import as_channels
 
 
 def test_items_are_a_function_of_seed_epoch_and_index(

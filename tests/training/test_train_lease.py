@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.errors import UserError
-from preprocessing.lease import exclusive
-from training import job
-from training.config import TrainConfig
-from training.inputs import absolute_paths, input_digests, open_datasets
-from training.job import train
-from training.model import save_model
-from training.networks import build_network
-from training.record import MODEL, RunRecord, read_record, write_record
+from ucn.errors import UserError
+from ucn.storage.lease import exclusive
+from ucn.training import job
+from ucn.training.config import TrainConfig
+from ucn.training.data.inputs import absolute_paths, input_digests, open_datasets
+from ucn.training.job import train
+from ucn.training.model import save_model
+from ucn.training.networks import build_network
+from ucn.training.record import MODEL, RunRecord, read_record, write_record
 
 
 @pytest.fixture

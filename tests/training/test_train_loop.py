@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from preprocessing.errors import UserError
-from training.checkpoint import STATE, load_checkpoint
-from training.config import (
+from ucn.errors import UserError
+from ucn.matching.features import sample_features
+from ucn.training.config import (
     LossConfig,
     MiningConfig,
     NetworkConfig,
@@ -19,16 +19,16 @@ from training.config import (
     ScheduleConfig,
     TrainConfig,
 )
-from training.data import Item, PairDataset, load_item
-from training.features import sample_features
-from training.group_loss import group_loss
-from training.loop import Worker, WriteState, best_weights, fit
-from training.networks import build_network
-from training.optimise import build_optimiser, learning_rate
-from training.sampler import Sampler
-from training.state import initial_state
-from training.step import Stepper
-from training.validate import validate, validation_indices
+from ucn.training.data.pairs import Item, PairDataset, load_item
+from ucn.training.data.sampler import Sampler
+from ucn.training.loop.checkpoint import STATE, load_checkpoint
+from ucn.training.loop.loop import Worker, WriteState, best_weights, fit
+from ucn.training.loop.optimise import build_optimiser, learning_rate
+from ucn.training.loop.state import initial_state
+from ucn.training.loop.step import Stepper
+from ucn.training.loop.validate import validate, validation_indices
+from ucn.training.losses.group_loss import group_loss
+from ucn.training.networks import build_network
 
 
 class Recorder:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.errors import UserError
-from training.progress import ProgressLine
-from training.record import CHECKPOINTS, MODEL, RECORD, RunRecord, open_record, write_record
+from ucn.errors import UserError
+from ucn.training.progress import ProgressLine
+from ucn.training.record import CHECKPOINTS, MODEL, RECORD, RunRecord, open_record, write_record
 
 
 def test_record_tells_what_is_left_to_do(tmp_path: Path) -> None:

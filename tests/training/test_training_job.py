@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocessing.cluster import ray_session
-from preprocessing.errors import UserError
-from training import job
-from training.config import TrackingConfig, TrainConfig
-from training.job import train
-from training.model import load_model
-from training.record import CHECKPOINTS
+from ucn.cluster.session import ray_session
+from ucn.errors import UserError
+from ucn.training import job
+from ucn.training.config import TrackingConfig, TrainConfig
+from ucn.training.job import train
+from ucn.training.model import load_model
+from ucn.training.record import CHECKPOINTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -145,7 +145,8 @@ def test_killed_driver_goes_on_with_another_number_of_workers(
     output = tmp_path / "killed"
     config = base.model_copy(update={"output": output})
     code = (
-        "import sys\nfrom training.config import TrainConfig\nfrom training.job import train\n"
+        "import sys\nfrom ucn.training.config import TrainConfig\n"
+        "from ucn.training.job import train\n"
         "train(TrainConfig.model_validate_json(sys.stdin.read()))"
     )
     driver = subprocess.Popen(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.pictures import (
+from ucn.training.tracking.pictures import (
     BAD,
     FAIR,
     GOOD,
@@ -83,7 +83,9 @@ def test_landscape_images_are_stacked(
 
 def test_the_scores_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    monkeypatch.setattr("training.pictures.cv2.putText", lambda _, text, *__: written.append(text))
+    monkeypatch.setattr(
+        "ucn.training.tracking.pictures.cv2.putText", lambda _, text, *__: written.append(text)
+    )
     points_N2 = np.zeros((8, 2))
     truth_N2 = points_N2 + np.array(
         [[3, 0], [0, -3], [4, 0], [6, 8], [0, 10.1], [99, 0], [1, 1], [0, 0]]

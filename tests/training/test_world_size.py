@@ -9,11 +9,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from training.config import TrainConfig
-from training.data import PairDataset
-from training.loop import Worker, WriteState, fit
-from training.sampler import Sampler
-from training.state import Metrics
+from ucn.training.config import TrainConfig
+from ucn.training.data.pairs import PairDataset
+from ucn.training.data.sampler import Sampler
+from ucn.training.loop.loop import Worker, WriteState, fit
+from ucn.training.loop.state import Metrics
 
 
 def work(

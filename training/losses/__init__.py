@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from training.config import LossConfig
-from training.losses.contrastive import contrastive_loss
-from training.losses.dual_softmax import dual_softmax_loss
-from training.losses.hardest_contrastive import hardest_contrastive_loss
-from training.losses.infonce import infonce_loss
-from training.losses.terms import Direction
-from training.losses.triplet import triplet_loss
+from ucn.training.config import LossConfig
+from ucn.training.losses.contrastive import contrastive_loss
+from ucn.training.losses.dual_softmax import dual_softmax_loss
+from ucn.training.losses.hardest_contrastive import hardest_contrastive_loss
+from ucn.training.losses.infonce import infonce_loss
+from ucn.training.losses.terms import Direction
+from ucn.training.losses.triplet import triplet_loss
 
 __all__ = ["LOSSES", "OVER_ALL", "Direction", "Loss"]
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from training.config import LossConfig
-from training.losses.terms import Direction, mean_term
+from ucn.training.config import LossConfig
+from ucn.training.losses.terms import Direction, mean_term
 
 
 def dual_softmax_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:

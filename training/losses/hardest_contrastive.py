@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from training.config import LossConfig
-from training.losses.terms import Direction, mean_term, negative_distance, squared_distance
+from ucn.training.config import LossConfig
+from ucn.training.losses.terms import Direction, mean_term, negative_distance, squared_distance
 
 
 def hardest_contrastive_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from training.config import LossConfig
-from training.losses.terms import Direction
-from training.mining.exclusion import excluded_cells
+from ucn.matching.exclusion import excluded_cells
+from ucn.training.config import LossConfig
+from ucn.training.losses.terms import Direction
 
 _CHUNK = 1 << 19
 """Scores that a CPU holds at once: 2 MiB, about a core's cache."""

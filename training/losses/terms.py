@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.mining.exclusion import Grid, Negatives
+from ucn.matching.exclusion import Grid, Negatives
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from training.config import LossConfig
-from training.losses.terms import Direction, distance, mean_term, negative_distance
+from ucn.training.config import LossConfig
+from ucn.training.losses.terms import Direction, distance, mean_term, negative_distance
 
 
 def triplet_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:

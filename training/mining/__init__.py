@@ -6,9 +6,9 @@ images, that it is to be pushed away from, never within the exclusion radius of 
 
 from collections.abc import Callable
 
-from training.mining.exclusion import Grid, Negatives
-from training.mining.hard import mine_hard
-from training.mining.random import mine_random
+from ucn.matching.exclusion import Grid, Negatives
+from ucn.training.mining.hard import mine_hard
+from ucn.training.mining.random import mine_random
 
 __all__ = ["MINERS", "Grid", "Miner", "Negatives"]
 

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from training.mining.exclusion import Grid, Negatives
-from training.mining.masked_search import Search, masked_search
+from ucn.matching.exclusion import Grid, Negatives
+from ucn.matching.masked_search import Search, masked_search
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def mine_hard(
 def search_for(device: torch.device) -> Search:
     """The fused search on CUDA where Triton is installed, else the plain one."""
     if device.type == "cuda" and find_spec("triton") is not None:
-        from training.mining.fused_search import fused_search
+        from ucn.matching.fused_search import fused_search
 
         return fused_search
     return masked_search

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from training.mining.exclusion import Grid, Negatives, compact_cells, excluded_cells
-from training.mining.hard import mine_hard
+from ucn.matching.exclusion import Grid, Negatives, compact_cells, excluded_cells
+from ucn.training.mining.hard import mine_hard
 
 
 @torch.no_grad()

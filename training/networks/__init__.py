@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from preprocessing.errors import UserError
-from training.config import Option
-from training.networks.base import DenseNetwork
-from training.networks.googlenet import GoogLeNetUCN
-from training.networks.resunet import ResUNetUCN
-from training.networks.small import SmallUCN
+from ucn.errors import UserError
+from ucn.training.config import Option
+from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.googlenet import GoogLeNetUCN
+from ucn.training.networks.resunet import ResUNetUCN
+from ucn.training.networks.small import SmallUCN
 
 NETWORKS: dict[str, Callable[..., DenseNetwork]] = {
     "small": SmallUCN,
@@ -31,5 +31,5 @@ def build_network(name: str, options: Mapping[str, Option]) -> DenseNetwork:
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"network.options: {dict(options)} do not fit network {name!r} ({reason}); see "
-            f"training/networks/{name}.py for its options"
+            f"ucn.training.networks.{name} for its options"
         ) from error

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.networks.base import DenseNetwork
-from training.networks.spatial_transformer import SpatialTransformerConv2d
+from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.spatial_transformer import SpatialTransformerConv2d
 
 NOT_OURS = (
     *(f"inception{block}." for block in ("4b", "4c", "4d", "4e", "5a", "5b")),

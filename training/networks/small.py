@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.networks.base import DenseNetwork
+from ucn.training.networks.base import DenseNetwork
 
 
 class SmallUCN(DenseNetwork):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from training.networks.local_warps import WARPS, kernel_taps
+from ucn.training.networks.local_warps import WARPS, kernel_taps
 
 
 class SpatialTransformerConv2d(nn.Conv2d):

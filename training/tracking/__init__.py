@@ -1,14 +1,9 @@
 """MLflow, kept at arm's length: slow or broken tracking never holds up the work."""
 
-from training.tracking.client import resolve_tracking
-from training.tracking.registry import register_model
-from training.tracking.run import (
-    DatasetLink,
-    RunLogger,
-    flatten,
-    start_run,
-)
-from training.tracking.system import system_metrics
+from ucn.training.tracking.client import resolve_tracking
+from ucn.training.tracking.registry import register_model
+from ucn.training.tracking.run import DatasetLink, RunLogger, flatten, start_run
+from ucn.training.tracking.system import system_metrics
 
 __all__ = [
     "DatasetLink",

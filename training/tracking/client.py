@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from preprocessing.uris import shown
-from training.config import TrackingConfig
+from ucn.storage.redact import shown
+from ucn.training.config import TrackingConfig
 
 SQLITE = "sqlite:///"
 

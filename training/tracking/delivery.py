@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from training.tracking.client import brief, may_pass
+from ucn.training.tracking.client import brief, may_pass
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from preprocessing.uris import shown
-from training.config import TrackingConfig
-from training.tracking.client import brief, open_client
-from training.tracking.delivery import patiently
+from ucn.storage.redact import shown
+from ucn.training.config import TrackingConfig
+from ucn.training.tracking.client import brief, open_client
+from ucn.training.tracking.delivery import patiently
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def register_model(
     """Keep a model folder with its run, and make it a version of the configured registered model.
 
     A run makes one version, however often this is called. ``models:/NAME/VERSION`` and
-    ``runs:/RUN/model`` can be downloaded and given to `training.model.load_model`. There is no
+    ``runs:/RUN/model`` can be downloaded and given to `ucn.training.model.load_model`. There is no
     MLflow flavour: loading one would run code that came with the model.
 
     Args:

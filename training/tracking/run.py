@@ -10,11 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from preprocessing.pictures import Picture, write_picture
-from preprocessing.uris import shown
-from training.config import TrackingConfig
-from training.tracking.client import SQLITE, brief, open_client
-from training.tracking.delivery import ENTRY_BYTES, METRICS_AT_ONCE, Delivery, Point, patiently
+from ucn.images.draw import Picture, write_picture
+from ucn.storage.redact import shown
+from ucn.training.config import TrackingConfig
+from ucn.training.tracking.client import SQLITE, brief, open_client
+from ucn.training.tracking.delivery import ENTRY_BYTES, METRICS_AT_ONCE, Delivery, Point, patiently
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from training.tracking.client import brief
-from training.tracking.run import RunLogger
+from ucn.training.tracking.client import brief
+from ucn.training.tracking.run import RunLogger
 
 logger = logging.getLogger(__name__)
 

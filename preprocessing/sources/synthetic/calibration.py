@@ -5,8 +5,8 @@ from zlib import crc32
 
 import numpy as np
 
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.textures import F64
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.materials.textures import F64
 
 KITTI_WIDTH = 1242
 FOCAL_LENGTH, CENTRE_X, CENTRE_Y = 721.5, 609.6, 172.9

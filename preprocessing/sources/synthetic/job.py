@@ -7,13 +7,13 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.kitti_writer import (
+from ucn.cluster.tasks import run_tasks
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.kitti_writer import (
     frame_files,
     write_frames,
     write_static_files,
 )
-from preprocessing.tasks import run_tasks
 
 # Building a world costs about as much as two frames.
 _FRAMES_A_TASK = 20

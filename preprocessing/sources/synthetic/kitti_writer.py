@@ -11,19 +11,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.errors import UserError
-from preprocessing.sources.synthetic import calibration, oxts
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.lidar import scan
-from preprocessing.sources.synthetic.photometry import expose
-from preprocessing.sources.synthetic.render import render_radiance
-from preprocessing.sources.synthetic.scenario import make_store, plan_scenario
-from preprocessing.sources.synthetic.textures import F32, F64, U8
-from preprocessing.sources.synthetic.tracklets_xml import scenario_tracklets, tracklets_text
-from preprocessing.sources.synthetic.trajectory import FRAMES_PER_SECOND
-from preprocessing.sources.synthetic.view import depth_and_instances
-from preprocessing.sources.synthetic.world import World, build_world
-from preprocessing.storage import write_bytes, write_text
+from ucn.errors import UserError
+from ucn.preprocessing.sources.synthetic import calibration
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.materials.textures import F32, F64, U8
+from ucn.preprocessing.sources.synthetic.scene.scenario import make_store, plan_scenario
+from ucn.preprocessing.sources.synthetic.scene.trajectory import FRAMES_PER_SECOND
+from ucn.preprocessing.sources.synthetic.scene.world import World, build_world
+from ucn.preprocessing.sources.synthetic.sensors import oxts
+from ucn.preprocessing.sources.synthetic.sensors.lidar import scan
+from ucn.preprocessing.sources.synthetic.sensors.photometry import expose
+from ucn.preprocessing.sources.synthetic.sensors.render import render_radiance
+from ucn.preprocessing.sources.synthetic.sensors.view import depth_and_instances
+from ucn.preprocessing.sources.synthetic.tracklets_xml import scenario_tracklets, tracklets_text
+from ucn.storage.files import write_bytes, write_text
 
 VERSION = 1
 """Raised when equal specs give other bytes than before."""

@@ -6,11 +6,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from preprocessing.sources.base import Source
-from preprocessing.sources.kitti_drive import find_drives
-from preprocessing.sources.lidar_source import LidarConfig, LidarSource
-from preprocessing.sources.synthetic.config import WorldSpec
-from preprocessing.sources.synthetic.job import make_worlds
+from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.kitti.drive import find_drives
+from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
+from ucn.preprocessing.sources.synthetic.config import WorldSpec
+from ucn.preprocessing.sources.synthetic.job import make_worlds
 
 _KITTI_ASPECT = 375 / 1242
 

@@ -9,9 +9,9 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from preprocessing.sources.synthetic.scenario import Scenario
-from preprocessing.sources.synthetic.textures import F64
-from preprocessing.sources.synthetic.traffic import Vehicle
+from ucn.preprocessing.sources.synthetic.materials.textures import F64
+from ucn.preprocessing.sources.synthetic.scene.scenario import Scenario
+from ucn.preprocessing.sources.synthetic.scene.traffic import Vehicle
 
 LABELLED = 2
 """``state`` of a pose set by hand, as opposed to interpolated."""

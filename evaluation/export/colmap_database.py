@@ -1,0 +1,244 @@
+"""COLMAP's database: photos, keypoints and matches for its verification and mapping.
+
+The tables are those of COLMAP 3.9 (``src/colmap/scene/database.cc``), which later versions open and
+bring up to date; a database that one of them has brought up to date can be added to as well.
+Geometries of two views are left to COLMAP (``colmap geometric_verifier``).
+"""
+
+import errno
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucn.errors import UserError
+from ucn.evaluation.export.pairs import PairMatches, Rows, merge_keypoints, unique_matches
+from ucn.matching.descriptors import Floats
+from ucn.storage.files import atomic_path
+
+USER_VERSION = 3900
+"""COLMAP's mark of its version 3.9; later ones add what they need to older databases."""
+MAX_IMAGES = 2147483647
+"""Ids of images are below it; a pair's is MAX_IMAGES * the smaller + the larger."""
+SIMPLE_RADIAL = 2
+"""Number of the camera model with parameters f, cx, cy, k."""
+FOCAL_PRIOR = 1.2
+"""Focal length that COLMAP assumes, by the longer side."""
+CAMERA_SENSOR = 0
+
+TABLES = {
+    "cameras": """camera_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, model INTEGER NOT NULL,
+        width INTEGER NOT NULL, height INTEGER NOT NULL, params BLOB,
+        prior_focal_length INTEGER NOT NULL""",
+    "images": f"""image_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, name TEXT NOT NULL UNIQUE,
+        camera_id INTEGER NOT NULL, prior_qw REAL, prior_qx REAL, prior_qy REAL, prior_qz REAL,
+        prior_tx REAL, prior_ty REAL, prior_tz REAL,
+        CONSTRAINT image_id_check CHECK(image_id >= 0 and image_id < {MAX_IMAGES}),
+        FOREIGN KEY(camera_id) REFERENCES cameras(camera_id)""",
+    "keypoints": """image_id INTEGER PRIMARY KEY NOT NULL, rows INTEGER NOT NULL,
+        cols INTEGER NOT NULL, data BLOB,
+        FOREIGN KEY(image_id) REFERENCES images(image_id) ON DELETE CASCADE""",
+    "descriptors": """image_id INTEGER PRIMARY KEY NOT NULL, rows INTEGER NOT NULL,
+        cols INTEGER NOT NULL, data BLOB,
+        FOREIGN KEY(image_id) REFERENCES images(image_id) ON DELETE CASCADE""",
+    "matches": """pair_id INTEGER PRIMARY KEY NOT NULL, rows INTEGER NOT NULL,
+        cols INTEGER NOT NULL, data BLOB""",
+    "two_view_geometries": """pair_id INTEGER PRIMARY KEY NOT NULL, rows INTEGER NOT NULL,
+        cols INTEGER NOT NULL, data BLOB, config INTEGER NOT NULL,
+        F BLOB, E BLOB, H BLOB, qvec BLOB, tvec BLOB""",
+}
+
+
+def write_database(path: Path, pairs: Sequence[PairMatches]) -> None:
+    """Write matches into a COLMAP database, or add them to the one that is there, atomically.
+
+    Photos are found by name; a new one gets a SIMPLE_RADIAL camera of its own. Keypoints that a
+    photo has stay as they are, and new ones follow them; of several matches of a keypoint the best
+    is kept. A pair that is there is replaced, and its geometry, which no longer holds, deleted.
+
+    Args:
+        pairs: pixels with (0, 0) at the centre of the top-left one, which is (0.5, 0.5) in COLMAP.
+
+    Raises:
+        UserError: the file is no COLMAP database, is open elsewhere, or holds a photo of that name
+            with another size, or with descriptors, which new keypoints would lack.
+    """
+    check_database(path)
+    with (
+        atomic_path(path) as temporary,
+        _explained(path),
+        closing(_start(path, temporary)) as database,
+        database,
+    ):
+        for pair in pairs:
+            _add_pair(database, path, pair)
+
+
+def check_database(path: Path) -> None:
+    """Refuse early what :func:`write_database` could not add to.
+
+    Raises:
+        UserError: there is a file that is no COLMAP database, or is open elsewhere.
+    """
+    if not path.exists():
+        return
+    if any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal")):
+        raise UserError(f"{path}: is being written by another program; close it there first")
+    with _explained(path), closing(sqlite3.connect(path)) as database:
+        if set(TABLES) - _tables(database):
+            raise UserError(f"{path}: no COLMAP database; choose another --out")
+
+
+def pair_id(image_id0: int, image_id1: int) -> int:
+    """COLMAP's number of a pair, in either order.
+
+    Raises:
+        ValueError: the two are one image.
+    """
+    if image_id0 == image_id1:
+        raise ValueError(f"image {image_id0} makes no pair with itself")
+    return MAX_IMAGES * min(image_id0, image_id1) + max(image_id0, image_id1)
+
+
+def _start(path: Path, temporary: Path) -> sqlite3.Connection:
+    """A copy of the database that is there, or an empty one."""
+    if not path.exists():
+        database = sqlite3.connect(temporary)
+        for name, columns in TABLES.items():
+            database.execute(f"CREATE TABLE {name} ({columns})")
+        database.execute("CREATE UNIQUE INDEX index_name ON images(name)")
+        database.execute(f"PRAGMA user_version = {USER_VERSION}")
+        return database
+    temporary.write_bytes(path.read_bytes())
+    return sqlite3.connect(temporary)
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {name for (name,) in rows}
+
+
+def _add_pair(database: sqlite3.Connection, path: Path, pair: PairMatches) -> None:
+    ids, rows = [], []
+    for side in (0, 1):
+        image_id = _find_or_add_image(database, path, pair.names[side], pair.sizes[side])
+        points_N2 = pair.found.matches_N4[:, 2 * side : 2 * side + 2] + np.float32(0.5)
+        ids.append(image_id)
+        rows.append(_add_keypoints(database, path, image_id, pair.names[side], points_N2))
+    kept = unique_matches(*rows)
+    if ids[0] > ids[1]:
+        rows.reverse()
+    matches_N2 = np.stack([rows[0][kept], rows[1][kept]], axis=1).astype("<u4")
+    number = pair_id(*ids)
+    database.execute("DELETE FROM two_view_geometries WHERE pair_id = ?", (number,))
+    database.execute(
+        "INSERT OR REPLACE INTO matches(pair_id, rows, cols, data) VALUES (?, ?, 2, ?)",
+        (number, len(matches_N2), matches_N2.tobytes()),
+    )
+
+
+def _find_or_add_image(
+    database: sqlite3.Connection, path: Path, name: str, size: tuple[int, int]
+) -> int:
+    found = database.execute(
+        "SELECT image_id, width, height FROM images JOIN cameras USING (camera_id) WHERE name = ?",
+        (name,),
+    ).fetchone()
+    if found is None:
+        return _add_image(database, name, size)
+    image_id, *known_size = found
+    if tuple(known_size) != size:
+        raise UserError(
+            f"{path}: holds {name} with {known_size[0]} x {known_size[1]} pixels, the photo has "
+            f"{size[0]} x {size[1]}; choose another --out"
+        )
+    return int(image_id)
+
+
+def _add_image(database: sqlite3.Connection, name: str, size: tuple[int, int]) -> int:
+    width, height = size
+    params_4 = np.array([FOCAL_PRIOR * max(size), width / 2, height / 2, 0.0], "<f8")
+    camera_id = _insert(
+        database,
+        "cameras",
+        model=SIMPLE_RADIAL,
+        width=width,
+        height=height,
+        params=params_4.tobytes(),
+        prior_focal_length=0,
+    )
+    image_id = _insert(database, "images", name=name, camera_id=camera_id)
+    if _has_frames(database):
+        # A rig of one camera, as COLMAP makes it for an image by itself.
+        sensor = {"ref_sensor_id": camera_id, "ref_sensor_type": CAMERA_SENSOR}
+        frame_id = _insert(database, "frames", rig_id=_insert(database, "rigs", **sensor))
+        place = {"sensor_id": camera_id, "sensor_type": CAMERA_SENSOR}
+        _insert(database, "frame_data", frame_id=frame_id, data_id=image_id, **place)
+    return image_id
+
+
+def _has_frames(database: sqlite3.Connection) -> bool:
+    """Whether images belong to frames of rigs: from COLMAP 3.12 on, but not in older databases
+    that it has brought up to date."""
+    if "frame_data" not in _tables(database):
+        return False
+    return database.execute("SELECT 1 FROM frame_data").fetchone() is not None
+
+
+def _add_keypoints(
+    database: sqlite3.Connection, path: Path, image_id: int, name: str, points_N2: Floats
+) -> Rows:
+    """Add what an image does not have, and tell the row of each point."""
+    found = database.execute(
+        "SELECT rows, cols, data FROM keypoints WHERE image_id = ?", (image_id,)
+    ).fetchone()
+    num_known, columns, data = found or (0, 2, b"")
+    known = np.frombuffer(data or b"", "<f4").reshape(num_known, columns)
+    keypoints_K2, rows_N = merge_keypoints(known[:, :2], points_N2)
+    if found is None or len(keypoints_K2) > num_known:
+        described = database.execute(
+            "SELECT 1 FROM descriptors WHERE image_id = ? AND rows > 0", (image_id,)
+        ).fetchone()
+        if described:
+            raise UserError(
+                f"{path}: {name} has descriptors, which more keypoints would lack; choose another "
+                "--out"
+            )
+        added = _with_shape(keypoints_K2[num_known:], columns)
+        database.execute(
+            "INSERT OR REPLACE INTO keypoints(image_id, rows, cols, data) VALUES (?, ?, ?, ?)",
+            (image_id, len(keypoints_K2), columns, known.tobytes() + added.tobytes()),
+        )
+    return rows_N
+
+
+def _with_shape(points_K2: Floats, columns: int) -> Floats:
+    """Points as rows of a database with 2, 4 (scale, orientation) or 6 (affine) columns."""
+    shape = {2: [], 4: [1.0, 0.0], 6: [1.0, 0.0, 0.0, 1.0]}[columns]
+    rest = np.tile(np.array(shape, np.float32), (len(points_K2), 1))
+    return np.concatenate([points_K2, rest], axis=1).astype("<f4")
+
+
+def _insert(database: sqlite3.Connection, table: str, **values: Any) -> int:
+    marks = ", ".join("?" * len(values))
+    cursor = database.execute(
+        f"INSERT INTO {table}({', '.join(values)}) VALUES ({marks})", tuple(values.values())
+    )
+    return int(cursor.lastrowid or 0)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into those that the user can mend."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise UserError(f"{path}: cannot be changed ({error}); choose another --out") from error
+    except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: no COLMAP database ({reason}); choose another --out") from error

@@ -1,1 +1,0 @@
-"""From descriptors to matches, and the filters of matches."""

@@ -1,0 +1,130 @@
+"""The methods of an evaluation: trained models first, then baselines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+
+from ucn.errors import UserError
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
+from ucn.evaluation.methods.baselines.googlenet import googlenet_describer
+from ucn.evaluation.methods.network import network_describer
+from ucn.evaluation.scores.patch_verification import DescribePatches, network_patch_describer
+from ucn.evaluation.scores.patches import describe_patches
+from ucn.matching.descriptors import Describe, Match
+from ucn.training.model import SHIPPED, load_model
+
+UCN = "ucn"
+"""Name of the first trained model where it is given none; its metrics have plain names."""
+_TITLES = {UCN: "UCN", SHIPPED: "UCN as shipped"}
+_ANY = {"model", "train", "models", "final", "best"}
+# Folders that `ucn train` makes for every run: they tell no two models apart.
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a method is called.
+
+    Attributes:
+        name: in tables and file names.
+        title: for people.
+        prefix: of its metrics: empty for the first model.
+        learned: whether it is a trained model.
+        reason: why it is not there; empty where it is.
+    """
+
+    name: str
+    title: str
+    prefix: str
+    learned: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to match: by descriptors of points, or directly; the other is None.
+
+    `patches` describes patches where there are descriptors.
+    """
+
+    name: str
+    describe: Describe | None = None
+    match: Match | None = None
+    patches: DescribePatches | None = None
+
+
+def method_labels(config: EvaluateConfig) -> list[Label]:
+    """Name all methods, those that the machine lacks among them.
+
+    Raises:
+        UserError: as :func:`named_models`.
+    """
+    names = [name for name, _ in named_models(config.model)]
+    models = [
+        Label(
+            name,
+            _TITLES.get(name, name),
+            "" if rank == 0 else f"model/{name}/",
+            learned=True,
+        )
+        for rank, name in enumerate(names)
+    ]
+    baselines = [
+        Label(
+            name, TITLES[name], f"baseline/{name}/", learned=False, reason=unavailable(name) or ""
+        )
+        for name in config.baselines
+    ]
+    return models + baselines
+
+
+def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
+    """Split NAME=FOLDER; a model without a name is called after its folder, a single one `ucn`.
+
+    Raises:
+        UserError: two models of one name, or a model with the name of a baseline.
+    """
+    named = []
+    for model in models:
+        name, is_named, folder = model.partition("=")
+        if is_named and "/" not in name:
+            named.append((name, folder))
+        else:
+            named.append((UCN if len(models) == 1 else _folder_name(model), model))
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1 or name in TITLES:
+            raise UserError(f"--model {name}=...: the name is taken; give another NAME=FOLDER")
+    return named
+
+
+def build_methods(config: EvaluateConfig) -> list[Method]:
+    """Make what there is of the methods, in the order of :func:`method_labels`.
+
+    Raises:
+        UserError: a model's folder is none, or weights cannot be read.
+    """
+    methods = []
+    for name, folder in named_models(config.model):
+        model = load_model(folder, config.device)
+        describe, patches = network_describer(model), network_patch_describer(model)
+        methods.append(Method(name, describe=describe, patches=patches))
+    for name in config.baselines:
+        if name == "googlenet" and config.googlenet_weights is not None:
+            methods.append(_described(name, googlenet_describer(config.googlenet_weights)))
+        elif name in MATCHERS:
+            methods.append(Method(name, match=MATCHERS[name]))
+        elif not unavailable(name):
+            methods.append(_described(name, DESCRIBERS[name]))
+    return methods
+
+
+def _described(name: str, describe: Describe) -> Method:
+    return Method(name, describe=describe, patches=partial(describe_patches, describe=describe))
+
+
+def _folder_name(folder: str) -> str:
+    parts = [part for part in PurePosixPath(folder).parts if part not in ("/", ".", "..")]
+    telling = [part for part in parts if part not in _ANY]
+    return (telling or parts or [UCN])[-1]

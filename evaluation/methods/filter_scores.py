@@ -1,0 +1,61 @@
+"""The score that each filter gives to dense matches: larger for better ones."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from ucn.evaluation.config import MatchingConfig
+from ucn.evaluation.methods.dense import (
+    DescribedPair,
+    PointMatches,
+    search_back,
+    second_similarities,
+)
+from ucn.matching.descriptors import Describe, Floats, Pixels
+from ucn.matching.filters import shift_positions, unit_distances, ways_back
+from ucn.matching.scales import describe_at_levels
+
+FILTERS = ("similarity", "ratio", "reciprocity", "stability")
+"""In the order of their curves."""
+
+
+def filter_scores(
+    pair: DescribedPair,
+    found: PointMatches,
+    image1: Pixels,
+    describe: Describe,
+    config: MatchingConfig,
+    rng: np.random.Generator,
+) -> Mapping[str, Floats]:
+    """Score the matches of a pair by every filter.
+
+    Args:
+        pair: described with a search back, for reciprocity and stability.
+        found: its matches.
+        image1: whose shifted positions are described for the stability.
+        rng: draws the shifts.
+
+    Returns:
+        ``similarity``: cosine. ``ratio``: the negative ratio of the distances to the nearest and to
+        the second nearest. ``reciprocity``, ``stability``: the negative way back, pixels.
+    """
+    nearest_N = unit_distances(found.similarity_N)
+    second_N = unit_distances(second_similarities(pair, found.positions_N2, config))
+    scores = {"similarity": found.similarity_N, "ratio": -_ratios(nearest_N, second_N)}
+    if config.reciprocity_px > 0:
+        size1 = (image1.shape[1], image1.shape[0])
+        shifted_N2 = shift_positions(found.positions_N2, size1, rng)
+        described = describe_at_levels(describe, config.scales)(image1, shifted_N2)
+        described_ND = torch.from_numpy(described).to(pair.queries_ND.device)
+        back_N2 = search_back(pair, described_ND, config)
+        scores["reciprocity"] = -found.way_back_N
+        scores["stability"] = -ways_back(pair.queries_N2, back_N2)
+    return scores
+
+
+def _ratios(nearest_N: Floats, second_N: Floats) -> Floats:
+    """In [0, 1]; 1 where both are the same, 0 where there is no second."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios_N = np.where(nearest_N == second_N, 1, nearest_N / second_N)
+    return ratios_N.astype(np.float32)

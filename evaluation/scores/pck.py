@@ -1,0 +1,119 @@
+"""Percentage of correct keypoints: how many matches lie within T pixels of the truth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.matching.descriptors import Floats
+
+Counts = NDArray[np.int64]
+
+CURVE_THRESHOLDS = tuple(range(1, 51))
+"""Pixels T at which PCK curves are drawn."""
+
+
+def match_errors(positions_N2: Floats, truth_N2: Floats) -> Floats:
+    """Distance in pixels of each match from its true position: float32 [N]."""
+    if positions_N2.shape != truth_N2.shape:
+        raise ValueError(f"{positions_N2.shape} matches for {truth_N2.shape} true positions")
+    errors_N: Floats = np.linalg.norm(positions_N2 - truth_N2, axis=1).astype(np.float32)
+    return errors_N
+
+
+def hit_counts(errors_N: NDArray[np.floating], thresholds: Sequence[float]) -> Counts:
+    """How many errors are at most T, for each threshold T: int64 [T].
+
+    Args:
+        errors_N: non-negative; infinite for a point that has no match.
+
+    Raises:
+        ValueError: an error is undefined or a threshold is negative or not finite.
+    """
+    limits_T = np.asarray(thresholds, np.float64)
+    if not ((limits_T >= 0) & np.isfinite(limits_T)).all():
+        raise ValueError(f"PCK at thresholds {list(thresholds)}")
+    if np.isnan(errors_N).any():
+        raise ValueError("an error is undefined; a point without a match has an infinite one")
+    return np.searchsorted(np.sort(errors_N), limits_T, side="right").astype(np.int64)
+
+
+def pck(
+    errors_N: NDArray[np.floating], thresholds: Sequence[float] = CURVE_THRESHOLDS
+) -> NDArray[np.float64]:
+    """Percentage of errors of at most T, for each threshold T (Choy et al. 2016, section 4.1).
+
+    Points count alike, whichever pair they come from: pool the errors of several pairs first.
+
+    Raises:
+        ValueError: there are no points, since a percentage of nothing is no number; or as
+            :func:`hit_counts`.
+    """
+    if not len(errors_N):
+        raise ValueError("PCK of no points")
+    percent: NDArray[np.float64] = 100.0 * hit_counts(errors_N, thresholds) / len(errors_N)
+    return percent
+
+
+def pck_over_pairs(
+    errors_by_pair: Sequence[NDArray[np.floating]],
+    thresholds: Sequence[float] = CURVE_THRESHOLDS,
+) -> NDArray[np.float64]:
+    """Mean over pairs of each pair's own PCK, percent [T]: pairs count alike, whatever their size.
+
+    Raises:
+        ValueError: there are no pairs, or one has no points.
+    """
+    if not len(errors_by_pair):
+        raise ValueError("PCK of no pairs")
+    percent: NDArray[np.float64] = np.mean([pck(e, thresholds) for e in errors_by_pair], axis=0)
+    return percent
+
+
+def average_endpoint_error(errors_N: NDArray[np.floating]) -> float:
+    """Mean distance of matches from the truth, pixels (AEPE, as in the optical flow benchmarks).
+
+    Raises:
+        ValueError: there are no points, or one is infinite or undefined: a method that leaves
+            points without a match has no such mean.
+    """
+    if not len(errors_N):
+        raise ValueError("average end-point error of no points")
+    if not np.isfinite(errors_N).all():
+        raise ValueError("average end-point error of points without a match")
+    return float(np.mean(errors_N, dtype=np.float64))
+
+
+def image_side(size: tuple[float, float]) -> float:
+    """L = max(w, h) of an image or of a box: PASCAL's PCK at alpha (Choy et al. 2016, 4.2)."""
+    return _length(max(size), size)
+
+
+def image_diagonal(size: tuple[float, float]) -> float:
+    """L = sqrt(w^2 + h^2) of an image: the PCK at alpha of CUB (Choy et al. 2016, 4.2)."""
+    return _length(float(np.hypot(*size)), size)
+
+
+def relative_errors(errors_N: NDArray[np.floating], length_px: float) -> NDArray[np.float64]:
+    """Errors as shares of a length L of their pair: float64 [N].
+
+    PCK at alpha is :func:`pck` of these with alphas for thresholds: an error of at most alpha * L
+    is right. Both poolings and the bins then work across pairs of different L.
+
+    Args:
+        length_px: of :func:`image_side` of the image or of the object's box, or of
+            :func:`image_diagonal`.
+
+    Raises:
+        ValueError: the length is not positive and finite.
+    """
+    if not 0 < length_px < np.inf:
+        raise ValueError(f"errors relative to a length of {length_px} px")
+    relative_N: NDArray[np.float64] = errors_N.astype(np.float64) / length_px
+    return relative_N
+
+
+def _length(length: float, size: tuple[float, float]) -> float:
+    if not (min(size) > 0 and np.isfinite(length)):
+        raise ValueError(f"no length of a width and height of {size}")
+    return float(length)

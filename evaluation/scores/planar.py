@@ -1,0 +1,92 @@
+"""One pair of a planar scene, one descriptor: errors of mutual matches and of homographies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ucn.evaluation.methods.dense import nearest_neighbours
+from ucn.evaluation.scores.estimators import Doubles
+from ucn.evaluation.scores.homography import corner_error, estimate_homography, transfer_errors
+from ucn.geometry.homographies import Size
+from ucn.matching.descriptors import Floats
+
+
+@dataclass(frozen=True)
+class PlanarErrors:
+    """How one descriptor did on one pair.
+
+    Attributes:
+        transfer_errors_N: float64 pixels, one a match; the pair's share of
+            :func:`ucn.evaluation.scores.homography.mean_matching_accuracy`.
+        corner_errors: pixels by estimator, one a seed; infinite for a failure.
+    """
+
+    transfer_errors_N: Doubles
+    corner_errors: Mapping[str, tuple[float, ...]]
+
+
+def mutual_matches(
+    points0_N2: Floats, points1_M2: Floats, described0_ND: Floats, described1_MD: Floats
+) -> Floats:
+    """Match keypoints that are each other's nearest neighbours: float32 [K, 4], by the first.
+
+    Args:
+        points0_N2, points1_M2: keypoints in pixels; there may be none.
+        described0_ND, described1_MD: their descriptors, float32 rows of unit length (or zero).
+
+    Raises:
+        ValueError: points and descriptors of other numbers.
+    """
+    if len(points0_N2) != len(described0_ND) or len(points1_M2) != len(described1_MD):
+        raise ValueError(
+            f"{len(described0_ND)} and {len(described1_MD)} descriptors of {len(points0_N2)} and "
+            f"{len(points1_M2)} points"
+        )
+    if not len(points0_N2) or not len(points1_M2):
+        return np.zeros((0, 4), np.float32)
+    there_N, _ = nearest_neighbours(described0_ND, described1_MD)
+    back_M, _ = nearest_neighbours(described1_MD, described0_ND)
+    mutual_K = np.flatnonzero(back_M[there_N] == np.arange(len(points0_N2)))
+    matches_K4: Floats = np.hstack([points0_N2[mutual_K], points1_M2[there_N[mutual_K]]])
+    return matches_K4.astype(np.float32, copy=False)
+
+
+def planar_figures(
+    points0_N2: Floats,
+    points1_M2: Floats,
+    described0_ND: Floats,
+    described1_MD: Floats,
+    H_1_0: Doubles,
+    size0: Size,
+    estimators: Sequence[str],
+    threshold_px: float,
+    seeds: Sequence[int],
+) -> PlanarErrors:
+    """Match keypoints, and measure the matches and the homographies that they give.
+
+    Args:
+        points0_N2, points1_M2: as of :func:`mutual_matches`.
+        described0_ND, described1_MD: as of :func:`mutual_matches`.
+        H_1_0: the true homography.
+        size0: width and height of image 0.
+        estimators: names of `ucn.evaluation.scores.estimators.HOMOGRAPHY_ESTIMATORS`.
+        threshold_px: largest error of an inlier, pixels in image 1.
+        seeds: each estimate is repeated with each.
+
+    Raises:
+        ValueError: as :func:`mutual_matches` and `ucn.evaluation.scores.homography.corner_error`.
+    """
+    matches_K4 = mutual_matches(points0_N2, points1_M2, described0_ND, described1_MD)
+    return PlanarErrors(
+        transfer_errors(matches_K4, H_1_0),
+        {
+            estimator: tuple(
+                corner_error(
+                    estimate_homography(matches_K4, estimator, threshold_px, seed), H_1_0, size0
+                )
+                for seed in seeds
+            )
+            for estimator in estimators
+        },
+    )

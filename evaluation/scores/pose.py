@@ -1,0 +1,181 @@
+"""Relative pose from matches, its errors, and the figures that sum them up.
+
+Convention: T_1_0 = [R | t] maps points of camera 0 into camera 1; angles are in degrees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.evaluation.scores.estimators import ESTIMATORS, MIN_MATCHES, Doubles, Rays, RelativePose
+from ucn.evaluation.scores.recall import Errors, area_under_recall, mean_recall
+
+FAILED_DEG = 180.0
+"""Both errors of a pair without an estimate: the worst there is. Failures are never left out."""
+MAP_STEP_DEG = 5
+"""Degrees between the thresholds whose recalls :func:`pose_map` averages."""
+
+
+@dataclass(frozen=True)
+class PoseError:
+    """Errors of one estimate, degrees in [0, 180].
+
+    Attributes:
+        rotation_deg: angle of R_pred^T R_true.
+        translation_deg: angle between the translations; None for a pair that stands still.
+    """
+
+    rotation_deg: float
+    translation_deg: float | None
+
+
+def mean_focal(K0: Doubles, K1: Doubles) -> float:
+    """Mean of all four focal lengths of two cameras, pixels."""
+    return float(np.mean([K0[0, 0], K0[1, 1], K1[0, 0], K1[1, 1]]))
+
+
+def normalise_points(points_N2: NDArray[np.floating], K: Doubles) -> Doubles:
+    """Map pixels to (x / z, y / z) of the camera's own rays: float64 [N, 2]."""
+    homogeneous_N3 = np.column_stack([points_N2.astype(np.float64), np.ones(len(points_N2))])
+    rays_N3 = np.linalg.solve(K, homogeneous_N3.T).T
+    return np.ascontiguousarray(rays_N3[:, :2] / rays_N3[:, 2:], np.float64)
+
+
+def estimate_pose(
+    matches_N4: NDArray[np.floating],
+    K0: Doubles,
+    K1: Doubles,
+    estimator: str,
+    threshold_px: float,
+    seed: int,
+) -> RelativePose | None:
+    """Estimate the relative pose from matches of two calibrated images.
+
+    Args:
+        matches_N4: x0, y0, x1, y1 in pixels, with outliers.
+        K0, K1: 3x3 intrinsics of each image; they may differ.
+        estimator: a name of `ESTIMATORS`.
+        threshold_px: largest epipolar error of an inlier, in pixels of the mean focal length.
+
+    Returns:
+        The pose; None with fewer than five matches or where no model was found.
+    """
+    if len(matches_N4) < MIN_MATCHES:
+        return None
+    rays = Rays(
+        normalise_points(matches_N4[:, :2], K0),
+        normalise_points(matches_N4[:, 2:], K1),
+        mean_focal(K0, K1),
+    )
+    return ESTIMATORS[estimator](rays, threshold_px, seed)
+
+
+def rotation_error_deg(R_pred: Doubles, R_true: Doubles) -> float:
+    """Angle of the rotation between two rotations: arccos((tr(R_pred^T R_true) - 1) / 2).
+
+    Computed as atan2(sine, cosine), which equals the arccosine and keeps its accuracy near 0 and
+    180 degrees, where rounding takes the cosine beyond 1.
+    """
+    relative = R_pred.T @ R_true
+    axis = relative[[2, 0, 1], [1, 2, 0]] - relative[[1, 2, 0], [2, 0, 1]]
+    return float(np.degrees(np.arctan2(np.linalg.norm(axis), np.trace(relative) - 1)))
+
+
+def translation_error_deg(t_pred: Doubles, t_true: Doubles) -> float:
+    """Angle between two translations, in [0, 180].
+
+    The sign counts: points in front of both cameras fix it, so that a reversed translation is
+    180 degrees wrong (some benchmarks fold it to 0).
+    """
+    sine = np.linalg.norm(np.cross(t_pred, t_true))
+    return float(np.degrees(np.arctan2(sine, t_pred @ t_true)))
+
+
+def pose_error(pose: RelativePose | None, T_1_0: Doubles, *, moves: bool) -> PoseError:
+    """Compare an estimate with the true pose.
+
+    Args:
+        pose: None for a failure, which counts as 180 degrees.
+        moves: False for a pair that stands still, whose translation has no direction.
+    """
+    if pose is None:
+        return PoseError(FAILED_DEG, FAILED_DEG if moves else None)
+    return PoseError(
+        rotation_error_deg(pose.R, T_1_0[:3, :3]),
+        translation_error_deg(pose.t, T_1_0[:3, 3]) if moves else None,
+    )
+
+
+def median_parallax_px(
+    truth_N4: NDArray[np.floating], K0: Doubles, K1: Doubles, T_1_0: Doubles
+) -> float:
+    """Median distance in image 1 of true matches from where the rotation alone would take them."""
+    rays0_N2 = normalise_points(truth_N4[:, :2], K0)
+    turned_N3 = np.column_stack([rays0_N2, np.ones(len(rays0_N2))]) @ (K1 @ T_1_0[:3, :3]).T
+    shift_N2 = truth_N4[:, 2:] - turned_N3[:, :2] / turned_N3[:, 2:]
+    return float(np.median(np.linalg.norm(shift_N2, axis=1)))
+
+
+def pose_auc(errors_deg: Errors, threshold_deg: float) -> float:
+    """Area under the recall curve of pose errors up to a threshold, in percent.
+
+    As in SuperGlue (Sarlin et al., CVPR 2020); see `.recall.area_under_recall`.
+
+    Args:
+        errors_deg: one a pair: the larger of its rotation and translation errors; `FAILED_DEG` for
+            a pair without an estimate.
+    """
+    return area_under_recall(errors_deg, threshold_deg)
+
+
+def pose_map(errors_deg: Errors, threshold_deg: int) -> float:
+    """Mean average precision of poses up to a threshold, in percent.
+
+    The mean over 5, 10, ..., threshold degrees of the share of pairs whose error is smaller, as
+    OANet computes it (Zhang et al., ICCV 2019), and with it the YFCC tables of the field: mAP@5 is
+    the share below 5 degrees. OANet folds reversed translations to 0; :func:`translation_error_deg`
+    does not, so that these figures can only be lower.
+
+    Args:
+        errors_deg: as in :func:`pose_auc`.
+        threshold_deg: a positive multiple of 5.
+    """
+    return mean_recall(errors_deg, threshold_deg, MAP_STEP_DEG)
+
+
+def sweep_thresholds(
+    matches_N4: NDArray[np.floating],
+    K0: Doubles,
+    K1: Doubles,
+    T_1_0: Doubles,
+    estimator: str,
+    thresholds_px: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    moves: bool,
+) -> dict[float, tuple[PoseError, ...]]:
+    """Estimate the pose at several inlier thresholds, since the best one depends on the method.
+
+    Args:
+        matches_N4, K0, K1, estimator: as in :func:`estimate_pose`.
+        T_1_0, moves: as in :func:`pose_error`.
+
+    Returns:
+        By threshold, one error a seed; failures are `FAILED_DEG`.
+
+    Raises:
+        ValueError: no thresholds or seeds, or a threshold that is not positive.
+    """
+    if not thresholds_px or not seeds or not all(value > 0 for value in thresholds_px):
+        raise ValueError(f"no sweep over thresholds {thresholds_px} px and seeds {seeds}")
+    return {
+        threshold: tuple(
+            pose_error(
+                estimate_pose(matches_N4, K0, K1, estimator, threshold, seed), T_1_0, moves=moves
+            )
+            for seed in seeds
+        )
+        for threshold in thresholds_px
+    }

@@ -1,0 +1,1 @@
+"""Correspondences from LiDAR scans."""

@@ -1,0 +1,237 @@
+"""Moving objects in two scans: found by what they leave, reach, or by how they come and go."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.arrays import Bools, Floats
+
+_CELL = 0.4  # metres of a bird's-eye cell; cars in traffic stand farther apart
+_FINER = 2  # fine cells in a cell; what has nothing within one of them finds the place empty
+_FINE_CELL = _CELL / _FINER
+_GROUND_RADIUS = 2  # cells around a cell in which the ground is looked for
+_OBJECT_HEIGHTS = (0.3, 3.0)  # metres above the ground: kerbs below, bridges above
+_ROAD_HEIGHT = 0.1  # metres; below this a point beside an object is road
+# Beyond this, in metres, an object is a few scattered samples: its cells need not touch, the ground
+# is looked for in a wider neighbourhood (rows along the view, columns), and beams that return
+# nothing count as passing through.
+SPARSE_RANGE = 35.0
+_SPARSE_GROUND = (41, 9)
+# An object moved when at least so many of its points, and so large a part of all that the other
+# camera faces, are at places that the other scan looks through and finds empty: over both scans,
+# or more of them in one scan alone.
+_UNCOVERED = (3, 0.08)
+_UNCOVERED_IN_ONE = (20, 0.04)
+# Or when at least this part of its points agrees that it stands farther, or nearer, than in the
+# other scan, by metres plus a part of the depth; of so many points, and so large a part of all.
+_SHIFTED_PART = 0.5
+_SHIFT = (0.06, 0.007)
+_COMPARED = (10, 0.4)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The points of a scan that may belong to what stands on the road.
+
+    Attributes:
+        index_A: which of the scan's points.
+        points_3A: they themselves.
+        rises_A: those that surely rise above the road.
+    """
+
+    index_A: NDArray[np.intp]
+    points_3A: Floats
+    rises_A: Bools
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The standing points of one of two scans, and what the other scan says of them.
+
+    Attributes:
+        points_3A: in the frame of the second camera (y down, z forward), metres.
+        rises_A: those that surely rise above the road.
+        faced_A: those inside the other camera's image, and not hidden in their own.
+        uncovered_A: those that the other scan looks through.
+        shift_A: how much farther the other scan sees the surface than this one, along the view,
+            metres; NaN where it does not see it.
+    """
+
+    points_3A: Floats
+    rises_A: Bools
+    faced_A: Bools
+    uncovered_A: Bools
+    shift_A: NDArray[np.float32]
+
+
+def standing_points(points_3N: Floats) -> Standing:
+    """What is higher than the lowest point around it, but not high overhead.
+
+    Args:
+        points_3N: a scan in a frame whose y axis points down, metres.
+    """
+    if not points_3N.size:
+        return Standing(np.zeros(0, np.intp), points_3N, np.zeros(0, bool))
+    rows_N, columns_N, shape = _birdseye(_CELL, points_3N)
+    cells_N = rows_N * shape[1] + columns_N
+    up_N = -points_3N[1].astype(np.float32)
+    lowest = np.full(shape, np.float32(1e6))
+    np.minimum.at(lowest.ravel(), cells_N, up_N)
+    side = 2 * _GROUND_RADIUS + 1
+    ground = cv2.erode(lowest, np.ones((side, side), np.uint8))
+    far = _far_rows(points_3N)
+    ground[far] = cv2.erode(lowest, np.ones(_SPARSE_GROUND, np.uint8))[far]
+    heights_N = up_N - ground.ravel().take(cells_N)
+    index_A = np.flatnonzero((heights_N > _ROAD_HEIGHT) & (heights_N < _OBJECT_HEIGHTS[1]))
+    return Standing(
+        index_A, points_3N.take(index_A, axis=1), heights_N.take(index_A) > _OBJECT_HEIGHTS[0]
+    )
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects that the standing points of a scan belong to.
+
+    Attributes:
+        labels_A: object of each point; 0 where it belongs to none.
+        moved_L: which objects moved between the two scans; never object 0.
+    """
+
+    labels_A: NDArray[np.int32]
+    moved_L: Bools
+
+    @property
+    def moving_A(self) -> Bools:
+        """Which points belong to an object that moved."""
+        moving_A: Bools = self.moved_L.take(self.labels_A)
+        return moving_A
+
+
+def find_objects(scan0: Evidence, scan1: Evidence) -> Objects:
+    """Join the standing points of scan 0 to objects, and tell which moved between two scans.
+
+    A crossing car's flat side looks the same a moment later wherever it overlaps its former
+    place; only its ends give it away. A car that drives ahead is seen a little farther, all of it.
+    So the points of both scans are joined to objects (connected bird's-eye cells that rise above
+    the ground), and an object moves as a whole.
+    """
+    count0 = scan0.points_3A.shape[1]
+    if not (scan0.rises_A.any() and scan1.rises_A.any()):
+        return Objects(np.zeros(count0, np.int32), np.zeros(1, bool))
+    points_3B = np.concatenate([scan0.points_3A, scan1.points_3A], axis=1)
+    rises_B = np.concatenate([scan0.rises_A, scan1.rises_A])
+    rows_B, columns_B, (rows, columns) = _birdseye(_FINE_CELL, points_3B)
+    fine_B = rows_B * columns + columns_B
+    shape = (rows // _FINER + 1, columns // _FINER + 1)
+    cells_B = (rows_B // _FINER) * shape[1] + columns_B // _FINER
+    occupied = np.zeros(shape, np.uint8)
+    occupied.ravel()[cells_B[rises_B]] = 1
+    far = _far_rows(points_3B)
+    occupied[far] = cv2.dilate(occupied, np.ones((3, 3), np.uint8))[far]
+    count, labels = cv2.connectedComponents(occupied, connectivity=8)
+    labels_B = np.asarray(labels, np.int32).ravel().take(cells_B)
+    own0, own1 = slice(count0), slice(count0, None)
+    votes = [
+        _count_votes(scan, labels_B[own], count, fine_B[own], around)
+        for scan, own, around in (
+            (scan0, own0, _around(fine_B[own1][scan1.rises_A], (rows, columns))),
+            (scan1, own1, _around(fine_B[own0][scan0.rises_A], (rows, columns))),
+        )
+    ]
+    moved = _uncovered(votes) | _shifted(votes)
+    moved[0] = False
+    return Objects(labels_B[own0], moved)
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """Numbers of one scan's points by object.
+
+    Attributes:
+        faced: all that the other camera faces.
+        compared: those that the other scan sees or looks through.
+        uncovered: those at places that the other scan finds empty.
+        farther, nearer: those whose surface the other scan sees farther or nearer.
+    """
+
+    faced: NDArray[np.intp]
+    compared: NDArray[np.intp]
+    uncovered: NDArray[np.intp]
+    farther: NDArray[np.intp]
+    nearer: NDArray[np.intp]
+
+
+def _count_votes(
+    scan: Evidence,
+    labels_A: NDArray[np.int32],
+    count: int,
+    fine_A: NDArray[np.intp],
+    around_other: NDArray[np.uint8],
+) -> _Votes:
+    """Count a scan's votes.
+
+    Args:
+        scan: the scan.
+        labels_A: object of each point, below ``count``.
+        count: number of objects.
+        fine_A: fine cell of each point.
+        around_other: fine cells that the other scan has points in or next to.
+    """
+
+    threshold_A = (_SHIFT[0] + _SHIFT[1] * scan.points_3A[2]).astype(np.float32)
+    flags = (
+        scan.faced_A,
+        np.isfinite(scan.shift_A),
+        scan.uncovered_A & (around_other.ravel().take(fine_A) == 0),
+        scan.shift_A > threshold_A,
+        scan.shift_A < -threshold_A,
+    )
+    # All flags of a point in one number: one histogram counts them all.
+    code_A = labels_A << len(flags)
+    for bit, flags_A in enumerate(flags):
+        code_A |= flags_A.astype(np.int32) << bit
+    histogram = np.bincount(code_A[scan.rises_A], minlength=count << len(flags))
+    by_object = histogram.reshape(count, 1 << len(flags))
+    with_bit = np.arange(1 << len(flags))[:, None] >> np.arange(len(flags)) & 1
+    return _Votes(*(by_object @ with_bit).T)
+
+
+def _uncovered(votes: list[_Votes]) -> Bools:
+    faced = np.stack([scan.faced for scan in votes])
+    uncovered = np.stack([scan.uncovered for scan in votes])
+    in_both = uncovered.sum(0) >= np.maximum(_UNCOVERED[0], _UNCOVERED[1] * faced.sum(0))
+    in_one = uncovered >= np.maximum(_UNCOVERED_IN_ONE[0], _UNCOVERED_IN_ONE[1] * faced)
+    return np.asarray(in_both | in_one.any(0))
+
+
+def _shifted(votes: list[_Votes]) -> Bools:
+    faced, compared = (sum(v.faced for v in votes), sum(v.compared for v in votes))
+    # What scan 1 sees farther than scan 0 did, scan 0 saw nearer.
+    balance = votes[0].farther - votes[0].nearer - votes[1].farther + votes[1].nearer
+    enough = compared >= np.maximum(_COMPARED[0], _COMPARED[1] * faced)
+    return np.asarray(enough & (np.abs(balance) >= _SHIFTED_PART * compared))
+
+
+def _around(fine_N: NDArray[np.intp], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Cells that hold a point or lie next to one."""
+    occupied = np.zeros(shape, np.uint8)
+    occupied.ravel()[fine_N] = 1
+    return np.asarray(cv2.dilate(occupied, np.ones((3, 3), np.uint8)), np.uint8)
+
+
+def _far_rows(points_3N: Floats) -> slice:
+    """The rows of cells beyond the sparse range."""
+    return slice(max(int((SPARSE_RANGE - points_3N[2].min()) / _CELL), 0), None)
+
+
+def _birdseye(
+    cell: float, points_3N: Floats
+) -> tuple[NDArray[np.intp], NDArray[np.intp], tuple[int, int]]:
+    """Row (along z) and column (along x) of each point in square cells, and their numbers."""
+    rows_N, columns_N = (
+        ((along_N - along_N.min()) * (1 / cell)).astype(np.intp)
+        for along_N in (points_3N[2], points_3N[0])
+    )
+    return rows_N, columns_N, (int(rows_N.max()) + 1, int(columns_N.max()) + 1)

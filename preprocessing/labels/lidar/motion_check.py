@@ -1,0 +1,249 @@
+"""Objects that the images show to move otherwise than a static scene does.
+
+A long flat side that slides along itself looks the same to a LiDAR a moment later: each of its
+places is still covered, at the same depth. Its texture gives it away.
+
+Points of an object are followed from image 0 into image 1, and where they are found is compared
+with where a static scene would have them. An object moves when most of its tracks agree with one
+translation of it, and not with standing still: flow that fails agrees with nothing. The
+road cannot move; where its tracks agree that it does, the pose is wrong.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.arrays import Bools, Floats
+from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage, textured_points, track_points
+
+# A point is where it is predicted when it is off by no more than the largest of: pixels of the
+# full image, a part of its motion, and metres by which pose and depth may err.
+_OFF_PIXELS, _OFF_PART, _OFF_METRES = 3.0, 0.05, 0.03
+# Points tracked of an object, and of the road.
+_OBJECT_TRACKS, _ROAD_TRACKS = 40, 100
+# An object moved when so many of its tracks, and so large a part of those that decide, agree with
+# a step, to this part of the tolerance for standing still.
+_LEAST_TRACKS = 8
+_MOVED_PART = 0.6
+_STEP_TOLERANCE = 0.7
+# What steps farther than its length has left its place, as the scans would tell.
+_LENGTHS = 1.5
+# Shorter steps than this, metres, and steeper ones (along over up or down) are errors of the pose.
+_LEAST_STEP, _FLAT = 0.04, 2.0
+# Windows see what is around an object of fewer of them, across and down.
+_WINDOWS = np.array([[2.0], [1.0]])
+# So many tracks that are off suffice to try the others again, from where these have the object.
+_FEW_TRACKS = 4
+# Metres before the camera.
+_NEAREST = 0.1
+# The road's tracks tell of the pose when there are so many of them.
+_LEAST_ROAD_TRACKS = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What two images say of points that the scans take for static.
+
+    Attributes:
+        moves_N: those on an object that moves.
+        road_off: share of the road's tracks that contradict the pose and agree on what it should
+            be, 0 to 1; 0 where the road has too few.
+    """
+
+    moves_N: Bools
+    road_off: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A translation that tracks agree with.
+
+    Attributes:
+        step_3: metres.
+        moved: tracks that agree with it and not with standing still.
+        decide: those, and the ones that disagree.
+    """
+
+    step_3: Floats
+    moved: int
+    decide: int
+
+
+def judge_by_images(
+    images: tuple[TrackedImage, TrackedImage],
+    labels_N: NDArray[np.int32],
+    starts_2N: Floats,
+    static_2N: Floats,
+    depth_N: Floats,
+    K: Floats,
+) -> Verdict:
+    """Find the objects that move, and how far the road contradicts the pose.
+
+    Args:
+        images: of one size.
+        labels_N: object of each point; 0 for the road.
+        starts_2N: the points in image 0, pixels.
+        static_2N: where they would be in image 1 if they stood still, pixels.
+        depth_N: their depths in camera 1 if they stood still, metres.
+        K: 3x3, of camera 1.
+    """
+    textured_N = np.flatnonzero(textured_points(images[0], starts_2N))
+    chosen_M = textured_N[spread_over_objects(labels_N[textured_N])]
+    moved_L = np.zeros(int(labels_N.max(initial=0)) + 1, bool)
+    if not len(chosen_M):
+        return Verdict(moved_L[labels_N], 0.0)
+    labels_M, depth_M = labels_N[chosen_M], depth_N[chosen_M]
+    starts_2M, static_2M = starts_2N[:, chosen_M], static_2N[:, chosen_M]
+    tolerance_M = tolerances(starts_2M, static_2M, depth_M, float(K[0, 0]))
+    points_3M = np.linalg.solve(K, np.vstack([static_2M, np.ones(len(depth_M))])) * depth_M
+    objects = [np.flatnonzero(labels_M == label) for label in np.unique(labels_M[labels_M > 0])]
+
+    ends_2M, found_M = _follow(images, objects, starts_2M, points_3M, tolerance_M, K)
+    least_size_21 = _WINDOWS * images[0].window_side
+    for own_K in objects:
+        own_F = own_K[found_M[own_K]]
+        wide = len(own_F) and (np.ptp(starts_2M[:, own_F], axis=1, keepdims=True) >= least_size_21)
+        if len(own_F) >= _LEAST_TRACKS and np.all(wide):
+            moved_L[labels_M[own_K[0]]] = moves_as_one(
+                points_3M[:, own_F], ends_2M[:, own_F], tolerance_M[own_F], K
+            )
+    road_F = np.flatnonzero((labels_M == 0) & found_M)
+    if len(road_F) < _LEAST_ROAD_TRACKS:
+        return Verdict(moved_L[labels_N], 0.0)
+    drift = common_step(points_3M[:, road_F], ends_2M[:, road_F], tolerance_M[road_F], K)
+    return Verdict(moved_L[labels_N], drift.moved / len(road_F))
+
+
+def _follow(
+    images: tuple[TrackedImage, TrackedImage],
+    objects: list[NDArray[np.intp]],
+    starts_2M: Floats,
+    points_3M: Floats,
+    tolerance_M: Floats,
+    K: Floats,
+) -> tuple[Floats, Bools]:
+    """Ends of the tracks, pixels, and which are reliable.
+
+    What moves far is often missed from where it would stand, and found from where a few tracks
+    have its object.
+    """
+    static_2M = _project(points_3M, np.zeros((1, 3)), K)[0]
+    first = track_points(images, starts_2M, static_2M)
+    off_M = np.linalg.norm(first.ends_2M - static_2M, axis=0) > tolerance_M
+    guesses_2M, again_M = static_2M.copy(), np.zeros(len(off_M), bool)
+    for own_K in objects:
+        own_F = own_K[first.reliable_M[own_K]]
+        if np.count_nonzero(off_M[own_F]) < _FEW_TRACKS:
+            continue
+        found = common_step(points_3M[:, own_F], first.ends_2M[:, own_F], tolerance_M[own_F], K)
+        missed_F = own_K[~first.reliable_M[own_K]]
+        guesses_2M[:, missed_F] = _project(points_3M[:, missed_F], found.step_3[None], K)[0]
+        again_M[missed_F] = True
+    if not again_M.any():
+        return first.ends_2M, first.reliable_M
+    second = track_points(images, starts_2M[:, again_M], guesses_2M[:, again_M])
+    ends_2M, found_M = first.ends_2M.copy(), first.reliable_M.copy()
+    ends_2M[:, again_M], found_M[again_M] = second.ends_2M, second.reliable_M
+    return ends_2M, found_M
+
+
+def spread_over_objects(labels_N: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Indices of the points to track: as many of each object, and of the road, as are needed.
+
+    They are spread evenly in the order of the points; objects of too few have none.
+
+    Args:
+        labels_N: object of each point; 0 for the road.
+    """
+    if not len(labels_N):
+        return np.zeros(0, np.intp)
+    order_N = np.argsort(labels_N, kind="stable")
+    sorted_N = labels_N.take(order_N)
+    size_L = np.bincount(labels_N)
+    wanted_L = np.minimum(size_L, _OBJECT_TRACKS)
+    wanted_L[0] = min(size_L[0], _ROAD_TRACKS)
+    wanted_L[size_L < _LEAST_TRACKS] = 0
+    rank_N = np.arange(len(labels_N)) - np.searchsorted(sorted_N, sorted_N)
+    # A point stays when it starts another of that many equal parts of its object.
+    wanted_N, size_N = wanted_L.take(sorted_N), size_L.take(sorted_N)
+    starts_part_N = rank_N * wanted_N // size_N != (rank_N - 1) * wanted_N // size_N
+    return np.asarray(order_N[starts_part_N])
+
+
+def tolerances(starts_2M: Floats, static_2M: Floats, depth_M: Floats, focal: float) -> Floats:
+    """How far a static point may be found from its prediction, pixels."""
+    motion_M = np.linalg.norm(static_2M - starts_2M, axis=0)
+    off_M: Floats = np.maximum(_OFF_PART * motion_M, focal * _OFF_METRES / depth_M)
+    return np.maximum(off_M, _OFF_PIXELS)
+
+
+def moves_as_one(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Floats) -> bool:
+    """Whether the tracks of one object show it to move.
+
+    Args:
+        points_3M: where its points would be if it stood still, in camera 1's frame, metres.
+        ends_2M: where they are found in image 1, pixels.
+        tolerance_M: how far a static point may be found from its prediction, pixels.
+        K: of camera 1.
+    """
+    found = common_step(points_3M, ends_2M, tolerance_M, K)
+    distance = float(np.linalg.norm(found.step_3))
+    length = float(np.ptp(found.step_3 @ points_3M)) / max(distance, 1e-9)
+    enough = found.moved >= max(_LEAST_TRACKS, _MOVED_PART * found.decide)
+    along, rise = float(np.hypot(found.step_3[0], found.step_3[2])), abs(float(found.step_3[1]))
+    drives = along >= max(_LEAST_STEP, _FLAT * rise)
+    return bool(enough and drives and length >= _LENGTHS * distance)
+
+
+def common_step(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Floats) -> Step:
+    """The translation that most tracks agree with.
+
+    Those that agree with standing still as well do not count, those that disagree count against.
+
+    Args:
+        points_3M, ends_2M, tolerance_M, K: as :func:`moves_as_one` has them.
+    """
+    rows_M23, values_M2 = _equations(points_3M, ends_2M, K)
+    half = max(len(values_M2) // 2, 1)
+    normal_M33 = rows_M23.transpose(0, 2, 1) @ rows_M23
+    right_M3 = np.einsum("mid,mi->md", rows_M23, values_M2)
+    # Each step from two tracks.
+    steps_S3 = _solve(
+        normal_M33 + np.roll(normal_M33, half, axis=0),
+        right_M3 + np.roll(right_M3, half, axis=0),
+    )
+    stand_M = np.linalg.norm(_project(points_3M, np.zeros((1, 3)), K)[0] - ends_2M, axis=0)
+    still_M = stand_M <= tolerance_M
+    off_SM = np.linalg.norm(_project(points_3M, steps_S3, K) - ends_2M, axis=1)
+    agree_SM = off_SM <= _STEP_TOLERANCE * tolerance_M
+    moved_S, against_S = (agree_SM & ~still_M).sum(axis=1), (~agree_SM).sum(axis=1)
+    best = int((moved_S - against_S).argmax())
+    return Step(steps_S3[best], int(moved_S[best]), int(moved_S[best] + against_S[best]))
+
+
+def _equations(points_3M: Floats, ends_2M: Floats, K: Floats) -> tuple[Floats, Floats]:
+    """Two equations of each track, rows [M, 2, 3] and values [M, 2], for a step t.
+
+    A point (X, Y, Z) seen along (a, b, 1) after it: X + tx = a (Z + tz), Y + ty = b (Z + tz).
+    Divided by the depth, all points err alike.
+    """
+    rays_3M = np.linalg.solve(K, np.vstack([ends_2M, np.ones(ends_2M.shape[1])]))
+    ab_M2 = (rays_3M[:2] / rays_3M[2]).T
+    z_M = points_3M[2]
+    rows_M23 = np.concatenate([np.tile(np.eye(2), (len(z_M), 1, 1)), -ab_M2[..., None]], axis=2)
+    return rows_M23 / z_M[:, None, None], ab_M2 - (points_3M[:2] / z_M).T
+
+
+def _solve(normal_S33: Floats, right_S3: Floats) -> Floats:
+    """Least squares [S, 3], with a slight pull towards standing still: the undetermined is 0."""
+    pulled_S33 = normal_S33 + 1e-9 * np.eye(3)
+    return np.asarray(np.linalg.solve(pulled_S33, right_S3[..., None])[..., 0])
+
+
+def _project(points_3M: Floats, steps_S3: Floats, K: Floats) -> Floats:
+    """Pixels [S, 2, M] of the points after each step."""
+    moved_S3M = points_3M + steps_S3[..., None]
+    moved_S3M[:, 2] = np.maximum(moved_S3M[:, 2], _NEAREST)
+    u_S3M = K @ moved_S3M
+    return np.asarray(u_S3M[:, :2] / u_S3M[:, 2:])

@@ -1,0 +1,299 @@
+"""Correspondences of two camera frames from their LiDAR scans: visible in both views and static.
+
+Arrays of coordinates are kept as rows here ([3, N], [2, N]): every step then runs along memory.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.arrays import Bools, Floats
+from ucn.geometry.rigid import invert_rigid
+from ucn.preprocessing.labels.lidar.dynamic_objects import (
+    SPARSE_RANGE,
+    Evidence,
+    Objects,
+    Standing,
+    find_objects,
+    standing_points,
+)
+from ucn.preprocessing.labels.lidar.motion_check import judge_by_images
+from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage
+from ucn.preprocessing.labels.lidar.visibility import (
+    Agreement,
+    Cells,
+    Map,
+    ScanGrid,
+    SurfaceMap,
+    cells_of,
+    compare_with_surface,
+    hidden_points,
+    inverse_depth_map,
+    occluder_map,
+    silhouette_map,
+    surface_map,
+)
+
+# Nearer than this a point lies on the recording car or is noise, metres.
+_MIN_DEPTH = 1.0
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What projects a scan: K 3x3, the image's (width, height), and the grid for visibility."""
+
+    K: Floats
+    size: tuple[int, int]
+    grid: ScanGrid
+
+
+@dataclass(frozen=True)
+class View:
+    """Points as a camera has them.
+
+    Attributes:
+        pixels_2N: projections; meaningless where ``visible_N`` is false.
+        depth_N: metres.
+        visible_N: in front of the camera and inside the image.
+        cells_N: grid cells of the pixels; 0 where not visible.
+        inverse_N: inverse depths; meaningless where not visible.
+    """
+
+    pixels_2N: Floats
+    depth_N: Floats
+    visible_N: Bools
+    cells_N: Cells
+    inverse_N: NDArray[np.float32]
+
+    def take(self, index_M: NDArray[np.intp]) -> "View":
+        """The view of some of the points."""
+        return View(
+            self.pixels_2N.take(index_M, axis=1),
+            self.depth_N.take(index_M),
+            self.visible_N.take(index_M),
+            self.cells_N.take(index_M),
+            self.inverse_N.take(index_M),
+        )
+
+
+class CameraScan:
+    """A scan as one camera at the same instant has it: only what lies inside its image.
+
+    Args:
+        points_3N: in the camera's frame, metres; all inside the image.
+        view: of them.
+        source_N: index of each in the scan it comes from.
+        grid: for visibility.
+    """
+
+    def __init__(
+        self,
+        points_3N: Floats,
+        view: View,
+        source_N: NDArray[np.intp],
+        grid: ScanGrid,
+    ) -> None:
+        self.points_3N = points_3N
+        self.view = view
+        self.source_N = source_N
+        self._grid = grid
+
+    @cached_property
+    def _map(self) -> Map:
+        return inverse_depth_map(self.view.cells_N, self.view.inverse_N, self._grid)
+
+    @cached_property
+    def occluders(self) -> Map:
+        """What its surfaces hide."""
+        return occluder_map(self._map, self._grid)
+
+    @cached_property
+    def surface(self) -> SurfaceMap:
+        """What its rings see."""
+        return surface_map(self._map, self._grid)
+
+    @cached_property
+    def hidden_N(self) -> Bools:
+        """Points that the LiDAR sees but the camera beside it does not."""
+        return hidden_points(self.occluders, self.view.cells_N, self.view.inverse_N)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Its points that may belong to what stands on the road."""
+        return standing_points(self.points_3N)
+
+
+@dataclass(frozen=True)
+class LidarMatches:
+    """Correspondences from scan 0.
+
+    Attributes:
+        matches_N4: float64 x0, y0, x1, y1, pixels.
+        depth0_N: depth in camera 0, metres.
+        depth1_N: depth in camera 1, metres.
+        index_M: which points of scan 0's view they are.
+        moving_K: which points of it are on an object that is found to move.
+        rejected: points of scan 0 inside image 0 that gave none, counted by reason.
+        road_off: share of the road's tracks in the images that agree on another pose, 0 to 1; 0
+            where they say nothing.
+    """
+
+    matches_N4: Floats
+    depth0_N: Floats
+    depth1_N: Floats
+    index_M: NDArray[np.intp]
+    moving_K: NDArray[np.intp]
+    rejected: dict[str, int]
+    road_off: float
+
+
+def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: Rig) -> CameraScan:
+    """The points of a scan (x, y, z, reflectance) that project into a camera's image."""
+    # Most points lie behind or beside the camera: single precision, with a pixel to spare, suffices
+    # to leave them out.
+    P_34 = rig.K @ T_cam_velo[:3]
+    columns_43 = np.vstack([P_34[:, :3].T, np.zeros(3)]).astype(np.float32)
+    offset_3 = P_34[:, 3].astype(np.float32)
+    ahead_N = np.flatnonzero(scan_N4 @ columns_43[:, 2] > 0.9 * _MIN_DEPTH - offset_3[2])
+    scan_A4 = scan_N4.take(ahead_N, axis=0)
+    u_A, v_A, depth_A = (scan_A4 @ columns_43 + offset_3).T
+    width, height = rig.size
+    near_A = (u_A > -2 * depth_A) & (v_A > -2 * depth_A)
+    near_A &= (u_A < (width + 1) * depth_A) & (v_A < (height + 1) * depth_A)
+    source_A = np.flatnonzero(near_A)
+    velo_3N = scan_A4.take(source_A, axis=0)[:, :3].T.astype(np.float64)
+    points_3N = T_cam_velo[:3, :3] @ velo_3N + T_cam_velo[:3, 3:]
+    view = _view(points_3N, np.eye(4), rig)
+    inside_M = np.flatnonzero(view.visible_N)
+    return CameraScan(
+        points_3N.take(inside_M, axis=1),
+        view.take(inside_M),
+        ahead_N.take(source_A.take(inside_M)),
+        rig.grid,
+    )
+
+
+def match_scans(
+    scan0: CameraScan,
+    scan1: CameraScan,
+    T_1_0: Floats,
+    rig: Rig,
+    labelled0_N: Bools,
+    images: tuple[TrackedImage, TrackedImage] | None = None,
+) -> LidarMatches:
+    """Project scan 0 into both images and keep what is seen in both and does not move.
+
+    Args:
+        scan0: scan of frame 0 in camera 0.
+        scan1: scan of frame 1 in camera 1.
+        T_1_0: camera 0 to camera 1, metres.
+        rig: of both.
+        labelled0_N: points of scan 0 on objects known to move.
+        images: of the two cameras; without them what moves is told by the scans alone.
+    """
+    view = _view(scan0.points_3N, T_1_0, rig)
+    own_map = inverse_depth_map(
+        view.cells_N[view.visible_N], view.inverse_N[view.visible_N], rig.grid
+    )
+    hidden1_N = hidden_points(scan1.occluders, view.cells_N, view.inverse_N)
+    hidden1_N |= hidden_points(silhouette_map(own_map, rig.grid), view.cells_N, view.inverse_N)
+    found = compare_with_surface(scan1.surface, view.cells_N, view.inverse_N)
+    objects = _objects(scan0, scan1, T_1_0, rig, view, found)
+    moving_N = np.zeros(len(labelled0_N), bool)
+    moving_N[scan0.standing.index_A] = objects.moving_A
+    reasons = {
+        "on a labelled mover": labelled0_N,
+        "behind camera 1": view.depth_N < _MIN_DEPTH,
+        "outside image 1": ~view.visible_N,
+        "hidden in image 0": scan0.hidden_N,
+        "on a moving object": moving_N,
+        "hidden in image 1": hidden1_N,
+        "not at its depth in scan 1": ~found.confirmed,
+    }
+    kept_M, rejected = _apply(reasons, len(labelled0_N))
+    moving_N &= view.visible_N & ~scan0.hidden_N
+    road_off = 0.0
+    if images is not None:
+        labels_N = np.zeros(len(labelled0_N), np.int32)
+        labels_N[scan0.standing.index_A] = objects.labels_A
+        starts_2M, static_2M = (seen.pixels_2N.take(kept_M, axis=1) for seen in (scan0.view, view))
+        depth_M = view.depth_N.take(kept_M)
+        verdict = judge_by_images(
+            images, labels_N.take(kept_M), starts_2M, static_2M, depth_M, rig.K
+        )
+        moving_N[kept_M[verdict.moves_N]] = True
+        rejected["moves in the images"] = int(np.count_nonzero(verdict.moves_N))
+        kept_M, road_off = kept_M[~verdict.moves_N], verdict.road_off
+    ends = [pixels_2N.take(kept_M, axis=1) for pixels_2N in (scan0.view.pixels_2N, view.pixels_2N)]
+    return LidarMatches(
+        matches_N4=np.concatenate(ends).T,
+        depth0_N=scan0.view.depth_N.take(kept_M),
+        depth1_N=view.depth_N.take(kept_M),
+        index_M=kept_M,
+        moving_K=np.flatnonzero(moving_N),
+        rejected=rejected,
+        road_off=road_off,
+    )
+
+
+def _view(points_3N: Floats, T_cam_points: Floats, rig: Rig) -> View:
+    P_34 = rig.K @ T_cam_points[:3]
+    u_N, v_N, depth_N = P_34[:, :3] @ points_3N + P_34[:, 3:]
+    inverse_N = 1.0 / np.maximum(depth_N, _MIN_DEPTH)
+    x_N, y_N = u_N * inverse_N, v_N * inverse_N
+    width, height = rig.size
+    visible_N = (x_N >= -0.5) & (x_N <= width - 0.5) & (y_N >= -0.5) & (y_N <= height - 0.5)
+    visible_N &= depth_N >= _MIN_DEPTH
+    cells_N = np.where(visible_N, cells_of(x_N, y_N, rig.grid), 0)
+    return View(np.stack([x_N, y_N]), depth_N, visible_N, cells_N, inverse_N.astype(np.float32))
+
+
+def _objects(
+    scan0: CameraScan, scan1: CameraScan, T_1_0: Floats, rig: Rig, view: View, found: Agreement
+) -> Objects:
+    """The objects of scan 0's standing points, and which of them the scans show to have moved."""
+    standing0, standing1 = scan0.standing, scan1.standing
+    back = _view(standing1.points_3A, invert_rigid(T_1_0), rig)
+    found_back = compare_with_surface(scan0.surface, back.cells_N, back.inverse_N)
+    index_A = standing0.index_A
+    evidence0 = _evidence(
+        T_1_0[:3, :3] @ standing0.points_3A + T_1_0[:3, 3:],
+        standing0.rises_A,
+        (view.visible_N & ~scan0.hidden_N).take(index_A),
+        view.inverse_N.take(index_A),
+        found.take(index_A),
+    )
+    evidence1 = _evidence(
+        standing1.points_3A,
+        standing1.rises_A,
+        back.visible_N & ~scan1.hidden_N.take(standing1.index_A),
+        back.inverse_N,
+        found_back,
+    )
+    return find_objects(evidence0, evidence1)
+
+
+def _evidence(
+    points_3A: Floats,
+    rises_A: Bools,
+    faced_A: Bools,
+    inverse_A: NDArray[np.float32],
+    found: Agreement,
+) -> Evidence:
+    uncovered_A = found.seen_through | (found.void & (inverse_A < 1 / SPARSE_RANGE))
+    compared_A = faced_A & (found.confirmed | found.seen_through)
+    shift_A = np.where(compared_A, found.offset / inverse_A, np.float32(np.nan))
+    return Evidence(points_3A, rises_A, faced_A, uncovered_A & faced_A, shift_A)
+
+
+def _apply(reasons: dict[str, Bools], total: int) -> tuple[NDArray[np.intp], dict[str, int]]:
+    """Indices of what no reason rejects, and how many each rejects that those before it left."""
+    kept_N = np.ones(total, bool)
+    left, rejected = total, {}
+    for reason, flags_N in reasons.items():
+        kept_N &= ~flags_N
+        rejected[reason] = left - int(np.count_nonzero(kept_N))
+        left -= rejected[reason]
+    return np.flatnonzero(kept_N), rejected

@@ -1,0 +1,124 @@
+"""Points followed from one image into another by pyramidal Lucas-Kanade."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from ucn.arrays import Array, Bools, Floats
+
+# Images are tracked in about this width, pixels: 3 px at KITTI's full width can be told.
+_TRACKED_WIDTH = 640
+_WINDOW, _LEVELS = 13, 3
+_STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
+# Least slope that a window has in every direction to be tracked, grey levels a pixel (root mean
+# square).
+_SLOPE = 2.0
+# There and back again a track misses its start by at most this, pixels of the tracked image.
+_ROUND_TRIP = 0.5
+
+
+@dataclass(frozen=True)
+class TrackedImage:
+    """An image as points are followed in it; what is computed of it is kept for its other pairs.
+
+    Attributes:
+        image: uint8, grey or RGB.
+    """
+
+    image: Array
+
+    @property
+    def step(self) -> int:
+        """Pixels of the image to a pixel of the shrunk one."""
+        width: int = self.image.shape[1]
+        return max(1, round(width / _TRACKED_WIDTH))
+
+    @property
+    def window_side(self) -> int:
+        """Side of the window that is compared at the finest level, pixels of the image."""
+        return _WINDOW * self.step
+
+    @cached_property
+    def shrunk(self) -> Array:
+        """Grey, of about the tracked width."""
+        image, step = self.image, self.step
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+        if step == 1:
+            return grey
+        height, width = (side // step for side in grey.shape)
+        whole = grey[: height * step, : width * step]
+        return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA))
+
+    @cached_property
+    def texture(self) -> Array:
+        """Strength of the slopes around each pixel of the shrunk image, where it is least."""
+        return np.asarray(cv2.cornerMinEigenVal(self.shrunk, _WINDOW))
+
+    def to_shrunk(self, pixels_2N: Floats) -> Floats:
+        """The same places in pixels of the shrunk image."""
+        return (pixels_2N + 0.5) / self.step - 0.5
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Points followed from image 0 into image 1.
+
+    Attributes:
+        ends_2M: where they are found in image 1, pixels.
+        reliable_M: those found again on the way back.
+    """
+
+    ends_2M: Floats
+    reliable_M: Bools
+
+
+def textured_points(image: TrackedImage, pixels_2N: Floats) -> Bools:
+    """Which pixels have enough texture around them, in both directions, to be followed."""
+    x_N, y_N = np.rint(image.to_shrunk(pixels_2N)).astype(np.intp)
+    height, width = image.texture.shape
+    strength_N = image.texture[np.clip(y_N, 0, height - 1), np.clip(x_N, 0, width - 1)]
+    # OpenCV divides by 255, and its Sobel kernel doubles slopes.
+    return np.asarray(strength_N > (2 * _SLOPE / 255) ** 2)
+
+
+def track_points(
+    images: tuple[TrackedImage, TrackedImage], starts_2M: Floats, guesses_2M: Floats
+) -> Tracks:
+    """Follow points by pyramidal Lucas-Kanade (Bouguet 2001), starting from guesses.
+
+    Args:
+        images: of one size.
+        starts_2M: in image 0, pixels.
+        guesses_2M: in image 1; the search starts there.
+    """
+    image0, image1 = images
+    starts_M12, guesses_M12 = (
+        image0.to_shrunk(pixels_2M).T.astype(np.float32).reshape(-1, 1, 2)
+        for pixels_2M in (starts_2M, guesses_2M)
+    )
+    ends_M12, found = _lucas_kanade(image0.shrunk, image1.shrunk, starts_M12, guesses_M12)
+    # The way back starts from the guessed motion, not from the known start.
+    returns_M12, returned = _lucas_kanade(
+        image1.shrunk, image0.shrunk, ends_M12, ends_M12 - (guesses_M12 - starts_M12)
+    )
+    miss_M = np.linalg.norm((returns_M12 - starts_M12)[:, 0], axis=1)
+    ends_2M = (ends_M12[:, 0].T.astype(np.float64) + 0.5) * image0.step - 0.5
+    return Tracks(ends_2M, found & returned & (miss_M <= _ROUND_TRIP))
+
+
+def _lucas_kanade(
+    image0: Array, image1: Array, starts_M12: Array, guesses_M12: Array
+) -> tuple[Array, Bools]:
+    ends_M12, found_M1, _ = cv2.calcOpticalFlowPyrLK(
+        image0,
+        image1,
+        starts_M12,
+        guesses_M12.copy(),
+        winSize=(_WINDOW, _WINDOW),
+        maxLevel=_LEVELS,
+        criteria=_STEPS,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    return ends_M12, found_M1.ravel() > 0

@@ -1,0 +1,240 @@
+"""Which points of a sparse scan a camera sees: a z-buffer over the samples of a spinning LiDAR.
+
+A LiDAR stands beside the camera and samples the scene at some 5 x 2 pixels, so that between the
+samples of a near surface points of what lies behind shine through. A sample is judged by the
+samples around it. Inverse depth is what is compared: over any plane it is linear in the image, so
+that on one surface a nearer sample on one side means a farther one on the other side.
+
+All neighbourhoods are evaluated as running maxima over the whole map, once a scan; a point then
+takes one look-up.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.arrays import Bools, Floats
+
+Map = NDArray[np.float32]
+"""Inverse depths [rows, columns] over a :class:`ScanGrid`, 1/metres; 0 where there is no sample."""
+Cells = NDArray[np.intp]
+"""Index [N] of each point's cell in a flattened :data:`Map`."""
+
+# Two samples belong to one surface when their depths agree to this part (plus the slope of a road).
+DEPTH_TOLERANCE = 0.05
+# A sample this much nearer right beside a point puts the point in doubt: it may lie within the
+# silhouette of the nearer surface, whose outline is known to one sample's distance only.
+SILHOUETTE_TOLERANCE = 0.25
+# Velodyne HDL-64E: largest vertical (its lower block) and horizontal angle between samples at
+# 10 Hz, radians.
+RING_STEP = np.deg2rad(0.53)
+AZIMUTH_STEP = np.deg2rad(0.18)
+
+
+@dataclass(frozen=True)
+class ScanGrid:
+    """Cells of an image in which a scan's samples are compared, about one azimuth step wide.
+
+    Attributes:
+        cell: side of a cell, pixels.
+        shape: rows and columns.
+        x: cells to either side in which samples are looked for, some one and a half azimuth steps.
+        y: cells above and below that surely hold samples, a bit more than one ring step.
+        y_near: cells above and below within which the nearest ring passes, half a ring step.
+        road_slope: change of inverse depth from cell to cell down a horizontal road.
+    """
+
+    cell: int
+    shape: tuple[int, int]
+    x: int
+    y: int
+    y_near: int
+    road_slope: float
+
+
+@dataclass(frozen=True)
+class SurfaceMap:
+    """What the ring nearest to each cell sees.
+
+    Attributes:
+        near_HW: its nearest sample beside the cell; 0 where no ring passes.
+        far_HW: its farthest sample beside the cell.
+        slack_HW: what the slope of a road may change between the cell and that ring.
+        void_HW: cells that rings pass by without a return.
+    """
+
+    near_HW: Map
+    far_HW: Map
+    slack_HW: Map
+    void_HW: Bools
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How each of N points compares with the nearest ring of another scan.
+
+    Attributes:
+        confirmed: the ring has a sample at the point's depth.
+        seen_through: all its samples lie behind the point.
+        void: rings pass by, and none of them returns.
+        offset: relative depth of the ring's sample that is closest to the point's depth:
+            positive where it lies behind the point, 0 where no ring passes.
+    """
+
+    confirmed: Bools
+    seen_through: Bools
+    void: Bools
+    offset: NDArray[np.float32]
+
+    def take(self, index_M: NDArray[np.intp]) -> "Agreement":
+        """The agreement of some of the points."""
+        return Agreement(
+            self.confirmed.take(index_M),
+            self.seen_through.take(index_M),
+            self.void.take(index_M),
+            self.offset.take(index_M),
+        )
+
+
+def scan_grid(size: tuple[int, int], focal: float, camera_height: float) -> ScanGrid:
+    """The grid for an image of (width, height), ``focal`` pixels, so many metres above the road."""
+    cell = max(1, round(1.25 * focal * AZIMUTH_STEP))
+    return ScanGrid(
+        cell=cell,
+        shape=(size[1] // cell + 1, size[0] // cell + 1),
+        x=max(1, round(1.5 * focal * AZIMUTH_STEP / cell)),
+        y=int(np.ceil(1.1 * focal * RING_STEP / cell)),
+        y_near=max(1, round(0.55 * focal * RING_STEP / cell)),
+        road_slope=cell / (focal * camera_height),
+    )
+
+
+def cells_of(x_N: Floats, y_N: Floats, grid: ScanGrid) -> Cells:
+    """The cell of each pixel (x, y); any number for pixels outside the image."""
+    cells_N: Cells = ((y_N + 0.5) * (1 / grid.cell)).astype(np.intp)
+    cells_N *= grid.shape[1]
+    cells_N += ((x_N + 0.5) * (1 / grid.cell)).astype(np.intp)
+    return cells_N
+
+
+def inverse_depth_map(cells_N: Cells, inverse_N: NDArray[np.float32], grid: ScanGrid) -> Map:
+    """Z-buffer: the largest inverse depth of each cell."""
+    map_HW = np.zeros(grid.shape, np.float32)
+    np.maximum.at(map_HW.ravel(), cells_N, inverse_N)
+    return map_HW
+
+
+def occluder_map(map_HW: Map, grid: ScanGrid) -> Map:
+    """For each cell, the inverse depth below which a point is hidden.
+
+    A point is hidden when nearer samples lie in diagonally opposite quadrants around it, or a much
+    nearer one lies right beside it (:func:`silhouette_map`).
+    """
+    top, occupied_HW = _occupied_rows(map_HW, grid.y)
+    left_HW = _largest(occupied_HW, (1, grid.x + 1), (grid.x, 0))
+    right_HW = _largest(occupied_HW, (1, grid.x + 1), (0, 0))
+
+    def sloping(values_HW: Map, reach: int) -> tuple[Map, Map]:
+        """Running maxima from above and from below."""
+        below_HW = _running_max(values_HW[::-1], reach, grid.road_slope)[::-1]
+        return _running_max(values_HW, reach, grid.road_slope), below_HW
+
+    left_above_HW, left_below_HW = sloping(left_HW, grid.y)
+    right_above_HW, right_below_HW = sloping(right_HW, grid.y)
+    covering_HW = np.maximum(
+        np.minimum(left_above_HW, right_below_HW), np.minimum(right_above_HW, left_below_HW)
+    )
+    result_HW = np.zeros_like(map_HW)
+    result_HW[top : top + len(occupied_HW)] = covering_HW / np.float32(1 + DEPTH_TOLERANCE)
+    return np.maximum(result_HW, silhouette_map(map_HW, grid))
+
+
+def silhouette_map(map_HW: Map, grid: ScanGrid) -> Map:
+    """For each cell, the inverse depth below which a much nearer sample lies right beside."""
+    largest_HW = _largest(map_HW, (2 * grid.y_near + 1, 2 * grid.x + 1))
+    largest_HW -= np.float32(grid.y_near * grid.road_slope)
+    largest_HW *= np.float32(1 / (1 + SILHOUETTE_TOLERANCE))
+    return largest_HW
+
+
+def surface_map(map_HW: Map, grid: ScanGrid) -> SurfaceMap:
+    """What the ring nearest to each cell sees, within half a ring step above and below."""
+    top, occupied_HW = _occupied_rows(map_HW, grid.y_near)
+    row_near_HW = _largest(occupied_HW, (1, 2 * grid.x + 1))
+    # The smallest of the samples, as the largest of their negatives.
+    negative_HW = np.where(occupied_HW > 0, -occupied_HW, np.float32(-1e9))
+    row_far_HW = _largest(negative_HW, (1, 2 * grid.x + 1))
+    near_HW, far_HW = row_near_HW.copy(), row_far_HW.copy()
+    slack_HW = np.full_like(near_HW, 0.5 * grid.road_slope)
+    for distance in range(1, grid.y_near + 1):
+        undecided_HW = near_HW == 0
+        for towards, away in (
+            (slice(distance, None), slice(None, -distance)),
+            (slice(None, -distance), slice(distance, None)),
+        ):
+            here_HW = undecided_HW[towards]
+            np.maximum(near_HW[towards], row_near_HW[away], out=near_HW[towards], where=here_HW)
+            np.maximum(far_HW[towards], row_far_HW[away], out=far_HW[towards], where=here_HW)
+        slack_HW[undecided_HW] = (distance + 0.5) * grid.road_slope
+    void_HW = _largest(map_HW, (2 * grid.y_near + 1, 2 * grid.x + 1)) == 0
+    # The highest ring is not level: right below its top no ring may pass.
+    void_HW[: top + grid.y_near + grid.y] = False
+
+    def whole(part_HW: Map) -> Map:
+        whole_HW = np.zeros_like(map_HW)
+        whole_HW[top : top + len(part_HW)] = part_HW
+        return whole_HW
+
+    return SurfaceMap(whole(near_HW), whole(-far_HW), whole(slack_HW), void_HW)
+
+
+def hidden_points(occluders_HW: Map, cells_N: Cells, inverse_N: NDArray[np.float32]) -> Bools:
+    """Which points, given by cell and inverse depth, a nearer surface covers."""
+    hidden_N: Bools = occluders_HW.ravel().take(cells_N) > inverse_N
+    return hidden_N
+
+
+def compare_with_surface(
+    surface: SurfaceMap, cells_N: Cells, inverse_N: NDArray[np.float32]
+) -> Agreement:
+    """Compare points, given by cell and inverse depth, with what a scan sees there."""
+    near_N = surface.near_HW.ravel().take(cells_N)
+    far_N = surface.far_HW.ravel().take(cells_N)
+    tolerance_N = np.float32(DEPTH_TOLERANCE) * inverse_N + surface.slack_HW.ravel().take(cells_N)
+    above_N, below_N = inverse_N - near_N, inverse_N - far_N
+    closest_N = np.where(np.abs(above_N) < np.abs(below_N), above_N, below_N)
+    passed_N = near_N > 0
+    return Agreement(
+        confirmed=passed_N & (np.abs(closest_N) <= tolerance_N),
+        seen_through=passed_N & (above_N > np.float32(DEPTH_TOLERANCE) * inverse_N),
+        void=surface.void_HW.ravel().take(cells_N),
+        offset=np.where(passed_N, closest_N / inverse_N, np.float32(0)),
+    )
+
+
+def _occupied_rows(map_HW: Map, margin: int) -> tuple[int, Map]:
+    """The rows that hold samples, and ``margin`` more; the index of the first."""
+    occupied = np.flatnonzero(map_HW.max(axis=1))
+    if not len(occupied):
+        return 0, map_HW[: 2 * margin + 1]
+    top = max(int(occupied[0]) - margin, 0)
+    return top, map_HW[top : int(occupied[-1]) + margin + 1]
+
+
+def _running_max(values_HW: Map, reach: int, slope: float) -> Map:
+    """Largest of each value and the ``reach`` above it, lowered by ``slope`` for each row."""
+    result_HW = values_HW.copy()
+    covered = 0
+    while covered < reach:
+        step = min(covered + 1, reach - covered)
+        lowered_HW = result_HW[:-step] - np.float32(step * slope)
+        np.maximum(result_HW[step:], lowered_HW, out=result_HW[step:])
+        covered += step
+    return result_HW
+
+
+def _largest(values_HW: Map, window: tuple[int, int], anchor: tuple[int, int] = (-1, -1)) -> Map:
+    """Largest value in a window of (rows, columns); its anchor (x, y) is the middle by default."""
+    return np.asarray(cv2.dilate(values_HW, np.ones(window, np.uint8), anchor=anchor), np.float32)

@@ -1,0 +1,87 @@
+"""Any folder of image pairs with flow: Middlebury, FlyingChairs, and one's own.
+
+Middlebury: Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011.
+FlyingChairs: Dosovitskiy et al., ICCV 2015; FlyingChairs2: Ilg et al., ECCV 2018.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from ucn.errors import UserError
+from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.flow.layouts import PairFiles, find_flow_pairs
+from ucn.preprocessing.sources.flow.pairs import FlowConfig, FlowFiles, FlowReader
+
+
+class FlowFolderConfig(FlowConfig):
+    """A folder of image pairs with flow: Middlebury's or FlyingChairs' naming, or a pairs.txt."""
+
+    source: Literal["flow-folder"] = "flow-folder"
+    root: str
+    """Folder of the images and flow files."""
+    sequences: tuple[str, ...] = ()
+    """Sequences to take, as the samples' metadata name them; default all of the split."""
+
+    def open_source(self) -> Source:
+        return FlowFolderSource(self)
+
+
+class FlowFolderSource:
+    """Pairs found by :func:`find_flow_pairs`.
+
+    Where the flow in both directions is there, a match must come back to its pixel; else pixels of
+    several surfaces that land in one place are dropped.
+
+    Raises:
+        UserError: no such folder.
+    """
+
+    def __init__(self, config: FlowFolderConfig) -> None:
+        self._config = config
+        self._root = Path(config.root)
+        if not self._root.is_dir():
+            raise UserError(f"{self._root}: no such folder; pass the folder of the flow files")
+        self._reader = FlowReader(self._root)
+
+    def pairs(self) -> list[PairRef]:
+        found = {pair.sequence for pair in self._found}
+        for sequence in self._config.sequences:
+            if sequence not in found:
+                there = ", ".join(sorted(found)[:5])
+                raise UserError(f"{self._root}: no sequence {sequence}; there are {there}")
+        chosen = set(self._config.sequences) or found
+        return [pair for pair in self._found if pair.sequence in chosen]
+
+    def key(self, pair: PairRef) -> str:
+        return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
+
+    def inputs(self, pair: PairRef) -> list[Any]:
+        files = self._files(pair)
+        return self._reader.sizes([files.photo0, files.photo1, files.flow, files.backward])
+
+    def load(self, pair: PairRef) -> Sample:
+        images, found = self._reader.read(self._files(pair))
+        return assemble_sample(
+            self._config,
+            self.key(pair),
+            pair,
+            images,
+            Candidates(found.matches_N4, rejected=found.rejected),
+            PairGeometry("flow"),
+        )
+
+    def _files(self, pair: PairRef) -> FlowFiles:
+        photo0, photo1, flow, backward = self._found[pair]
+        return FlowFiles(
+            self._root / photo0,
+            self._root / photo1,
+            self._root / flow,
+            self._root / backward if backward else None,
+        )
+
+    @cached_property
+    def _found(self) -> dict[PairRef, PairFiles]:
+        return find_flow_pairs(self._root, self._config.split)

@@ -1,0 +1,201 @@
+"""KITTI flow 2012 and 2015: sparse true flow from accumulated LiDAR and, in 2015, car models.
+
+Layout: ``training/{image_0,colored_0,flow_noc,flow_occ,calib}`` (2012; Geiger et al., CVPR 2012) or
+``training/{image_2,flow_noc,flow_occ,calib_cam_to_cam,obj_map}`` (2015; Menze and Geiger, CVPR
+2015), images ``NNNNNN_10.png`` and ``NNNNNN_11.png``; the development kits' ``readme.txt``.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ucn.arrays import Floats
+from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.flow.pairs import (
+    FlowFiles,
+    FlowReader,
+    TrainingFlowConfig,
+    training_folder,
+)
+
+Year = Literal[2012, 2015]
+
+_FLOW = re.compile(r"(\d{6})_10\.png")
+# Scenes in a row are often of one drive: of every 50 the last 10 are held out together.
+_CYCLE, _FIRST_HELD_OUT = 50, 40
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a year's files lie in ``training``.
+
+    Attributes:
+        photos: folders of the left image; the first is the one that the truth was made for.
+        calibration: folder of the calibration files.
+        projection: name of the left camera's 3x4 matrix in them.
+    """
+
+    photos: tuple[str, ...]
+    calibration: str
+    projection: str
+
+
+_LAYOUTS: dict[Year, _Layout] = {
+    2012: _Layout(("image_0", "colored_0"), "calib", "P0"),
+    2015: _Layout(("image_2",), "calib_cam_to_cam", "P_rect_02"),
+}
+
+
+class KittiFlowConfig(TrainingFlowConfig):
+    """KITTI flow 2012 or 2015: two frames a scene with true flow."""
+
+    source: Literal["kitti-flow"] = "kitti-flow"
+    root: str
+    """Folder of KITTI's stereo and flow data, or the `training` folder in it."""
+    year: Year | None = None
+    """Benchmark; default what the folders say."""
+
+    def open_source(self) -> Source:
+        return KittiFlowSource(self)
+
+
+class KittiFlowSource:
+    """A pair a scene; each scene is a sequence.
+
+    ``flow_noc`` has the pixels whose target is inside image 1, hidden there or not; ``flow_occ``
+    adds those that leave the image, of which no match can be made. Either gives the same matches:
+    ``flow_noc`` is read where it is there, and what is hidden is found from the flow itself.
+
+    Raises:
+        UserError: the folders are missing, or are not those of one benchmark.
+    """
+
+    def __init__(self, config: KittiFlowConfig) -> None:
+        self._config = config
+        self._folder = training_folder(Path(config.root))
+        self._year = config.year or _find_year(self._folder)
+        layout = _LAYOUTS[self._year]
+        self._projection = layout.projection
+        self._photos = self._need(*layout.photos)
+        self._flow = self._need("flow_noc", "flow_occ")
+        self._calibrations = self._find(layout.calibration)
+        self._objects = self._find("obj_map")
+        self._reader = FlowReader(self._folder)
+
+    def pairs(self) -> list[PairRef]:
+        found = map(_FLOW.fullmatch, os.listdir(self._flow))
+        scenes = sorted(name[1] for name in found if name and self._takes(int(name[1])))
+        if not scenes:
+            raise UserError(
+                f"{self._flow}: no NNNNNN_10.png of the split {self._config.split}; "
+                "download the ground truth, or choose another --split"
+            )
+        return [PairRef(f"kitti{self._year}-{scene}", "10", "11") for scene in scenes]
+
+    def key(self, pair: PairRef) -> str:
+        return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
+
+    def inputs(self, pair: PairRef) -> list[Any]:
+        files = self._files(pair)
+        paths = files.photo0, files.photo1, files.flow, self._object_map(pair)
+        return [*self._reader.sizes(paths), *self._reader.digests([self._calibration(pair)])]
+
+    def load(self, pair: PairRef) -> Sample:
+        images, found = self._reader.read(self._files(pair))
+        attributes = {}
+        objects = self._object_map(pair)
+        if objects is not None:
+            height, width = images[0].shape[:2]
+            columns_N, rows_N = found.matches_N4[:, :2].T.astype(np.intp)
+            attributes["object"] = self._reader.labels(objects, (width, height))[rows_N, columns_N]
+        calibration = self._calibration(pair)
+        K = None
+        if calibration is not None:
+            K = read_intrinsics(calibration, self._projection, self._folder)
+        return assemble_sample(
+            self._config,
+            self.key(pair),
+            pair,
+            images,
+            Candidates(found.matches_N4, attributes, found.rejected),
+            PairGeometry("flow", K, K),
+        )
+
+    def _takes(self, scene: int) -> bool:
+        return self._config.takes(held_out=scene % _CYCLE >= _FIRST_HELD_OUT)
+
+    def _files(self, pair: PairRef) -> FlowFiles:
+        first, second = (f"{_scene(pair)}_{frame}.png" for frame in pair[1:])
+        return FlowFiles(self._photos / first, self._photos / second, self._flow / first)
+
+    def _object_map(self, pair: PairRef) -> Path | None:
+        return self._objects and self._objects / f"{_scene(pair)}_10.png"
+
+    def _calibration(self, pair: PairRef) -> Path | None:
+        return self._calibrations and self._calibrations / f"{_scene(pair)}.txt"
+
+    def _find(self, *names: str) -> Path | None:
+        """The first of some folders that is there."""
+        folders = (self._folder / name for name in names)
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+    def _need(self, *names: str) -> Path:
+        found = self._find(*names)
+        if found is None:
+            raise UserError(
+                f"{self._folder / names[0]}: no such folder; pass the folder that holds KITTI's "
+                f"training/{names[0]}"
+            )
+        return found
+
+
+def read_intrinsics(path: Path, projection: str, root: Path) -> Floats:
+    """K of one of the 3x4 matrices in a calibration file, such as ``P_rect_02: 7.2e+02 ...``.
+
+    Raises:
+        SkippedPair: missing or damaged.
+    """
+    name = path.relative_to(root).as_posix()
+    try:
+        lines = path.read_text().splitlines()
+        values = next(line.split()[1:] for line in lines if line.startswith(f"{projection}:"))
+        P = np.array(values, np.float64).reshape(3, 4)
+    except FileNotFoundError:
+        raise SkippedPair("missing calibration", name) from None
+    except (StopIteration, ValueError):
+        P = np.full((3, 4), np.nan)
+    if not np.isfinite(P).all():
+        raise SkippedPair("damaged calibration", f"{name}: no {projection} of 12 numbers")
+    return P[:, :3]
+
+
+def _find_year(folder: Path) -> Year:
+    """The benchmark whose images a ``training`` folder holds.
+
+    Raises:
+        UserError: none or both.
+    """
+    found: list[Year] = [
+        year
+        for year, layout in _LAYOUTS.items()
+        if any((folder / name).is_dir() for name in layout.photos)
+    ]
+    if not found:
+        raise UserError(
+            f"{folder}: neither image_0, colored_0 nor image_2; "
+            "pass the folder of KITTI flow 2012 or 2015"
+        )
+    if len(found) > 1:
+        raise UserError(f"{folder}: images of 2012 and of 2015; choose with --year")
+    return found[0]
+
+
+def _scene(pair: PairRef) -> str:
+    return pair.sequence.partition("-")[2]

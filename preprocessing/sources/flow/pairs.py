@@ -1,0 +1,162 @@
+"""What the flow sources share: options, and pairs read from their files, each once while in use."""
+
+import hashlib
+from abc import ABC
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from ucn.arrays import Array, Bools
+from ucn.errors import SkippedPair
+from ucn.images.flow_files import Flow, read_flow
+from ucn.images.read import read_photo
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.labels.flow import FlowMatches, match_flow
+
+# Two frames of each of Sintel's three passes: 8 MB.
+_CACHED_PHOTOS = 6
+
+Size = tuple[int, int]
+
+
+class FlowConfig(PreprocessConfig, ABC):
+    """Options of sources of dense flow."""
+
+    max_matches: int = Field(20_000, ge=0)
+    """Most correspondences of a pair, a seeded sample spread over the image; 0 keeps all."""
+
+
+class TrainingFlowConfig(FlowConfig, ABC):
+    """Options of benchmarks whose only open truth is one training set, which is split here."""
+
+    @field_validator("split")
+    @classmethod
+    def _split_exists(cls, split: str) -> str:
+        if split not in ("train", "val", "all"):
+            raise ValueError(f"{split} has no ground truth; choose train, val or all")
+        return split
+
+    def takes(self, held_out: bool) -> bool:
+        """Whether the split has a sequence that is, or is not, held out for validation."""
+        return self.split == "all" or (self.split == "val") == held_out
+
+
+@dataclass(frozen=True)
+class FlowFiles:
+    """The files of a pair.
+
+    Attributes:
+        photo0, photo1: the images.
+        flow: from image 0 to image 1, ``.flo`` or KITTI's PNG.
+        backward: from image 1 to image 0.
+        occluded: mask of the pixels of image 0 that are hidden in image 1.
+        invalid: mask of the pixels of image 0 whose flow is wrong.
+    """
+
+    photo0: Path
+    photo1: Path
+    flow: Path
+    backward: Path | None = None
+    occluded: Path | None = None
+    invalid: Path | None = None
+
+
+class FlowReader:
+    """Reads image pairs and their flow, and keeps the last of them.
+
+    Args:
+        root: folder that all files lie below; messages name them from there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._photo = lru_cache(_CACHED_PHOTOS)(lambda path: read_photo(path, root))
+        self._matches = lru_cache(1)(self._match)
+
+    def read(self, files: FlowFiles) -> tuple[tuple[Array, Array], FlowMatches]:
+        """The two images, uint8 grey or RGB, and their matches.
+
+        Raises:
+            SkippedPair: a file is missing or damaged, or sizes do not agree.
+        """
+        images: tuple[Array, Array] = self._photo(files.photo0), self._photo(files.photo1)
+        truth = files.flow, files.backward, files.occluded, files.invalid
+        return images, self._matches(truth, _size(images[0]), _size(images[1]))
+
+    def labels(self, path: Path, size: Size) -> Array:
+        """An 8-bit label for each pixel of an image of ``size``: uint8 [H, W].
+
+        Of an image in colour each pixel's largest channel counts.
+
+        Raises:
+            SkippedPair: missing, damaged, or of another size.
+        """
+        labels: Array = read_photo(path, self._root)
+        self._expect(path, labels, size)
+        return labels.max(axis=2) if labels.ndim == 3 else labels
+
+    def sizes(self, paths: Iterable[Path | None]) -> list[Any]:
+        """Name and bytes of each file that there should be; -1 for a missing one."""
+        return [[self._name(path), _bytes(path)] for path in paths if path is not None]
+
+    def digests(self, paths: Iterable[Path | None]) -> list[Any]:
+        """Name and digest of each small file that there should be; empty for a missing one."""
+        return [[self._name(path), _digest(path)] for path in paths if path is not None]
+
+    def _match(
+        self,
+        truth: tuple[Path, Path | None, Path | None, Path | None],
+        size0: Size,
+        size1: Size,
+    ) -> FlowMatches:
+        flow, backward, occluded, invalid = truth
+        return match_flow(
+            self._flow(flow, size0),
+            size1,
+            backward_HW2=None if backward is None else self._flow(backward, size1),
+            occluded_HW=self._mask(occluded, size0),
+            invalid_HW=self._mask(invalid, size0),
+        )
+
+    def _flow(self, path: Path, size: Size) -> Flow:
+        flow_HW2 = read_flow(path, self._root)
+        self._expect(path, flow_HW2, size)
+        return flow_HW2
+
+    def _mask(self, path: Path | None, size: Size) -> Bools | None:
+        return None if path is None else self.labels(path, size) > 0
+
+    def _expect(self, path: Path, array: Array, size: Size) -> None:
+        if _size(array) != size:
+            found, expected = ("x".join(map(str, one)) for one in (_size(array), size))
+            raise SkippedPair("flow size differs", f"{self._name(path)}: {found}, not {expected}")
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+
+def training_folder(root: Path) -> Path:
+    """``training`` in a benchmark's folder, or the folder itself where that is what is given."""
+    return root / "training" if (root / "training").is_dir() else root
+
+
+def _size(array: Array) -> Size:
+    return array.shape[1], array.shape[0]
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,175 @@
+"""MPI-Sintel: rendered frames and the flow to the next one (Butler et al., ECCV 2012).
+
+Layout: ``training/{clean,final,albedo}/SEQ/frame_NNNN.png``, ``flow/SEQ/frame_NNNN.flo``, masks in
+``occlusions`` and ``invalid``, and, where downloaded, cameras in ``camdata_left``.
+"""
+
+import os
+import re
+import struct
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import field_validator
+
+from ucn.arrays import Floats
+from ucn.errors import SkippedPair, UserError
+from ucn.geometry.rigid import invert_rigid
+from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.flow.pairs import (
+    FlowFiles,
+    FlowReader,
+    TrainingFlowConfig,
+    training_folder,
+)
+
+Pass = Literal["clean", "final", "albedo"]
+
+# Whole places: no sequence of a place that training sees is among them (some 23 % of the pairs).
+VAL_SEQUENCES = ("bamboo_1", "bamboo_2", "cave_2", "cave_4", "mountain_1")
+
+_FRAME = re.compile(r"frame_(\d{4})\.flo")
+# The tag of the depth and camera package's files (sintel_io.py), then K and [R | t] row by row.
+_CAMERA = struct.Struct("<f9d12d")
+_CAMERA_TAG = 202021.25
+
+
+class SintelConfig(TrainingFlowConfig):
+    """MPI-Sintel: successive frames of a rendered film, with their flow."""
+
+    source: Literal["sintel"] = "sintel"
+    root: str
+    """Folder of MPI-Sintel, or the `training` folder in it."""
+    passes: tuple[Pass, ...] = ("clean", "final")
+    """Renderings to take; each is a sequence of its own."""
+
+    @field_validator("passes")
+    @classmethod
+    def _passes_in_order(cls, passes: tuple[Pass, ...]) -> tuple[Pass, ...]:
+        if not passes:
+            raise ValueError("name at least one rendering, such as --passes clean")
+        return tuple(sorted(set(passes)))
+
+    def open_source(self) -> Source:
+        return SintelSource(self)
+
+
+class SintelSource:
+    """Pairs of successive frames, those of one place and time in all renderings in a row.
+
+    Raises:
+        UserError: the folders of the flow or of a rendering are missing.
+    """
+
+    def __init__(self, config: SintelConfig) -> None:
+        self._config = config
+        self._folder = training_folder(Path(config.root))
+        self._reader = FlowReader(self._folder)
+        self._there = {
+            name
+            for name in ("occlusions", "invalid", "camdata_left")
+            if (self._folder / name).is_dir()
+        }
+        for name in ("flow", *config.passes):
+            if not (self._folder / name).is_dir():
+                raise UserError(
+                    f"{self._folder / name}: no such folder; pass the folder of MPI-Sintel that "
+                    f"holds training/{name}, or choose other --passes"
+                )
+
+    def pairs(self) -> list[PairRef]:
+        pairs = [
+            PairRef(f"{rendering}-{folder.name}", f"{number:04d}", f"{number + 1:04d}")
+            for folder in sorted((self._folder / "flow").iterdir())
+            if folder.is_dir() and self._config.takes(folder.name in VAL_SEQUENCES)
+            for number in sorted(int(m[1]) for m in map(_FRAME.fullmatch, os.listdir(folder)) if m)
+            for rendering in self._config.passes
+        ]
+        if not pairs:
+            raise UserError(
+                f"{self._folder / 'flow'}: no SEQUENCE/frame_NNNN.flo of the split "
+                f"{self._config.split}; download Sintel's flow, or choose another --split"
+            )
+        return pairs
+
+    def key(self, pair: PairRef) -> str:
+        return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
+
+    def inputs(self, pair: PairRef) -> list[Any]:
+        files = self._files(pair)
+        paths = files.photo0, files.photo1, files.flow, files.occluded, files.invalid
+        return [*self._reader.sizes(paths), *self._reader.digests(self._cameras(pair))]
+
+    def load(self, pair: PairRef) -> Sample:
+        images, found = self._reader.read(self._files(pair))
+        return assemble_sample(
+            self._config,
+            self.key(pair),
+            pair,
+            images,
+            Candidates(found.matches_N4, rejected=found.rejected),
+            self._geometry(pair),
+        )
+
+    def _files(self, pair: PairRef) -> FlowFiles:
+        photos = self._folder / pair.sequence.partition("-")[0] / _sequence(pair)
+        return FlowFiles(
+            photo0=photos / f"frame_{pair.frame0}.png",
+            photo1=photos / f"frame_{pair.frame1}.png",
+            flow=self._folder / "flow" / _sequence(pair) / f"frame_{pair.frame0}.flo",
+            occluded=self._optional("occlusions", pair, pair.frame0, ".png"),
+            invalid=self._optional("invalid", pair, pair.frame0, ".png"),
+        )
+
+    def _cameras(self, pair: PairRef) -> list[Path]:
+        found = [self._optional("camdata_left", pair, frame, ".cam") for frame in pair[1:]]
+        return [path for path in found if path is not None]
+
+    def _optional(self, name: str, pair: PairRef, frame: str, suffix: str) -> Path | None:
+        """A file of a part of the dataset that need not be there; where it is, all of it is."""
+        if name not in self._there:
+            return None
+        return self._folder / name / _sequence(pair) / f"frame_{frame}{suffix}"
+
+    def _geometry(self, pair: PairRef) -> PairGeometry:
+        cameras = [read_camera(path, self._folder) for path in self._cameras(pair)]
+        if not cameras:
+            return PairGeometry("flow")
+        (K0, T_cam0_world), (K1, T_cam1_world) = cameras
+        T_1_0 = T_cam1_world @ invert_rigid(T_cam0_world)
+        return PairGeometry("flow", K0, K1, T_1_0, "model")
+
+
+def read_camera(path: Path, root: Path) -> tuple[Floats, Floats]:
+    """Read a ``.cam`` file: K and the 4x4 ``T_cam_world``.
+
+    The principal points of Sintel's cameras are ((w - 1) / 2, (h - 1) / 2): the centre of the
+    top-left pixel is at (0, 0), as everywhere here.
+
+    Args:
+        path: the file.
+        root: of the dataset; messages name the file below it.
+
+    Raises:
+        SkippedPair: missing or damaged.
+    """
+    name = path.relative_to(root).as_posix()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SkippedPair("missing camera", name) from None
+    if len(data) != _CAMERA.size:
+        raise SkippedPair("damaged camera", f"{name}: {len(data)} bytes of {_CAMERA.size}")
+    tag, *values = _CAMERA.unpack(data)
+    if tag != _CAMERA_TAG or not np.isfinite(values).all():
+        raise SkippedPair("damaged camera", f"{name}: not a camera file")
+    T_cam_world = np.eye(4)
+    T_cam_world[:3] = np.reshape(values[9:], (3, 4))
+    return np.reshape(values[:9], (3, 3)), T_cam_world
+
+
+def _sequence(pair: PairRef) -> str:
+    return pair.sequence.partition("-")[2]

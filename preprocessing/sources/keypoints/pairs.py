@@ -1,0 +1,153 @@
+"""What the sources of labelled keypoints share: pairs within a category, and their samples."""
+
+import hashlib
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from ucn.arrays import Array
+from ucn.errors import SkippedPair, UserError
+from ucn.geometry.rigid import inside_image
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sources.base import PairRef
+
+
+class KeypointConfig(PreprocessConfig, ABC):
+    """Options of sources of labelled keypoints."""
+
+    min_matches: int = Field(3, ge=1)
+    """Pairs with fewer correspondences are skipped."""
+    pairs_per_category: int = Field(25, ge=1)
+    """At most so many pairs, chosen at random by the seed, within each category."""
+    pairs_file: str | None = None
+    """Text file with a pair of names a line, which takes the place of the random choice."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One labelled object.
+
+    Attributes:
+        image: name of its image below the root.
+        category: what it is.
+        box: x, y, width, height: it reaches from the pixel (x, y) to (x + width, y + height).
+        keypoints: names of those that are visible, to x, y.
+    """
+
+    image: str
+    category: str
+    box: tuple[float, float, float, float]
+    keypoints: Mapping[str, tuple[float, float]]
+
+
+def choose_pairs(images: Sequence[str], count: int, seed: Sequence[int]) -> list[tuple[int, int]]:
+    """Choose pairs of the objects of one category, no two of one image.
+
+    Args:
+        images: each object's image.
+        count: at most so many pairs.
+        seed: of the choice.
+
+    Returns:
+        Ascending pairs of indices i < j, each once.
+    """
+    total = len(images) * (len(images) - 1) // 2
+    # Few categories have pairs within an image, and few of those; four times as many will do.
+    drawn = np.random.default_rng(seed).choice(total, min(total, 4 * count), replace=False)
+    second = ((1 + np.sqrt(1 + 8 * drawn)) / 2).astype(int)
+    first = drawn - second * (second - 1) // 2
+    apart = [(int(i), int(j)) for i, j in zip(first, second, strict=True) if images[i] != images[j]]
+    return sorted(apart[:count])
+
+
+def category_seed(seed: int, category: str) -> list[int]:
+    """Seed of a category's random choice."""
+    return [seed, *hashlib.sha256(category.encode()).digest()[:8]]
+
+
+def read_pairs_file(path: Path) -> list[tuple[str, str]]:
+    """Read a text file of two names a line; empty lines and those that start with # are left out.
+
+    Raises:
+        UserError: it cannot be read, holds no pair, or has a line of another form.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error}); mend --pairs-file") from None
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2:
+            raise UserError(f"{path}: line {number} has {len(words)} names; write two a line")
+        pairs.append((words[0], words[1]))
+    if not pairs:
+        raise UserError(f"{path}: holds no pairs; write two names a line")
+    return pairs
+
+
+def keypoint_sample(
+    config: KeypointConfig,
+    key: str,
+    pair: PairRef,
+    images: tuple[Array, Array],
+    instances: tuple[Instance, Instance],
+    names: Sequence[str],
+) -> Sample:
+    """Match the keypoints that are visible in both objects.
+
+    Args:
+        config: of the source.
+        key: of the sample.
+        pair: the two images.
+        images: uint8, grey or RGB.
+        instances: the object in each.
+        names: of the keypoints; the attribute ``keypoint`` counts in it.
+
+    Raises:
+        SkippedPair: too few keypoints are in both, or a box has no extent.
+    """
+    for instance in instances:
+        if not (np.isfinite(instance.box).all() and min(instance.box[2:]) > 0):
+            raise SkippedPair("damaged annotation", f"{instance.image}: box {instance.box}")
+    points0, points1 = (instance.keypoints for instance in instances)
+    shared = [index for index, name in enumerate(names) if name in points0 and name in points1]
+    matches_N4 = np.array(
+        [[*points0[names[index]], *points1[names[index]]] for index in shared], np.float64
+    ).reshape(-1, 4)
+    inside_N = np.isfinite(matches_N4).all(1)
+    for image, columns in zip(images, (slice(0, 2), slice(2, 4)), strict=True):
+        inside_N &= inside_image(matches_N4[:, columns], (image.shape[1], image.shape[0]))
+    return assemble_sample(
+        config,
+        key,
+        pair,
+        images,
+        Candidates(
+            matches_N4[inside_N],
+            {"keypoint": np.array(shared, np.int32)[inside_N]},
+            {
+                "visible in one image only": len(set(points0) ^ set(points1)),
+                "outside its image": int((~inside_N).sum()),
+            },
+        ),
+        PairGeometry(
+            "semantic",
+            more={
+                "category": instances[0].category,
+                "image0": instances[0].image,
+                "image1": instances[1].image,
+                "box0": list(instances[0].box),
+                "box1": list(instances[1].box),
+                "keypoint_names": list(names),
+            },
+        ),
+    )

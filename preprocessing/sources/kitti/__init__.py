@@ -1,0 +1,1 @@
+"""KITTI raw and odometry."""

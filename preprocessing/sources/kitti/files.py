@@ -1,0 +1,220 @@
+"""Readers of KITTI raw's files: calibration, oxts, Velodyne scans, images, tracklets.
+
+Layout and formats: the raw data development kit (readme.txt), Geiger et al., IJRR 2013.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pykitti import utils as pykitti
+
+from ucn.arrays import Array, Floats
+from ucn.errors import SkippedPair, UserError
+from ucn.images.read import read_photo
+
+_OXTS_FIELDS = 30
+# Slope that the lowest ring of an HDL-64E reaches (24 degrees down, some of it lost to tilt).
+_LOWEST_RING = np.tan(np.deg2rad(-22.5))
+_LAST_RINGS = 8192  # points, some four rings
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One camera of a recording day.
+
+    Attributes:
+        K: 3x3 intrinsics of the rectified camera, pixels.
+        size: (width, height) of its rectified images.
+        T_cam_velo: 4x4, Velodyne frame to the rectified camera's frame, metres.
+        T_cam_imu: 4x4, IMU frame to the rectified camera's frame, metres.
+    """
+
+    K: Floats
+    size: tuple[int, int]
+    T_cam_velo: Floats
+    T_cam_imu: Floats
+
+
+@dataclass(frozen=True)
+class Tracklet:
+    """One labelled object.
+
+    Attributes:
+        label: ``Car``, ``Pedestrian``, ...
+        size: (height, width, length) in metres.
+        first_frame: frame of the first pose.
+        poses: float64 [F, 4], a frame each: centre of the box's bottom (x, y, z) in the Velodyne
+            frame, metres, and yaw about its z axis, radians.
+    """
+
+    label: str
+    size: tuple[float, float, float]
+    first_frame: int
+    poses: Floats
+
+
+def read_calibration(day: Path, camera: int) -> Calibration:
+    """Read the three calibration files of a day for one rectified camera (0 to 3).
+
+    The camera's offset uses all of ``P_rect``'s fourth column, ``K^-1 P[:, 3]``: the y and z
+    components that a shift along x leaves out amount to a tenth of a pixel.
+
+    Raises:
+        UserError: a file is missing or incomplete.
+    """
+    cameras = read_calibration_file(
+        day / "calib_cam_to_cam.txt",
+        {f"P_rect_{camera:02d}": 12, "R_rect_00": 9, f"S_rect_{camera:02d}": 2},
+    )
+    velo_to_cam = read_calibration_file(day / "calib_velo_to_cam.txt", {"R": 9, "T": 3})
+    imu_to_velo = read_calibration_file(day / "calib_imu_to_velo.txt", {"R": 9, "T": 3})
+
+    P_rect = cameras[f"P_rect_{camera:02d}"].reshape(3, 4)
+    K = P_rect[:, :3]
+    T_cam_rect0 = np.eye(4)
+    T_cam_rect0[:3, 3] = np.linalg.solve(K, P_rect[:, 3])
+    R_rect0 = np.eye(4)
+    R_rect0[:3, :3] = cameras["R_rect_00"].reshape(3, 3)
+    T_cam_velo = T_cam_rect0 @ R_rect0 @ _rigid(velo_to_cam)
+    width, height = cameras[f"S_rect_{camera:02d}"]
+    return Calibration(
+        K=K,
+        size=(int(width), int(height)),
+        T_cam_velo=T_cam_velo,
+        T_cam_imu=T_cam_velo @ _rigid(imu_to_velo),
+    )
+
+
+def read_calibration_file(path: Path, expected: dict[str, int]) -> dict[str, Floats]:
+    """Entries of a calibration file by name.
+
+    Raises:
+        UserError: missing, or an entry lacks its number of finite values.
+    """
+    try:
+        entries: dict[str, Floats] = pykitti.read_calib_file(str(path))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: missing calibration; download KITTI's calibration of that day"
+        ) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a calibration file ({error}); download it again") from error
+    for name, count in expected.items():
+        values = entries.get(name)
+        if values is None or values.shape != (count,) or not np.isfinite(values).all():
+            raise UserError(f"{path}: no {name} with {count} numbers; download it again")
+    return entries
+
+
+def read_oxts(path: Path, scale: float | None = None) -> tuple[Floats, float]:
+    """Read one oxts file.
+
+    Args:
+        path: ``oxts/data/0000000000.txt``.
+        scale: the drive's Mercator scale; None to take this packet's, as for a drive's first.
+
+    Returns:
+        ``T_world_imu`` (4x4, metres, world axes east, north, up) and the Mercator scale.
+
+    Raises:
+        SkippedPair: missing, damaged, or not finite.
+    """
+    try:
+        values = [float(value) for value in path.read_text().split()]
+    except FileNotFoundError:
+        raise SkippedPair("missing oxts", path.name) from None
+    except (ValueError, UnicodeDecodeError):
+        raise SkippedPair("damaged oxts", f"{path.name}: not numbers") from None
+    if len(values) != _OXTS_FIELDS:
+        raise SkippedPair("damaged oxts", f"{path.name}: {len(values)} of {_OXTS_FIELDS} values")
+    if not np.isfinite(values[:6]).all() or abs(values[0]) >= 90:
+        raise SkippedPair("damaged oxts", f"{path.name}: no finite position and attitude")
+    packet = pykitti.OxtsPacket(*values)
+    if scale is None:
+        scale = float(np.cos(np.deg2rad(packet.lat)))
+    R, t = pykitti.pose_from_oxts_packet(packet, scale)
+    return pykitti.transform_from_rot_trans(R, t), scale
+
+
+def read_scan(path: Path) -> NDArray[np.float32]:
+    """Read a whole Velodyne scan: float32 [N, 4], x, y, z in metres, reflectance in [0, 1].
+
+    Raises:
+        SkippedPair: missing, cut, empty, or not finite.
+    """
+    try:
+        values = np.fromfile(path, np.float32)
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise SkippedPair("missing scan", path.name) from None
+    if size % 16 or size == 0:
+        raise SkippedPair("truncated scan", f"{path.name}: {size} bytes, not a multiple of 16")
+    if not np.isfinite(values).all():
+        raise SkippedPair("damaged scan", f"{path.name}: values that are not finite")
+    scan_N4 = values.reshape(-1, 4)
+    # Rings are stored from the top down; the lowest meets the road some four metres away.
+    x_N, y_N, z_N, _ = scan_N4[-_LAST_RINGS:].T
+    if (z_N / np.hypot(x_N, y_N)).min() > _LOWEST_RING:
+        raise SkippedPair("truncated scan", f"{path.name}: its lower rings are missing")
+    return scan_N4
+
+
+def read_image(path: Path, size: tuple[int, int] | None = None) -> Array:
+    """Read an 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
+
+    Args:
+        path: the file.
+        size: (width, height) that it must have.
+
+    Raises:
+        SkippedPair: missing, cut, damaged, or of another size.
+    """
+    image = read_photo(path, path.parent)
+    if size is not None and image.shape[1::-1] != size:
+        found = "x".join(map(str, image.shape[1::-1]))
+        raise SkippedPair("image size differs", f"{path.name}: {found}, calibrated for {size}")
+    return image
+
+
+def read_tracklets(path: Path) -> list[Tracklet]:
+    """Read ``tracklet_labels.xml``; an absent file holds no tracklets.
+
+    Raises:
+        UserError: not a tracklet file.
+    """
+    if not path.exists():
+        return []
+    try:
+        root = ElementTree.parse(path).getroot()
+        return [_tracklet(item) for item in root.findall("tracklets/item")]
+    except (ElementTree.ParseError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: not a KITTI tracklet file ({error}); restore it, or remove it to go without"
+        ) from error
+
+
+def _tracklet(item: ElementTree.Element) -> Tracklet:
+    def number(element: ElementTree.Element, name: str) -> float:
+        text = element.findtext(name)
+        if text is None:
+            raise ValueError(f"<{name}> is missing")
+        return float(text)
+
+    poses = [
+        [number(pose, name) for name in ("tx", "ty", "tz", "rz")]
+        for pose in item.findall("poses/item")
+    ]
+    return Tracklet(
+        label=item.findtext("objectType", ""),
+        size=(number(item, "h"), number(item, "w"), number(item, "l")),
+        first_frame=int(number(item, "first_frame")),
+        poses=np.array(poses, np.float64).reshape(-1, 4),
+    )
+
+
+def _rigid(entries: dict[str, Floats]) -> Floats:
+    T: Floats = pykitti.transform_from_rot_trans(entries["R"], entries["T"])
+    return T

@@ -1,0 +1,164 @@
+"""Pairs of frames of LiDAR sequences, by distance or by overlap, as samples."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from ucn.arrays import Array
+from ucn.errors import SkippedPair, UserError
+from ucn.geometry.rigid import invert_rigid
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.labels.lidar.pairs import match_scans
+from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.kitti.overlap import pair_by_overlap
+from ucn.preprocessing.sources.kitti.sequence import CAMERA_HEIGHT, Frame, LidarSequence
+
+_Positive = Annotated[int, Field(ge=1)]
+_Share = Annotated[float, Field(gt=0, lt=1)]
+
+# Share of the road's tracks, some of which fail, that tells that a pose is wrong.
+_MOST_ROAD_OFF = 0.5
+_UNKNOWN_POSE = np.full((4, 4), np.nan)
+
+
+class LidarConfig(PreprocessConfig):
+    """Options of every source of LiDAR pairs."""
+
+    root: str
+    """Folder of the dataset."""
+    camera: Literal[0, 1, 2, 3] = 2
+    """Camera: 0 and 1 are grey, 2 and 3 in colour; even ones are left."""
+    gaps: tuple[_Positive, ...] = (1, 2, 5)
+    """Distances between the frames of a pair."""
+    overlaps: tuple[_Share, ...] = ()
+    """Choose partners by shares of the view in common, such as 0.8 0.6 0.4, instead of by gaps."""
+    max_gap: int = Field(30, ge=1, le=1000)
+    """With --overlaps: most frames apart."""
+    min_overlap: float = Field(0.0, ge=0, lt=1)
+    """Skip pairs that share less of the points that image 0 shows."""
+
+    @field_validator("gaps", "overlaps")
+    @classmethod
+    def _in_order(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(set(values)))
+
+    @model_validator(mode="after")
+    def _some_pairs(self) -> "LidarConfig":
+        if not self.gaps and not self.overlaps:
+            raise ValueError("name at least one frame distance, such as --gaps 1, or --overlaps")
+        return self
+
+
+class LidarSource:
+    """Pairs of frames of some sequences.
+
+    Args:
+        config: how pairs are made.
+        sequences: at least one.
+    """
+
+    def __init__(self, config: LidarConfig, sequences: Sequence[LidarSequence]) -> None:
+        self._config = config
+        self._sequences = {sequence.name: sequence for sequence in sequences}
+
+    def pairs(self) -> list[PairRef]:
+        pairs = [
+            PairRef(name, f"{first:0{sequence.digits}d}", f"{second:0{sequence.digits}d}")
+            for name, sequence in self._sequences.items()
+            for first, second in self._frame_pairs(sequence)
+        ]
+        if not pairs:
+            gaps = " or ".join(map(str, self._config.gaps))
+            raise UserError(
+                f"{self._config.root}: no two frames share the view as --overlaps asks; change it"
+                if self._config.overlaps
+                else f"{self._config.root}: no two frames lie {gaps} apart; choose other --gaps"
+            )
+        return pairs
+
+    def _frame_pairs(self, sequence: LidarSequence) -> list[tuple[int, int]]:
+        _ = sequence.calibration
+        frames = sequence.frames
+        if not self._config.overlaps:
+            known = set(frames)
+            return [
+                (frame, frame + gap)
+                for frame in frames
+                for gap in self._config.gaps
+                if frame + gap in known
+            ]
+        poses = [sequence.known_pose(frame) for frame in frames]
+        return pair_by_overlap(
+            frames,
+            np.array([_UNKNOWN_POSE if pose is None else pose for pose in poses]).reshape(-1, 4, 4),
+            sequence.rig,
+            CAMERA_HEIGHT,
+            self._config.overlaps,
+            self._config.max_gap,
+        )
+
+    def key(self, pair: PairRef) -> str:
+        return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
+
+    def inputs(self, pair: PairRef) -> list[Any]:
+        sequence = self._sequences[pair.sequence]
+        return [sequence.digest, sequence.sizes(int(pair.frame0)), sequence.sizes(int(pair.frame1))]
+
+    def load(self, pair: PairRef) -> Sample:
+        sequence = self._sequences[pair.sequence]
+        number0, number1 = int(pair.frame0), int(pair.frame1)
+        frame0, frame1 = sequence.read(number0), sequence.read(number1)
+        T_1_0 = invert_rigid(frame1.T_world_cam) @ frame0.T_world_cam
+        found = match_scans(
+            frame0.view,
+            frame1.view,
+            T_1_0,
+            sequence.rig,
+            sequence.on_mover(number0, number1),
+            (frame0.tracked, frame1.tracked),
+        )
+        if found.road_off > _MOST_ROAD_OFF:
+            raise SkippedPair(
+                "pose contradicts the images", f"{found.road_off:.0%} of the road's tracks"
+            )
+        shown = len(frame0.view.hidden_N) - int(np.count_nonzero(frame0.view.hidden_N))
+        overlap = round(len(found.index_M) / max(shown, 1), 4)
+        if overlap < self._config.min_overlap:
+            raise SkippedPair(
+                "too little overlap", f"{overlap:.2f} of at least {self._config.min_overlap}"
+            )
+        classes, more = _classes(sequence, frame0, found.index_M)
+        K = sequence.calibration.K
+        return assemble_sample(
+            self._config,
+            self.key(pair),
+            pair,
+            (frame0.image, frame1.image),
+            Candidates(
+                found.matches_N4,
+                {"depth0": found.depth0_N, "depth1": found.depth1_N} | classes,
+                found.rejected,
+            ),
+            PairGeometry("rigid", K, K, T_1_0, "metre", {"overlap": overlap} | more),
+        )
+
+
+def _classes(
+    sequence: LidarSequence, frame: Frame, index_M: Array
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Semantic class of each match and how many matches each class has, where there are labels."""
+    if frame.classes_N is None:
+        return {}, {}
+    classes_M = frame.classes_N.take(index_M)
+    names = sequence.class_names()
+    counts = Counter(classes_M.tolist())
+    shown = {number: names.get(number, str(number)) for number in sorted(counts)}
+    return {"class": classes_M}, {
+        "classes": {name: counts[number] for number, name in shown.items()},
+        "class_names": {str(number): name for number, name in shown.items()},
+    }

@@ -1,0 +1,172 @@
+"""KITTI odometry: the same cameras and LiDAR, with poses of the left camera instead of oxts.
+
+Layout: ``ROOT/sequences/NN/{image_C, velodyne, calib.txt}`` and ``ROOT/poses/NN.txt``, with
+``sequences/NN/labels`` where SemanticKITTI is unpacked over it (Geiger et al., CVPR 2012; Behley
+et al., ICCV 2019).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.arrays import Bools, Floats
+from ucn.errors import SkippedPair, UserError
+from ucn.geometry.rigid import invert_rigid
+from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.kitti.drive import frame_files
+from ucn.preprocessing.sources.kitti.files import (
+    Calibration,
+    read_calibration_file,
+    read_image,
+    read_scan,
+)
+from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
+from ucn.preprocessing.sources.kitti.semantic import CLASS_NAMES, is_moving, read_labels
+from ucn.preprocessing.sources.kitti.sequence import Frame, LidarSequence
+
+# Poses are known for 00 to 10. Validation as in SemanticKITTI, test as in learned odometry.
+_SPLITS = {
+    "train": ("00", "01", "02", "03", "04", "05", "06", "07"),
+    "val": ("08",),
+    "test": ("09", "10"),
+}
+
+
+class KittiOdometryConfig(LidarConfig):
+    """KITTI odometry: Velodyne points projected into successive frames, poses from poses/NN.txt.
+
+    --root is the folder that holds `sequences` and `poses`.
+    """
+
+    source: Literal["kitti-odometry"] = "kitti-odometry"
+    sequences: tuple[str, ...] = ()
+    """Sequences such as 00 or 08; default those of --split: train 00-07, val 08, test 09-10."""
+
+    def open_source(self) -> Source:
+        root = Path(self.root)
+        wanted = self.sequences or _SPLITS.get(self.split)
+        if wanted is None:
+            raise UserError(
+                f"--split {self.split}: the lists have train, val and test; name one, "
+                "or name --sequences"
+            )
+        if not (root / "sequences").is_dir():
+            raise UserError(
+                f"{root}: holds no folder `sequences`; pass the folder above sequences and poses"
+            )
+        there = [name for name in wanted if (root / "sequences" / name).is_dir()]
+        missing = [name for name in wanted if name not in there]
+        if not there or (self.sequences and missing):
+            raise UserError(f"{root}/sequences: lacks {', '.join(missing)}; unpack it there")
+        return LidarSource(self, [OdometrySequence(root, name, self.camera) for name in there])
+
+
+class OdometrySequence(LidarSequence):
+    """A sequence as one of its cameras has it.
+
+    Args:
+        root: folder of ``sequences`` and ``poses``.
+        number: such as ``00``.
+        camera: 0 to 3.
+    """
+
+    digits = 6
+
+    def __init__(self, root: Path, number: str, camera: int) -> None:
+        super().__init__()
+        self.name = f"{number}-image_{camera}"
+        self._camera = camera
+        self._poses_file = root / "poses" / f"{number}.txt"
+        self._folder = root / "sequences" / number
+        self._images = self._folder / f"image_{camera}"
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """From ``calib.txt``: ``P0`` to ``P3``, and ``Tr``, Velodyne to camera 0.
+
+        The images' size is stated nowhere: it is that of the first one.
+        """
+        name = f"P{self._camera}"
+        path = self._folder / "calib.txt"
+        entries = read_calibration_file(path, {name: 12, "Tr": 12})
+        P = entries[name].reshape(3, 4)
+        T_cam_cam0 = np.eye(4)
+        T_cam_cam0[:3, 3] = np.linalg.solve(P[:, :3], P[:, 3])
+        T_cam0_velo = np.vstack([entries["Tr"].reshape(3, 4), [0, 0, 0, 1]])
+        # What takes the place of the IMU is camera 0: its poses are the ones that are known.
+        return Calibration(P[:, :3], self._image_size(), T_cam_cam0 @ T_cam0_velo, T_cam_cam0)
+
+    @cached_property
+    def frames(self) -> list[int]:
+        return sorted(set().union(*self._sizes))
+
+    @cached_property
+    def digest(self) -> str:
+        state = hashlib.sha256()
+        for path in (self._folder / "calib.txt", self._poses_file):
+            state.update(path.read_bytes() if path.exists() else b"absent")
+        return state.hexdigest()
+
+    def sizes(self, frame: int) -> list[int]:
+        return [sizes.get(frame, -1) for sizes in self._sizes]
+
+    def camera_pose(self, frame: int) -> Floats:
+        poses_F34 = self._poses_F34
+        if frame >= len(poses_F34) or not np.isfinite(poses_F34[frame]).all():
+            raise SkippedPair("missing pose", f"{self._poses_file.name}: line {frame + 1}")
+        T_world_cam0 = np.vstack([poses_F34[frame], [0, 0, 0, 1]])
+        return np.asarray(T_world_cam0 @ invert_rigid(self.calibration.T_cam_imu))
+
+    def read_frame(self, frame: int) -> Frame:
+        image = read_image(self._images / f"{frame:06d}.png", self.calibration.size)
+        scan_N4 = read_scan(self._folder / "velodyne" / f"{frame:06d}.bin")
+        view = self.view(scan_N4)
+        labels_N = read_labels(self._folder / "labels" / f"{frame:06d}.label", len(scan_N4))
+        classes_N = None if labels_N is None else labels_N.take(view.source_N)
+        return Frame(image, view, self.camera_pose(frame), classes_N)
+
+    def on_mover(self, frame0: int, frame1: int) -> Bools:
+        """What SemanticKITTI labels as moving; nothing without labels."""
+        frame = self.read(frame0)
+        if frame.classes_N is None:
+            return np.zeros(len(frame.view.source_N), bool)
+        return is_moving(frame.classes_N)
+
+    def class_names(self) -> Mapping[int, str]:
+        return CLASS_NAMES
+
+    def _image_size(self) -> tuple[int, int]:
+        for frame in sorted(self._sizes[0]):
+            try:
+                image = read_image(self._images / f"{frame:06d}.png")
+            except SkippedPair:
+                continue
+            return image.shape[1], image.shape[0]
+        raise UserError(f"{self._images}: holds no image; download those of this camera")
+
+    @cached_property
+    def _poses_F34(self) -> NDArray[np.float64]:
+        try:
+            rows = [line.split() for line in self._poses_file.read_text().splitlines()]
+            return np.array(rows, np.float64).reshape(len(rows), 3, 4)
+        except FileNotFoundError:
+            raise UserError(
+                f"{self._poses_file}: missing poses; KITTI has them for 00 to 10"
+            ) from None
+        except (ValueError, UnicodeDecodeError):
+            raise UserError(
+                f"{self._poses_file}: not 12 numbers a line; download it again"
+            ) from None
+
+    @cached_property
+    def _sizes(self) -> list[dict[int, int]]:
+        return [
+            frame_files(self._images, ".png", self.digits),
+            frame_files(self._folder / "velodyne", ".bin", self.digits),
+            frame_files(self._folder / "labels", ".label", self.digits),
+        ]

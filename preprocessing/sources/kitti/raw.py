@@ -1,0 +1,47 @@
+"""KITTI raw: Velodyne points projected into two frames of one rectified camera.
+
+Layout: ``ROOT/DATE/DATE_drive_NNNN_sync/{image_0C,velodyne_points,oxts}/data`` and the three
+calibration files in ``ROOT/DATE`` (Geiger et al., "Vision meets Robotics", IJRR 2013).
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from ucn.errors import UserError
+from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.kitti.drive import Drive, find_drives
+from ucn.preprocessing.sources.kitti.drive_lists import split_of_drive
+from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
+
+
+class KittiRawConfig(LidarConfig):
+    """KITTI raw data, synced and rectified: Velodyne points projected into successive frames.
+
+    --root is the folder that holds KITTI's days, DATE/DATE_drive_NNNN_sync.
+    """
+
+    source: Literal["kitti-raw"] = "kitti-raw"
+    drives: tuple[str, ...] = ()
+    """Drives such as 0052 or 2011_09_26_drive_0052; default all that are found."""
+    lists: Literal["all", "eigen"] = "all"
+    """With `eigen`, --split train, val or test takes that list's drives: test those of Eigen's test
+    images, val those of the depth benchmark's validation, train the others."""
+
+    def open_source(self) -> Source:
+        drives = find_drives(Path(self.root), self.camera, self.drives)
+        return LidarSource(self, _listed(self, drives))
+
+
+def _listed(config: KittiRawConfig, drives: list[Drive]) -> list[Drive]:
+    """The drives of the split's list."""
+    if config.lists == "all":
+        return drives
+    if config.split not in ("train", "val", "test"):
+        raise UserError(f"--split {config.split}: the lists have train, val and test; name one")
+    listed = [drive for drive in drives if split_of_drive(drive.drive) == config.split]
+    if not listed:
+        raise UserError(
+            f"{config.root}: holds no drive of the {config.split} list; choose another --split, "
+            "or take all with --lists all"
+        )
+    return listed

@@ -1,0 +1,71 @@
+"""SemanticKITTI's labels of Velodyne points (Behley et al., ICCV 2019).
+
+A label is 32 bits: the lower half is the class, the upper half the instance.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.arrays import Bools
+from ucn.errors import SkippedPair
+
+# From the development kit's semantic-kitti.yaml.
+CLASS_NAMES = {
+    0: "unlabeled",
+    1: "outlier",
+    10: "car",
+    11: "bicycle",
+    13: "bus",
+    15: "motorcycle",
+    16: "on-rails",
+    18: "truck",
+    20: "other-vehicle",
+    30: "person",
+    31: "bicyclist",
+    32: "motorcyclist",
+    40: "road",
+    44: "parking",
+    48: "sidewalk",
+    49: "other-ground",
+    50: "building",
+    51: "fence",
+    52: "other-structure",
+    60: "lane-marking",
+    70: "vegetation",
+    71: "trunk",
+    72: "terrain",
+    80: "pole",
+    81: "traffic-sign",
+    99: "other-object",
+    252: "moving-car",
+    253: "moving-bicyclist",
+    254: "moving-person",
+    255: "moving-motorcyclist",
+    256: "moving-on-rails",
+    257: "moving-bus",
+    258: "moving-truck",
+    259: "moving-other-vehicle",
+}
+_FIRST_MOVING = 252
+
+
+def read_labels(path: Path, points: int) -> NDArray[np.uint16] | None:
+    """Class of each of a scan's points; None where there is no file.
+
+    Raises:
+        SkippedPair: not a label for each point.
+    """
+    try:
+        labels_N = np.fromfile(path, np.uint32)
+    except FileNotFoundError:
+        return None
+    if len(labels_N) != points:
+        raise SkippedPair("damaged labels", f"{path.name}: {len(labels_N)} for {points} points")
+    return (labels_N & 0xFFFF).astype(np.uint16)
+
+
+def is_moving(classes_N: NDArray[np.uint16]) -> Bools:
+    """Which points lie on what moves."""
+    return np.asarray(classes_N >= _FIRST_MOVING)

@@ -1,0 +1,281 @@
+"""Any photos: pairs of views of one photo under random homographies, with dense exact truth."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from ucn.arrays import Array, Bools, Floats
+from ucn.errors import SkippedPair, UserError
+from ucn.geometry.homographies import (
+    HomographyRanges,
+    Size,
+    apply_homography,
+    invert_homography,
+    jittered_grid,
+    local_scale,
+    near_mask,
+    random_homography,
+)
+from ucn.geometry.rigid import inside_image
+from ucn.images.photometric import LightRanges, change_light
+from ucn.images.read import read_photo
+from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.photos.folder import (
+    SPLITS,
+    clean_name,
+    find_copies,
+    find_photos,
+    split_of,
+)
+from ucn.preprocessing.sources.photos.occluders import add_occluders
+from ucn.preprocessing.sources.photos.views import Pyramid, build_pyramid, render_view, resizing
+
+_TRIALS = 20
+# OpenCV's warps take no image with a longer side.
+_LONGEST_SIDE = 32_000
+# In place of frame 0 where a photo is a copy; frame 1 then names what it is a copy of.
+_COPY = "copy of"
+
+_Side = Annotated[int, Field(ge=32, le=8192)]
+_Share = Annotated[int, Field(ge=0)]
+
+
+class HomographyConfig(PreprocessConfig):
+    """Any photos: views of each under random homographies, with changes of light."""
+
+    source: Literal["homography"] = "homography"
+    root: str
+    """Folder of photos, searched with all its subfolders."""
+    max_matches: int = Field(10_000, ge=0)
+    """Most correspondences of a pair, a seeded sample spread over the image; 0 keeps all."""
+    pairs_per_photo: int = Field(5, ge=1, le=10_000)
+    """Pairs made of each photo."""
+    shares: tuple[_Share, _Share, _Share] | None = None
+    """Shares of train, val and test, such as 90 5 5: --split then takes its photos, chosen by their
+    file names. Default: all photos."""
+    size: tuple[_Side, _Side] = (640, 480)
+    """Width and height of both views; turned for photos in portrait format."""
+    zoom: float = Field(2.0, ge=1, le=16)
+    """View 0 shows the photo's largest crop, or up to this times less of it each way; never more
+    finely than the photo itself."""
+    warped: Literal["one", "both"] = "one"
+    """`one`: view 0 is a plain crop; `both`: each view has a random homography of its own."""
+    rotation: float = Field(30.0, ge=0, le=180)
+    """Largest turn, degrees."""
+    scale: float = Field(1.5, ge=1, le=8)
+    """Largest change of scale, as a factor either way."""
+    shear: float = Field(0.15, ge=0, le=1)
+    """Largest shear, as the tangent of its angle."""
+    perspective: float = Field(0.25, ge=0, lt=1)
+    """How far each corner may move by itself, as a share of half the view's sides."""
+    shift: float = Field(0.15, ge=0, le=1)
+    """Largest shift, as a share of the view's sides."""
+    min_overlap: float = Field(0.3, gt=0, le=1)
+    """Homographies that show less of view 0 in view 1, or the reverse, are drawn again."""
+    spacing: float = Field(4.0, ge=1)
+    """One match is tried in each square of this many pixels of view 0."""
+    lit: Literal["none", "one", "both"] = "both"
+    """Which views change in light: none, view 1 only, or each by itself."""
+    brightness: float = Field(0.15, ge=0, le=1)
+    """Largest offset of brightness, as a fraction of white."""
+    contrast: float = Field(0.3, ge=0, lt=1)
+    """Contrast is multiplied by 1 - contrast to 1 + contrast."""
+    gamma: float = Field(0.3, ge=0, lt=1)
+    """Gamma between 1 / (1 + gamma) and 1 + gamma."""
+    colour: float = Field(0.1, ge=0, lt=1)
+    """Gain of each channel between 1 / (1 + colour) and 1 + colour, where images are in colour."""
+    noise: float = Field(0.02, ge=0, le=1)
+    """Largest standard deviation of Gaussian noise, as a fraction of white."""
+    blur: float = Field(1.0, ge=0, le=5)
+    """Largest standard deviation of a Gaussian blur, pixels."""
+    occluders: int = Field(0, ge=0, le=100)
+    """Opaque random patches put onto each view; what they hide gives no match."""
+
+    @field_validator("shares")
+    @classmethod
+    def _some_share(cls, shares: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+        if shares is not None and sum(shares) == 0:
+            raise ValueError("shares of nothing; give such as --shares 90 5 5")
+        return shares
+
+    @model_validator(mode="after")
+    def _known_split(self) -> "HomographyConfig":
+        if self.shares is not None and self.split not in SPLITS:
+            raise ValueError(f"split {self.split} has no share; --split {', '.join(SPLITS)}")
+        return self
+
+    def open_source(self) -> Source:
+        return HomographySource(self)
+
+
+class HomographySource:
+    """Pairs of views of the photos below a root."""
+
+    def __init__(self, config: HomographyConfig) -> None:
+        self._config = config
+        self._root = Path(config.root)
+        self._bytes: dict[str, int] = {}
+        # A photo's pairs follow each other.
+        self._pyramid = lru_cache(1)(self._read)
+
+    def pairs(self) -> list[PairRef]:
+        config = self._config
+        self._bytes = find_photos(self._root)
+        copies = find_copies(self._root, self._bytes)
+        pairs: list[PairRef] = []
+        for name in self._bytes:
+            if config.shares and split_of(copies.get(name, name), config.shares) != config.split:
+                continue
+            if name in copies:
+                pairs.append(PairRef(name, _COPY, copies[name]))
+                continue
+            pairs += [
+                PairRef(name, f"{index:04d}-0", f"{index:04d}-1")
+                for index in range(config.pairs_per_photo)
+            ]
+        if not pairs:
+            raise UserError(
+                f"{self._root}: none of its {len(self._bytes)} photos falls to {config.split}; "
+                "choose other --shares"
+            )
+        return pairs
+
+    def key(self, pair: PairRef) -> str:
+        index = "copy" if pair.frame0 == _COPY else pair.frame0.partition("-")[0]
+        return f"{clean_name(pair.sequence)}-{index}"
+
+    def inputs(self, pair: PairRef) -> list[Any]:
+        return [pair.sequence, self._bytes.get(pair.sequence, -1)]
+
+    def load(self, pair: PairRef) -> Sample:
+        if pair.frame0 == _COPY:
+            raise SkippedPair("duplicate photo", f"{pair.sequence}: same bytes as {pair.frame1}")
+        config = self._config
+        pyramid = self._pyramid(pair.sequence)
+        name = hashlib.sha256(pair.sequence.encode()).digest()[:8]
+        index = int(pair.frame0.partition("-")[0])
+        rng = np.random.default_rng([config.seed, *name, index])
+        size = view_size(pyramid.size, config.size)
+        views = _draw_views(pyramid.size, size, config, rng)
+        if views is None:
+            raise SkippedPair(
+                "too little overlap", f"{pair.sequence}: {_TRIALS} homographies tried"
+            )
+        H_0_p, H_1_p, points0_N2, rejected = views
+        images, hidden = _show(pyramid, (H_0_p, H_1_p), size, config, rng)
+        H_1_0 = H_1_p @ invert_homography(H_0_p)
+        points1_N2 = apply_homography(H_1_0, points0_N2)
+        free_N = ~near_mask(hidden[0], points0_N2) & ~near_mask(hidden[1], points1_N2)
+        return assemble_sample(
+            config,
+            self.key(pair),
+            pair,
+            images,
+            Candidates(
+                np.hstack([points0_N2, points1_N2])[free_N],
+                {"scale": local_scale(H_1_0, points0_N2)[free_N]},
+                rejected | {"occluded": int((~free_N).sum())},
+            ),
+            PairGeometry("homography", more={"H_1_0": (H_1_0 / H_1_0[2, 2]).tolist()}),
+        )
+
+    def _read(self, name: str) -> Pyramid:
+        photo = read_photo(self._root / name, self._root)
+        if self._config.images == "grey-png" and photo.ndim == 3:
+            photo = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+        height, width = photo.shape[:2]
+        size = view_size((width, height), self._config.size)
+        if width < size[0] or height < size[1]:
+            raise SkippedPair(
+                "small photo", f"{name}: {width}x{height}, smaller than --size {size[0]} {size[1]}"
+            )
+        if max(width, height) > _LONGEST_SIDE:
+            raise SkippedPair(
+                "large photo", f"{name}: a side is longer than {_LONGEST_SIDE} pixels"
+            )
+        return build_pyramid(photo)
+
+
+def view_size(photo: Size, size: Size) -> Size:
+    """The views' (width, height), turned where the photo's longer side is the other one."""
+    turned = (photo[0] < photo[1]) != (size[0] < size[1]) and photo[0] != photo[1]
+    return size[::-1] if turned else size
+
+
+def _draw_views(
+    photo: Size, size: Size, config: HomographyConfig, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, dict[str, int]] | None:
+    """Two views of a photo that overlap.
+
+    Returns:
+        ``H_0_p``, ``H_1_p``, the points [N, 2] of view 0 that both show, and the number of points
+        that either does not; None if no draw was good.
+    """
+    ranges = HomographyRanges(
+        config.rotation, config.scale, config.shear, config.perspective, config.shift
+    )
+    for _ in range(_TRIALS):
+        crop = _random_crop(photo, size, config.zoom, rng)
+        warp0 = random_homography(size, ranges, rng) if config.warped == "both" else np.eye(3)
+        warp1 = random_homography(size, ranges, rng)
+        grid0_N2, grid1_N2 = (jittered_grid(size, config.spacing, rng) for _ in range(2))
+        if warp0 is None or warp1 is None:
+            continue
+        H_0_p, H_1_p = warp0 @ crop, warp1 @ crop
+        there_N, shown_N = _shown(H_0_p, H_1_p, grid0_N2, photo, size)
+        back_N, _ = _shown(H_1_p, H_0_p, grid1_N2, photo, size)
+        if min(there_N.mean(), back_N.mean()) >= config.min_overlap:
+            rejected = {
+                "beyond the photo": int((~shown_N).sum()),
+                "outside image 1": int((shown_N & ~there_N).sum()),
+            }
+            return H_0_p, H_1_p, grid0_N2[there_N], rejected
+    return None
+
+
+def _random_crop(photo: Size, size: Size, zoom: float, rng: np.random.Generator) -> Floats:
+    """The map from a photo to a random crop of it, resized to a view."""
+    largest = min(photo[0] / size[0], photo[1] / size[1])
+    step = max(largest / zoom ** rng.random(), 1.0)
+    crop_2 = step * np.array(size)
+    origin_2 = rng.random(2) * (np.array(photo) - crop_2)
+    shift = np.eye(3)
+    shift[:2, 2] = -origin_2
+    return resizing((crop_2[0], crop_2[1]), size) @ shift
+
+
+def _shown(
+    H_a_p: Floats, H_b_p: Floats, points_a_N2: Floats, photo: Size, size: Size
+) -> tuple[Bools, Bools]:
+    """Which of N points inside view a both views show, and which view a shows."""
+    in_photo_N = inside_image(apply_homography(invert_homography(H_a_p), points_a_N2), photo)
+    points_b_N2 = apply_homography(H_b_p @ invert_homography(H_a_p), points_a_N2)
+    return in_photo_N & inside_image(points_b_N2, size), in_photo_N
+
+
+def _show(
+    pyramid: Pyramid,
+    maps: tuple[Floats, Floats],
+    size: Size,
+    config: HomographyConfig,
+    rng: np.random.Generator,
+) -> tuple[tuple[Array, Array], tuple[Bools, Bools]]:
+    """Both views with their occluders and light, and the pixels that occluders cover."""
+    light = LightRanges(
+        config.blur, config.gamma, config.contrast, config.brightness, config.noise, config.colour
+    )
+    images: list[Array] = []
+    covered: list[Bools] = []
+    for H_v_p, is_lit in zip(maps, (config.lit == "both", config.lit != "none"), strict=True):
+        view, covered_HW = add_occluders(render_view(pyramid, H_v_p, size), config.occluders, rng)
+        images.append(change_light(view, light, rng) if is_lit else view)
+        covered.append(covered_HW)
+    return (images[0], images[1]), (covered[0], covered[1])

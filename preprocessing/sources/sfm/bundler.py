@@ -1,0 +1,92 @@
+"""Bundler: reconstructions from photographs (Snavely, Seitz, Szeliski, SIGGRAPH 2006).
+
+Layout: ``bundle/bundle.out`` or ``bundle.out`` and the photographs in the root, as Bundler's
+script leaves them, with the photographs' names in ``list.txt``.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from ucn.errors import UserError
+from ucn.geometry.sfm_model import SfmModel
+from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.sfm.bundler_files import read_bundle
+from ucn.preprocessing.sources.sfm.pairs import Scene, SfmConfig, SfmSource
+
+_MODELS = ("bundle/bundle.out", "bundle.out", "*.out", "*/bundle.out")
+_PHOTOS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm")
+
+
+class BundlerConfig(SfmConfig):
+    """A Bundler reconstruction: images that share tracks, matched at the tracks' points."""
+
+    source: Literal["bundler"] = "bundler"
+    root: str
+    """Folder of the photographs and of Bundler's result."""
+    model: str | None = None
+    """Bundler's file, from the root; default bundle/bundle.out, bundle.out or the only one."""
+
+    def open_source(self) -> Source:
+        return BundlerSource(self)
+
+
+class BundlerSource(SfmSource):
+    """Pairs of one Bundler model.
+
+    Raises:
+        UserError: there is no model, or it is not clear which.
+    """
+
+    def __init__(self, config: BundlerConfig) -> None:
+        root = Path(config.root)
+        model = find_bundle(root) if config.model is None else root / config.model
+        super().__init__(config, root, [Scene(root.absolute().name or "root", root, model)])
+
+    def _read(self, scene: Scene) -> SfmModel:
+        return read_bundle(scene.model, image_names(scene.photos))
+
+    def _model_files(self, scene: Scene) -> Iterable[Path]:
+        names = scene.photos / "list.txt"
+        return [scene.model, *([names] if names.is_file() else [])]
+
+
+def find_bundle(root: Path) -> Path:
+    """Bundler's file in a folder.
+
+    Raises:
+        UserError: there is none, or several but none of the usual name.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; pass the folder of Bundler's photographs")
+    for pattern in _MODELS:
+        found = sorted(path for path in root.glob(pattern) if path.is_file())
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(path.relative_to(root).as_posix() for path in found)
+            raise UserError(f"{root}: {names}; choose one with --model")
+    raise UserError(f"{root}: no bundle/bundle.out or bundle.out; name Bundler's file with --model")
+
+
+def image_names(root: Path) -> list[str]:
+    """Names of the photographs in the order of Bundler's file: of ``list.txt``, else by name.
+
+    Raises:
+        UserError: an image stands twice in the list, a line is no name, or it is not text.
+    """
+    listed = root / "list.txt"
+    if not listed.is_file():
+        return sorted(path.name for path in root.iterdir() if path.suffix.lower() in _PHOTOS)
+    try:
+        # A name may be followed by a flag and a focal length.
+        names = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise UserError(f"{listed}: not a text file; write one image's name a line") from None
+    names = [name.removeprefix("./") for name in names]
+    for name in names:
+        if not Path(name).name or "\0" in name:
+            raise UserError(f"{listed}: {name!r} is not an image's name; write one a line")
+    if len(set(names)) < len(names):
+        raise UserError(f"{listed}: an image stands twice; write each image's name once")
+    return names

@@ -1,0 +1,160 @@
+"""Bundler's reconstructions: ``bundle.out`` of version 0.3 (its README, "Output format")."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ucn.arrays import Floats
+from ucn.errors import UserError
+from ucn.geometry.sfm_model import (
+    Distortion,
+    SfmCamera,
+    SfmImage,
+    SfmModel,
+    posed_image,
+    unusable_image,
+)
+
+_HEADER = "# Bundle file v0.3"
+# Bundler's cameras look down -z and its y points up.
+_FLIP_3 = np.array([1.0, -1.0, -1.0])
+_CAMERA_NUMBERS = 15
+# Without its views.
+_POINT_NUMBERS = 7
+# The file's rotations are rounded to some digits.
+_ROUNDED = 1e-3
+
+
+class _Tracks(NamedTuple):
+    """Points, and a row for each time that one is seen."""
+
+    points_P3: Floats
+    point_N: np.ndarray[tuple[int], np.dtype[np.intp]]
+    image_N: np.ndarray[tuple[int], np.dtype[np.intp]]
+    pixels_N2: Floats
+    """From the image's centre; y points down."""
+
+
+def read_bundle(path: Path, names: list[str]) -> SfmModel:
+    """Read a reconstruction.
+
+    Pixels are counted from the image's centre, whose place the file does not tell
+    (:attr:`SfmCamera.size` is None). Images that Bundler could not place (focal length 0) are
+    marked as unusable.
+
+    Args:
+        path: the file.
+        names: of the images, in the file's order.
+
+    Raises:
+        UserError: missing, of another version, damaged, or of another number of images.
+    """
+    numbers, images, points = _read_numbers(path)
+    if images != len(names):
+        raise UserError(
+            f"{path}: {images} images, but there are {len(names)} names; "
+            "put a list.txt of all images beside it"
+        )
+    end = images * _CAMERA_NUMBERS
+    cameras_I53 = numbers[:end].reshape(images, 5, 3)
+    tracks = _tracks(path, numbers[end:], points, images)
+    found = [_image(names[i], cameras_I53[i], tracks, i) for i in range(images)]
+    found.sort(key=lambda image: image.name)
+    return SfmModel(tuple(found), tracks.points_P3, np.arange(points, dtype=np.int64))
+
+
+def _read_numbers(path: Path) -> tuple[Floats, int, int]:
+    """All numbers after the counts, the number of images, and that of points."""
+    try:
+        header, _, rest = path.read_text().partition("\n")
+    except OSError:
+        raise UserError(f"{path}: cannot be read; name Bundler's file with --model") from None
+    except UnicodeDecodeError:
+        raise _damaged(path, "not a text file") from None
+    if header.strip() != _HEADER:
+        raise UserError(
+            f"{path}: begins with {header.strip()[:30]!r}, not {_HEADER!r}; "
+            "write it with Bundler 0.3 or later"
+        )
+    try:
+        # Not by way of split(): that takes ten times the file's size.
+        values = np.fromstring(rest, np.float64, sep=" ")
+        images, points = int(values[0]), int(values[1])
+    except (ValueError, IndexError, OverflowError):
+        raise _damaged(path, "not a file of numbers") from None
+    if min(images, points) < 0 or len(values) < 2 + images * _CAMERA_NUMBERS:
+        raise _damaged(path, f"cut short within its {images} cameras")
+    return values[2:], images, points
+
+
+def _tracks(path: Path, numbers: Floats, points: int, images: int) -> _Tracks:
+    if points * _POINT_NUMBERS > len(numbers):
+        raise _damaged(path, f"cut short within its {points} points")
+    points_P3 = np.empty((points, 3))
+    views = []
+    at = 0
+    # Position, colour, then the number of views and image, keypoint, x and y for each.
+    for point in range(points):
+        length = float(numbers[at + 6]) if at + 6 < len(numbers) else -1.0
+        views_at = at + _POINT_NUMBERS
+        if not (0 <= length <= (len(numbers) - views_at) / 4 and length.is_integer()):
+            raise _damaged(path, f"cut short within point {point} of {points}")
+        end = views_at + 4 * int(length)
+        points_P3[point] = numbers[at : at + 3]
+        views.append(numbers[views_at:end].reshape(-1, 4))
+        at = end
+    if at < len(numbers):
+        raise _damaged(path, f"{len(numbers) - at} numbers after its end")
+    views_N4 = np.concatenate([np.zeros((0, 4)), *views])
+    if not ((views_N4[:, 0] >= 0) & (views_N4[:, 0] < images)).all():
+        raise _damaged(path, f"a point is seen in an image that is not one of {images}")
+    return _Tracks(
+        points_P3,
+        np.repeat(np.arange(points), [len(one) for one in views]),
+        views_N4[:, 0].astype(np.intp),
+        views_N4[:, 2:] * [1, -1],
+    )
+
+
+def _image(name: str, camera_53: Floats, tracks: _Tracks, index: int) -> SfmImage:
+    (focal, k1, k2), R, t = camera_53[0], camera_53[1:4], camera_53[4]
+    parameters = float(focal), float(k1), float(k2)
+    distort = None if k1 == 0 and k2 == 0 else _radial(k1, k2)
+    camera = SfmCamera(np.diag([focal, focal, 1.0]), None, "BUNDLER", parameters, distort)
+    if focal == 0:
+        return unusable_image(name, camera, "not registered")
+    rotation = _nearest_rotation(R)
+    if rotation is None:
+        return unusable_image(name, camera, "damaged pose")
+    T_cam_world = np.eye(4)
+    T_cam_world[:3, :3] = _FLIP_3[:, None] * rotation
+    T_cam_world[:3, 3] = _FLIP_3 * t
+    own = tracks.image_N == index
+    return posed_image(
+        name, camera, T_cam_world, tracks.points_P3, tracks.point_N[own], tracks.pixels_N2[own]
+    )
+
+
+def _nearest_rotation(R: Floats) -> Floats | None:
+    """The rotation that a rounded 3x3 one stands for; None where it is none."""
+    if not np.isfinite(R).all():
+        return None
+    U, scales_3, Vt = np.linalg.svd(R)
+    rotation: Floats = U @ Vt
+    if np.abs(scales_3 - 1).max() > _ROUNDED or np.linalg.det(rotation) < 0:
+        return None
+    return rotation
+
+
+def _radial(k1: float, k2: float) -> Distortion:
+    def distort(rays_N2: Floats) -> Floats:
+        square_N1 = (rays_N2**2).sum(axis=1, keepdims=True)
+        bent_N2: Floats = rays_N2 * (1 + square_N1 * (k1 + k2 * square_N1))
+        return bent_N2
+
+    return distort
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}; copy it anew")

@@ -1,0 +1,196 @@
+"""COLMAP: reconstructions from photographs (Schoenberger and Frahm, CVPR 2016).
+
+Layout: ``images`` and ``sparse`` in the root, or in each of its folders; models in ``sparse`` or,
+where there are several, in ``sparse/0``, ``sparse/1`` and so on. Dense workspaces, which
+``colmap image_undistorter`` makes and ``patch_match_stereo`` fills, add ``stereo/depth_maps``;
+MegaDepth's have ``depths``. A scene may consist of such workspaces alone: ``dense``, or
+``dense/0``, ``dense/1`` and so on.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ucn.errors import SkippedPair, UserError
+from ucn.geometry.rigid import invert_rigid
+from ucn.geometry.sfm_model import SfmModel
+from ucn.preprocessing.labels.depth import match_depths
+from ucn.preprocessing.sample import Candidates
+from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.sfm.colmap_depth import (
+    DepthMap,
+    depth_file,
+    depth_folder,
+    read_depth_map,
+)
+from ucn.preprocessing.sources.sfm.colmap_files import model_files, read_colmap_model
+from ucn.preprocessing.sources.sfm.pairs import (
+    Cameras,
+    Scene,
+    SfmConfig,
+    SfmSource,
+    Sizes,
+    file_bytes,
+)
+
+# Depth maps of two megapixels: 8 MB each.
+_CACHED_DEPTHS = 6
+
+
+class ColmapConfig(SfmConfig):
+    """COLMAP reconstructions: images that share tracks, matched at the tracks' points."""
+
+    source: Literal["colmap"] = "colmap"
+    root: str
+    """Folder with images/ and sparse/, or of such folders."""
+    sequences: tuple[str, ...] = ()
+    """Scenes to take, as the samples' metadata name them; default all."""
+    dense: bool = False
+    """Match depth maps instead of tracks; they are looked for in dense/, or in the scene."""
+    dense_step: int = Field(4, ge=1)
+    """With --dense, every so many pixels of image 0 are matched, each way."""
+
+    def open_source(self) -> Source:
+        return ColmapSource(self)
+
+
+class ColmapSource(SfmSource):
+    """Pairs of COLMAP's models.
+
+    Raises:
+        UserError: no model is there.
+    """
+
+    def __init__(self, config: ColmapConfig) -> None:
+        root = Path(config.root)
+        super().__init__(config, root, _chosen(find_scenes(root, config.dense), config))
+        self._dense_step = config.dense_step if config.dense else 0
+        self._depths = lru_cache(_CACHED_DEPTHS)(lambda path: read_depth_map(path, root))
+
+    def inputs(self, pair: PairRef) -> list[Any]:
+        if not self._dense_step:
+            return super().inputs(pair)
+        sizes = [[path.name, file_bytes(path)] for path in self._depth_files(pair)]
+        return [*super().inputs(pair), *sizes]
+
+    def _read(self, scene: Scene) -> SfmModel:
+        model = read_colmap_model(scene.model)
+        if self._dense_step and any(image.camera.distort for image in model.images):
+            raise UserError(
+                f"{scene.model}: cameras with distortion, but depth maps belong to undistorted "
+                "images; pass the workspace of colmap image_undistorter, or leave --dense out"
+            )
+        return model
+
+    def _model_files(self, scene: Scene) -> Iterable[Path]:
+        return model_files(scene.model)
+
+    def _candidates(self, pair: PairRef, cameras: Cameras, sizes: Sizes) -> Candidates:
+        if not self._dense_step:
+            return super()._candidates(pair, cameras, sizes)
+        depths = [
+            self._depth(path, size)
+            for path, size in zip(self._depth_files(pair), sizes, strict=True)
+        ]
+        image0, image1 = self._pair(pair)
+        return match_depths(
+            (depths[0], depths[1]),
+            (cameras[0].K, cameras[1].K),
+            image1.T_cam_world @ invert_rigid(image0.T_cam_world),
+            self._dense_step,
+        )
+
+    def _depth(self, path: Path, size: tuple[int, int]) -> DepthMap:
+        depth_HW: DepthMap = self._depths(path)
+        if depth_HW.shape[::-1] != size:
+            found, expected = ("x".join(map(str, one)) for one in (depth_HW.shape[::-1], size))
+            raise SkippedPair("depth map size differs", f"{path.name}: {found}, not {expected}")
+        return depth_HW
+
+    def _depth_files(self, pair: PairRef) -> tuple[Path, Path]:
+        folder = self._depth_folder(pair.sequence)
+        return depth_file(folder, pair.frame0), depth_file(folder, pair.frame1)
+
+    def _depth_folder(self, sequence: str) -> Path:
+        workspace = self._scenes[sequence].photos.parent
+        folder = depth_folder(workspace)
+        if folder is None:
+            raise UserError(f"{workspace}: its depth maps are gone; leave --dense out")
+        return folder
+
+
+def find_scenes(root: Path, dense: bool) -> list[Scene]:
+    """The reconstructions in a folder, in order of their names.
+
+    Args:
+        root: the folder.
+        dense: take the workspaces with depth maps.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; pass a folder with images/ and sparse/")
+    scenes = _scenes_of(root, dense) or [
+        scene
+        for folder in sorted(path for path in root.iterdir() if path.is_dir())
+        for scene in _scenes_of(folder, dense)
+    ]
+    if not scenes:
+        maps = ", and stereo/depth_maps/ or depths/" if dense else ""
+        raise UserError(
+            f"{root}: neither it nor a folder in it has images/ and sparse/{maps}; check --root"
+        )
+    return scenes
+
+
+def _chosen(scenes: list[Scene], config: ColmapConfig) -> list[Scene]:
+    """The scenes that the options name.
+
+    Raises:
+        UserError: one is not there.
+    """
+    names = [scene.name for scene in scenes]
+    for name in config.sequences:
+        if name not in names:
+            raise UserError(f"{config.root}: no scene {name}; there are {', '.join(names[:5])}")
+    return [scene for scene in scenes if scene.name in (config.sequences or names)]
+
+
+def _scenes_of(folder: Path, dense: bool) -> list[Scene]:
+    name = folder.absolute().name or "root"
+    workspace = folder / "dense"
+    several = [(one, f"{name}/{one.name}") for one in _numbered(workspace)]
+    # They show the same images; depth maps are rather in the workspaces.
+    places = [[(folder, name)], [(workspace, name)], several]
+    for group in reversed(places) if dense else places:
+        scenes = [
+            scene
+            for place, place_name in group
+            if not dense or depth_folder(place)
+            for scene in _models_of(place, place_name)
+        ]
+        if scenes:
+            return scenes
+    return []
+
+
+def _models_of(folder: Path, name: str) -> list[Scene]:
+    photos, sparse = folder / "images", folder / "sparse"
+    if not (photos.is_dir() and sparse.is_dir()):
+        return []
+    models = _numbered(sparse) or [sparse]
+    if len(models) == 1:
+        return [Scene(name, photos, models[0])]
+    return [Scene(f"{name}/{path.name}", photos, path) for path in models]
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The folders in it that have a number for a name, in order; none where there is none."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    return sorted(found, key=lambda path: (int(path.name), path.name))

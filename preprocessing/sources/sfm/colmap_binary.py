@@ -1,0 +1,139 @@
+"""COLMAP's binary sparse models (``read_model_binary`` of its ``read_write_model.py``)."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ucn.preprocessing.sources.sfm.colmap_cameras import pinhole_like_models
+from ucn.preprocessing.sources.sfm.colmap_records import (
+    CameraRecord,
+    ImageRecord,
+    PointRecords,
+    damaged,
+)
+
+_COUNT = struct.Struct("<Q")
+_CAMERA = struct.Struct("<iiQQ")
+_IMAGE = struct.Struct("<i7di")
+# Number, position, colour, error, length of the track.
+_POINT = struct.Struct("<q3d3xdQ")
+_TRACK_ELEMENT = 8
+_DETECTION = np.dtype([("pixel", "<f8", 2), ("point", "<i8")])
+
+
+class _Reader:
+    """Takes values from a file one after the other.
+
+    Its methods raise UserError where the file ends before they are done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._data = path.read_bytes()
+        self._at = 0
+
+    def values(self, layout: struct.Struct) -> tuple[Any, ...]:
+        return layout.unpack_from(self._data, self._advance(layout.size))
+
+    def doubles(self, count: int) -> tuple[float, ...]:
+        return self.values(struct.Struct(f"<{count}d"))
+
+    def text(self) -> str:
+        """Up to the next zero byte."""
+        end = self._data.find(b"\0", self._at)
+        if end < 0:
+            raise self._cut()
+        start = self._advance(end + 1 - self._at)
+        try:
+            return self._data[start:end].decode()
+        except UnicodeDecodeError:
+            raise damaged(self.path, f"no name at byte {start}") from None
+
+    def array(self, dtype: np.dtype[Any], count: int) -> Any:
+        start = self._advance(dtype.itemsize * count)
+        return np.frombuffer(self._data, dtype, count, start)
+
+    def skip(self, size: int) -> None:
+        self._advance(size)
+
+    def finish(self) -> None:
+        if self._at < len(self._data):
+            raise damaged(self.path, f"{len(self._data) - self._at} bytes after its end")
+
+    def _advance(self, size: int) -> int:
+        start = self._at
+        if start + size > len(self._data):
+            raise self._cut()
+        self._at = start + size
+        return start
+
+    def _cut(self) -> Exception:
+        return damaged(self.path, f"cut short or damaged at byte {self._at}")
+
+
+def read_cameras(path: Path) -> dict[int, CameraRecord]:
+    """Read ``cameras.bin``: number to camera.
+
+    Raises:
+        UserError: damaged, or a model is unknown or has no pinhole image.
+    """
+    models = {model.number: model for model in pinhole_like_models()}
+    reader = _Reader(path)
+    cameras = {}
+    (count,) = reader.values(_COUNT)
+    for _ in range(count):
+        number, model_number, width, height = reader.values(_CAMERA)
+        model = models.get(model_number)
+        if model is None:
+            raise damaged(path, f"camera {number}: model {model_number} has no pinhole image")
+        parameters = reader.doubles(model.parameters)
+        cameras[number] = CameraRecord(model.name, (width, height), parameters)
+    reader.finish()
+    return cameras
+
+
+def read_images(path: Path) -> list[ImageRecord]:
+    """Read ``images.bin``.
+
+    Raises:
+        UserError: damaged.
+    """
+    reader = _Reader(path)
+    images = []
+    (count,) = reader.values(_COUNT)
+    for _ in range(count):
+        _, *pose, camera = reader.values(_IMAGE)
+        name = reader.text()
+        detections = reader.array(_DETECTION, *reader.values(_COUNT))
+        images.append(
+            ImageRecord(
+                name,
+                camera,
+                np.array(pose[:4]),
+                np.array(pose[4:]),
+                detections["pixel"],
+                detections["point"],
+            )
+        )
+    reader.finish()
+    return images
+
+
+def read_points(path: Path) -> PointRecords:
+    """Read ``points3D.bin``.
+
+    Raises:
+        UserError: damaged.
+    """
+    reader = _Reader(path)
+    numbers, points = [], []
+    (count,) = reader.values(_COUNT)
+    for _ in range(count):
+        number, x, y, z, _, length = reader.values(_POINT)
+        reader.skip(_TRACK_ELEMENT * length)
+        numbers.append(number)
+        points.append((x, y, z))
+    reader.finish()
+    return PointRecords(np.array(numbers, np.int64), np.array(points, np.float64).reshape(-1, 3))

@@ -1,0 +1,60 @@
+"""COLMAP's camera models, as its own library evaluates them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pycolmap
+
+from ucn.arrays import Floats
+from ucn.geometry.sfm_model import Distortion, SfmCamera, Size
+
+_PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
+
+
+class CameraModel(NamedTuple):
+    """COLMAP's number and name of a model, and how many parameters it has."""
+
+    number: int
+    name: str
+    parameters: int
+
+
+def pinhole_like_models() -> list[CameraModel]:
+    """The models that a pinhole image can be made from: all but panoramas."""
+    found = []
+    for model in pycolmap.CameraModelId.__members__.values():
+        if model == pycolmap.CameraModelId.INVALID:
+            continue
+        camera = pycolmap.Camera.create_from_model_id(1, model, 1.0, 2, 2)
+        if camera.is_perspective():
+            found.append(CameraModel(int(model), camera.model_name, len(camera.params)))
+    return found
+
+
+def colmap_camera(model: str, size: Size, parameters: tuple[float, ...]) -> SfmCamera:
+    """A camera from COLMAP's parameters.
+
+    COLMAP puts the centre of the top-left pixel at (0.5, 0.5), here it is at (0, 0).
+
+    Args:
+        model: name of one of :func:`pinhole_like_models`.
+        size: of the images.
+        parameters: as many as the model has.
+    """
+    camera = pycolmap.Camera(model=model, width=size[0], height=size[1], params=list(parameters))
+    K = np.diag([camera.focal_length_x, camera.focal_length_y, 1.0])
+    K[:2, 2] = camera.principal_point_x, camera.principal_point_y
+    distort = None if model in _PINHOLES else _distortion(camera, K)
+    ours = K.copy()
+    ours[:2, 2] -= 0.5
+    return SfmCamera(ours, size, model, parameters, distort)
+
+
+def _distortion(camera: pycolmap.Camera, K: Floats) -> Distortion:
+    def distort(rays_N2: Floats) -> Floats:
+        rays_N3 = np.hstack([rays_N2, np.ones((len(rays_N2), 1))])
+        pixels_N2 = np.asarray(camera.img_from_cam(rays_N3), np.float64)
+        bent_N2: Floats = (pixels_N2 - K[:2, 2]) / K[[0, 1], [0, 1]]
+        return bent_N2
+
+    return distort

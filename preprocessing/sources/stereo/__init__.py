@@ -1,0 +1,1 @@
+"""Stereo pairs with disparities."""

@@ -1,0 +1,1 @@
+"""Cameras, LiDAR and GPS/IMU of a synthetic drive."""

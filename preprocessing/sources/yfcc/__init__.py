@@ -1,0 +1,1 @@
+"""YFCC100M in the layout of OANet."""

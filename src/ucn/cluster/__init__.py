@@ -1,0 +1,1 @@
+"""Ray: joining or starting it, and independent tasks on it."""

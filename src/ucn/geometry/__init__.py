@@ -1,0 +1,1 @@
+"""Rigid motion, projection, epipolar geometry, homographies, undistortion."""

@@ -1,0 +1,170 @@
+"""What structure from motion knows of a scene: cameras, poses, points and who sees them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.arrays import Bools, Floats
+from ucn.geometry.rigid import inside_image, project_points, transform_points
+
+Size = tuple[int, int]
+"""Width and height, pixels."""
+Indices = NDArray[np.intp]
+Distortion = Callable[[Floats], Floats]
+"""Maps [N, 2] image-plane coordinates x/z, y/z to where a lens puts them; NaN where nowhere."""
+
+# A lens model holds only out to where its image of a ray stops moving outwards with the ray.
+_OUTWARDS = 1 + 1e-4
+
+
+@dataclass(frozen=True)
+class SfmCamera:
+    """A pinhole camera behind a lens.
+
+    Attributes:
+        K: 3x3 intrinsics without skew, pixels; of the image before and after undistortion.
+        size: of its images; None where pixels are counted from the image's centre, whatever its
+            size.
+        model: name of the lens model.
+        parameters: as the file has them.
+        distort: the lens; None for none.
+    """
+
+    K: Floats
+    size: Size | None
+    model: str
+    parameters: tuple[float, ...]
+    distort: Distortion | None = None
+
+    def photographed(self, rays_N2: Floats) -> Floats:
+        """Pixels of the photograph for rays (x/z, y/z): [N, 2]; NaN where the lens has none."""
+        bent_N2 = rays_N2 if self.distort is None else _bend(self.distort, rays_N2)
+        return bent_N2 * self.K[[0, 1], [0, 1]] + self.K[:2, 2]
+
+    def fitted(self, size: Size) -> "SfmCamera | None":
+        """The camera for an image of ``size`` with pixels counted from the top left.
+
+        None where the camera's images have another size.
+        """
+        if self.size is not None:
+            return self if self.size == size else None
+        K = self.K.copy()
+        K[:2, 2] += (np.array(size) - 1) / 2
+        return replace(self, K=K, size=size)
+
+
+@dataclass(frozen=True)
+class SfmImage:
+    """A photograph and what it sees.
+
+    Attributes:
+        name: path below the folder of images.
+        camera: that took it.
+        T_cam_world: 4x4 pose.
+        points_M: ascending indices of the points that were detected in it, each once.
+        errors_M: distance of each detection from where its point projects to, pixels; infinite for
+            points behind the camera.
+        fault: short reason why it cannot be used; empty where it can.
+    """
+
+    name: str
+    camera: SfmCamera
+    T_cam_world: Floats
+    points_M: Indices
+    errors_M: Floats
+    fault: str = ""
+
+    def good_points(self, max_error: float) -> Indices:
+        """Ascending indices of the points whose reprojection error is at most ``max_error``."""
+        return self.points_M[self.errors_M <= max_error]
+
+
+@dataclass(frozen=True)
+class SfmModel:
+    """A reconstruction.
+
+    Attributes:
+        images: ordered by name.
+        points_P3: in the world, unit of the model.
+        tracks_P: int64, what the file calls each point.
+    """
+
+    images: tuple[SfmImage, ...]
+    points_P3: Floats
+    tracks_P: NDArray[np.int64]
+
+
+def unusable_image(name: str, camera: SfmCamera, fault: str) -> SfmImage:
+    """An image without a pose, for the reason ``fault``."""
+    return SfmImage(name, camera, np.eye(4), np.zeros(0, np.intp), np.zeros(0), fault)
+
+
+def posed_image(
+    name: str,
+    camera: SfmCamera,
+    T_cam_world: Floats,
+    points_P3: Floats,
+    index_N: Indices,
+    detected_N2: Floats,
+) -> SfmImage:
+    """An image from its detections; of several of one point the one nearest to it counts.
+
+    Args:
+        name: of the image.
+        camera: its camera.
+        T_cam_world: 4x4; the image is marked as unusable where it is not finite, or its camera's
+            parameters are not, or a focal length is not positive.
+        points_P3: all points, NaN or infinite where damaged.
+        index_N: the point that each detection shows.
+        detected_N2: pixels in the photograph, counted as the camera counts them.
+    """
+    if not np.isfinite(T_cam_world).all():
+        return unusable_image(name, camera, "damaged pose")
+    if not (np.isfinite(camera.parameters).all() and (np.diag(camera.K) > 0).all()):
+        return unusable_image(name, camera, "damaged camera")
+    errors_N = np.full(len(index_N), np.inf)
+    # Damaged points have an infinite error.
+    with np.errstate(over="ignore", invalid="ignore"):
+        points_N3 = transform_points(T_cam_world, points_P3[index_N])
+        in_front_N = points_N3[:, 2] > 0
+        pixels_N2 = camera.photographed(_rays(points_N3[in_front_N]))
+        offsets_N = np.linalg.norm(pixels_N2 - detected_N2[in_front_N], axis=1)
+    errors_N[in_front_N] = np.where(np.isfinite(offsets_N), offsets_N, np.inf)
+    order_N = np.lexsort((errors_N, index_N))
+    first_N = np.diff(index_N[order_N], prepend=-1) > 0
+    kept_M = order_N[first_N]
+    return SfmImage(name, camera, T_cam_world, index_N[kept_M], errors_N[kept_M])
+
+
+def image_points(
+    camera: SfmCamera, points_N3: Floats, size: Size, undistorted: bool
+) -> tuple[Floats, Bools]:
+    """Where points lie in an image, and which of them it shows.
+
+    Args:
+        camera: fitted to the image.
+        points_N3: in the camera's frame, z > 0.
+        size: of the image.
+        undistorted: whether the image is the undistorted one, or the photograph.
+
+    Returns:
+        Pixels [N, 2], and whether they lie inside and the photograph has them.
+    """
+    photo_N2 = camera.photographed(_rays(points_N3))
+    pixels_N2 = project_points(camera.K, points_N3) if undistorted else photo_N2
+    return pixels_N2, inside_image(photo_N2, size) & inside_image(pixels_N2, size)
+
+
+def _rays(points_N3: Floats) -> Floats:
+    rays_N2: Floats = points_N3[:, :2] / points_N3[:, 2:]
+    return rays_N2
+
+
+def _bend(distort: Distortion, rays_N2: Floats) -> Floats:
+    """Distorted rays; NaN from where on the lens would fold the image back onto itself."""
+    bent_N2 = distort(rays_N2)
+    beyond_N2 = distort(rays_N2 * _OUTWARDS)
+    folded_N = ((beyond_N2 - bent_N2) * bent_N2).sum(axis=1) < 0
+    return np.where(folded_N[:, None], np.nan, bent_N2)

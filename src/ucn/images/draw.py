@@ -1,0 +1,186 @@
+"""Pictures of matches: two images with their correspondences drawn, and sheets of such pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.errors import UserError
+from ucn.geometry.subsample import spread_sample
+from ucn.storage.files import write_bytes
+
+Picture = NDArray[np.uint8]
+"""uint8 [H, W, 3] RGB."""
+Colours = NDArray[np.uint8]
+
+BACKGROUND = (255, 255, 255)
+INK = (40, 44, 52)
+GAP = 6
+SUBPIXEL_BITS = 4
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def to_rgb(image: NDArray[Any]) -> Picture:
+    """Show a uint8 image [H, W] or [H, W, 3] as RGB; always a copy."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        raise ValueError(f"not a uint8 image: {image.dtype} {image.shape}")
+    if image.ndim == 2:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+    return image.copy()
+
+
+def value_colours(values_N: NDArray[Any], low: float, high: float) -> Colours:
+    """Colour values from low (blue) over green to high (red): uint8 [N, 3] RGB; others are clipped.
+
+    The dark ends of the colour map are left out: they are lost on photographs.
+    """
+    unit_N = np.clip((np.asarray(values_N, np.float64) - low) / max(high - low, 1e-12), 0, 1)
+    levels_N1 = np.round(30 + 200 * unit_N).astype(np.uint8)[:, None]
+    if not len(levels_N1):
+        return np.zeros((0, 3), np.uint8)
+    bgr_N13 = cv2.applyColorMap(levels_N1, cv2.COLORMAP_TURBO)
+    return np.ascontiguousarray(bgr_N13[:, 0, ::-1])
+
+
+def displacement_colours(matches_N4: NDArray[Any]) -> Colours:
+    """Colour matches by the length of their displacement, from none to the 95th percentile.
+
+    Neighbours of like colour move alike; a lone colour is a suspect.
+    """
+    if not len(matches_N4):
+        return np.zeros((0, 3), np.uint8)
+    length_N = np.linalg.norm(matches_N4[:, 2:] - matches_N4[:, :2], axis=1)
+    return value_colours(length_N, 0.0, float(np.percentile(length_N, 95)))
+
+
+def draw_matches(
+    image0: NDArray[Any],
+    image1: NDArray[Any],
+    matches_N4: NDArray[Any],
+    colours_N3: Colours | None = None,
+    *,
+    lines: bool = True,
+    max_matches: int = 200,
+    max_side: int = 1600,
+) -> Picture:
+    """Draw two images and the matches between them.
+
+    Wide images are stacked, others stand side by side; large ones are reduced.
+
+    Args:
+        image0, image1: uint8 [H, W] or [H, W, 3] RGB, of any two sizes.
+        matches_N4: x0, y0, x1, y1 in pixels.
+        colours_N3: uint8 RGB of each match; by default by displacement.
+        lines: join the two ends.
+        max_matches: at most so many are drawn, spread over image 0.
+        max_side: longest side of the picture, pixels.
+    """
+    colours = displacement_colours(matches_N4) if colours_N3 is None else colours_N3
+    if matches_N4.ndim != 2 or matches_N4.shape[1] != 4 or len(colours) != len(matches_N4):
+        raise ValueError(f"{matches_N4.shape} matches with {colours.shape} colours")
+    drawn = spread_sample(matches_N4[:, :2], max_matches, [0])
+    stacked = image0.shape[1] + image1.shape[1] > 1.8 * (image0.shape[0] + image1.shape[0])
+    (height0, width0), (height1, width1) = image0.shape[:2], image1.shape[:2]
+    if stacked:
+        width, height, origin1 = max(width0, width1), height0 + GAP + height1, (0, height0 + GAP)
+    else:
+        width, height, origin1 = width0 + GAP + width1, max(height0, height1), (width0 + GAP, 0)
+    canvas: Picture = np.full((height, width, 3), BACKGROUND, np.uint8)
+    canvas[:height0, :width0] = to_rgb(image0)
+    canvas[origin1[1] : origin1[1] + height1, origin1[0] : origin1[0] + width1] = to_rgb(image1)
+    scale = min(1.0, max_side / max(width, height))
+    if scale < 1.0:
+        reduced = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        canvas = np.asarray(reduced, np.uint8)
+    ends0_N2 = _reduce(matches_N4[drawn, :2], scale)
+    ends1_N2 = _reduce(matches_N4[drawn, 2:] + np.asarray(origin1), scale)
+    _draw_ends(canvas, ends0_N2, ends1_N2, colours[drawn], lines=lines)
+    return canvas
+
+
+def contact_sheet(
+    pictures: Sequence[Picture],
+    captions: Sequence[str],
+    columns: int | None = None,
+    cell_width: int = 640,
+) -> Picture:
+    """Lay captioned pictures out in a grid, row by row.
+
+    Args:
+        pictures: uint8 [H, W, 3] RGB, at least one.
+        captions: one line each, written above its picture; what does not fit is cut.
+        columns: by default as many as make the sheet about square.
+        cell_width: each picture is brought to this width, pixels.
+    """
+    if not pictures or len(pictures) != len(captions):
+        raise ValueError(f"{len(pictures)} pictures with {len(captions)} captions")
+    cells = [
+        _captioned(picture, caption, cell_width)
+        for picture, caption in zip(pictures, captions, strict=True)
+    ]
+    tallest = max(cell.shape[0] for cell in cells)
+    if columns is None:
+        columns = max(1, round((len(cells) * tallest / cell_width) ** 0.5))
+    columns = min(columns, len(cells))
+    rows = -(-len(cells) // columns)
+    height, width = tallest + 2 * GAP, cell_width + 2 * GAP
+    sheet: Picture = np.full((rows * height, columns * width, 3), BACKGROUND, np.uint8)
+    for index, cell in enumerate(cells):
+        y, x = (index // columns) * height + GAP, (index % columns) * width + GAP
+        sheet[y : y + cell.shape[0], x : x + cell_width] = cell
+    return sheet
+
+
+def _reduce(points_N2: NDArray[Any], scale: float) -> NDArray[np.float64]:
+    """Follow a resize by ``scale`` in the convention that (0, 0) is a pixel's centre."""
+    reduced: NDArray[np.float64] = (np.asarray(points_N2, np.float64) + 0.5) * scale - 0.5
+    return reduced
+
+
+def _draw_ends(
+    canvas: Picture,
+    ends0_N2: NDArray[np.float64],
+    ends1_N2: NDArray[np.float64],
+    colours_N3: Colours,
+    *,
+    lines: bool,
+) -> None:
+    fixed0_N2, fixed1_N2 = (
+        np.round(ends * 2**SUBPIXEL_BITS).astype(int).tolist() for ends in (ends0_N2, ends1_N2)
+    )
+    rows = list(zip(fixed0_N2, fixed1_N2, colours_N3.tolist(), strict=True))
+    if lines:
+        overlay = canvas.copy()
+        for end0, end1, colour in rows:
+            cv2.line(overlay, end0, end1, colour, 1, cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.addWeighted(overlay, 0.6, canvas, 0.4, 0, dst=canvas)
+    radius = (4 if max(canvas.shape) > 800 else 3) * 2**SUBPIXEL_BITS
+    for end0, end1, colour in rows:
+        for end in (end0, end1):
+            cv2.circle(canvas, end, radius, INK, -1, cv2.LINE_AA, SUBPIXEL_BITS)
+            cv2.circle(canvas, end, radius * 5 // 8, colour, -1, cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _captioned(picture: Picture, caption: str, width: int) -> Picture:
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    way = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_CUBIC
+    band: Picture = np.full((24, width, 3), BACKGROUND, np.uint8)
+    while len(caption) > 1 and cv2.getTextSize(caption, FONT, 0.45, 1)[0][0] > width - 4:
+        caption = caption[:-1]
+    cv2.putText(band, caption, (2, 16), FONT, 0.45, INK, 1, cv2.LINE_AA)
+    return np.concatenate([band, cv2.resize(picture, (width, height), interpolation=way)])
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write an RGB picture atomically, in the format that the path's ending names.
+
+    Raises:
+        UserError: an ending that is no picture's, or a folder that cannot be written.
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UserError(f"{path}: pictures are written as .png or .jpg; change the ending")
+    encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    write_bytes(path, encoded.tobytes())

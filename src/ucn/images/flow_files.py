@@ -1,0 +1,87 @@
+"""Readers of optical flow: Middlebury's ``.flo`` and KITTI's 16-bit PNG; NaN is unknown flow."""
+
+import os
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ucn.errors import SkippedPair
+from ucn.images.read import decode_any
+
+Flow = NDArray[np.float32]
+
+_FLO_HEADER = struct.Struct("<fii")
+_FLO_MAGIC = 202021.25
+_FLO_UNKNOWN = 1e9
+_PNG_END = b"IEND\xaeB`\x82"
+# A pixel is 64 steps; zero lies in the middle of 16 bits.
+_PNG_ZERO, _PNG_STEPS = 2**15, 64
+
+
+def read_flow(path: Path, root: Path) -> Flow:
+    """Read a flow file by its suffix: ``.png`` is KITTI's format, all else ``.flo``.
+
+    Args:
+        path: the file.
+        root: of the dataset; messages name the file below it.
+
+    Returns:
+        float32 [H, W, 2], pixels, along x and y; NaN in both where the flow is unknown.
+
+    Raises:
+        SkippedPair: missing or damaged.
+    """
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    try:
+        return _read_kitti_flow(path, name) if path.suffix == ".png" else _read_flo(path, name)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise SkippedPair("missing flow", name) from None
+
+
+def _read_flo(path: Path, name: str) -> Flow:
+    """Middlebury's format: magic, width, height, then u and v of each pixel, little-endian.
+
+    Flow of 1e9 or more is unknown (Baker et al., "A Database and Evaluation Methodology for
+    Optical Flow", IJCV 2011; its ``flowIO.cpp``).
+    """
+    with path.open("rb") as file:
+        header = file.read(_FLO_HEADER.size)
+        if len(header) < _FLO_HEADER.size:
+            raise SkippedPair("damaged flow", f"{name}: cut short in its header")
+        magic, width, height = _FLO_HEADER.unpack(header)
+        if magic != _FLO_MAGIC:
+            raise SkippedPair("damaged flow", f"{name}: does not start as a .flo file")
+        if width < 1 or height < 1:
+            raise SkippedPair("damaged flow", f"{name}: of size {width}x{height}")
+        size, expected = os.fstat(file.fileno()).st_size, len(header) + 8 * width * height
+        if size != expected:
+            raise SkippedPair(
+                "damaged flow", f"{name}: {size} bytes; {width}x{height} takes {expected}"
+            )
+        flow_HW2: Flow = np.fromfile(file, "<f4").reshape(height, width, 2)
+    largest_HW = np.maximum(np.abs(flow_HW2[..., 0]), np.abs(flow_HW2[..., 1]))
+    if np.isnan(largest_HW).any():
+        raise SkippedPair("damaged flow", f"{name}: NaN; flow above 1e9 marks what is unknown")
+    flow_HW2[largest_HW >= _FLO_UNKNOWN] = np.nan
+    return flow_HW2
+
+
+def _read_kitti_flow(path: Path, name: str) -> Flow:
+    """KITTI's format: u, v and validity as the three channels of a 16-bit PNG (its devkits)."""
+    data = path.read_bytes()
+    if _PNG_END not in data[-1024:]:
+        raise SkippedPair("damaged flow", f"{name}: not a whole PNG")
+    try:
+        image = decode_any(data, cv2.IMREAD_UNCHANGED)
+    except ValueError as error:
+        raise SkippedPair("damaged flow", f"{name}: cannot be decoded ({error})") from None
+    if image.dtype != np.uint16 or image.shape[2:] != (3,):
+        raise SkippedPair("damaged flow", f"{name}: not a 16-bit PNG of three channels")
+    # OpenCV hands channels over in reverse: validity, v, u.
+    values_HW2 = image[..., :0:-1].astype(np.float32)
+    flow_HW2: Flow = (values_HW2 - np.float32(_PNG_ZERO)) / np.float32(_PNG_STEPS)
+    flow_HW2[image[..., 0] == 0] = np.nan
+    return flow_HW2

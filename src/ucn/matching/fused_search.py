@@ -1,0 +1,146 @@
+"""The search of `masked_search` as one Triton kernel: similarities never leave the chip.
+
+A program keeps a block of queries and streams over a part of the cells; each of its lanes keeps
+the best that it has seen. Which cells lie near the truth comes as one run of cells for each map row
+that a disc meets (`excluded_spans`, in float64), so that no mask is written and no border depends
+on the kernel's rounding. Products are in float32 (``input_precision="ieee"``): TF32 would lose
+the order of similarities closer than 1e-3. The outcome does not depend on the order of programs.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ucn.matching.exclusion import Grid, excluded_spans
+from ucn.matching.masked_search import Found
+
+BLOCK_QUERIES = 64
+BLOCK_CELLS = 64
+MIN_PART = 1024
+MAX_PARTS = 32
+
+
+@torch.no_grad()
+def fused_search(
+    queries_ND: Tensor,
+    cells_MD: Tensor,
+    points_N2: Tensor,
+    grid: Grid,
+    radius: float,
+    valid_M: Tensor | None,
+    memory_mib: int,
+) -> Found:
+    """Search all cells for each query; arguments as in `mine_hard`, M > 0. Ties: the lowest cell.
+
+    Args:
+        memory_mib: unused; at most 32 candidates are held for each query.
+    """
+    queries_ND, cells_MD = queries_ND.float().contiguous(), cells_MD.float().contiguous()
+    (num_queries, dimension), num_cells = queries_ND.shape, len(cells_MD)
+    top_N, span_NS2 = excluded_spans(points_N2.to(queries_ND.device), grid, radius)
+    # Parts keep the chip busy where the queries are few; each starts at a whole block.
+    parts = min(MAX_PARTS, triton.cdiv(num_cells, MIN_PART))
+    part_cells = triton.cdiv(triton.cdiv(num_cells, parts), BLOCK_CELLS) * BLOCK_CELLS
+    parts = triton.cdiv(num_cells, part_cells)
+    outside_PN = queries_ND.new_empty(parts, num_queries)
+    inside_PN = torch.empty_like(outside_PN)
+    index_PN = torch.empty_like(outside_PN, dtype=torch.int32)
+    with torch.cuda.device_of(queries_ND):  # type: ignore[no-untyped-call]
+        _kernel[triton.cdiv(num_queries, BLOCK_QUERIES), parts](
+            queries_ND,
+            cells_MD,
+            None if valid_M is None else valid_M.contiguous().view(torch.uint8),
+            top_N.int(),
+            span_NS2.int().contiguous(),
+            outside_PN,
+            index_PN,
+            inside_PN,
+            num_queries,
+            num_cells,
+            dimension,
+            grid.width,
+            part_cells,
+            SPANS=span_NS2.shape[1],
+            QUERIES=BLOCK_QUERIES,
+            CELLS=BLOCK_CELLS,
+            DEPTH=32,
+            num_warps=8,
+            enable_fp_fusion=True,
+        )
+    outside_N = outside_PN.amax(dim=0)
+    index_N = torch.where(outside_PN == outside_N, index_PN, num_cells).amin(dim=0)
+    return Found(index_N.long(), outside_N, inside_PN.amax(dim=0))
+
+
+def _search_part(
+    queries: tl.tensor,
+    cells: tl.tensor,
+    valid: tl.tensor,
+    top: tl.tensor,
+    span: tl.tensor,
+    outside: tl.tensor,
+    index: tl.tensor,
+    inside: tl.tensor,
+    num_queries: tl.tensor,
+    num_cells: tl.tensor,
+    dimension: tl.tensor,
+    width: tl.tensor,
+    part_cells: tl.tensor,
+    SPANS: tl.constexpr,
+    QUERIES: tl.constexpr,
+    CELLS: tl.constexpr,
+    DEPTH: tl.constexpr,
+) -> None:
+    """Search part ``program_id(1)`` of the cells for block ``program_id(0)`` of the queries."""
+    query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    is_query = query < num_queries
+    query_row = queries + query.to(tl.int64) * dimension
+    first_row = tl.load(top + query, mask=is_query, other=0)
+    best_outside = tl.full((QUERIES, CELLS), float("-inf"), tl.float32)
+    best_inside = tl.full((QUERIES, CELLS), float("-inf"), tl.float32)
+    best_cell = tl.zeros((QUERIES, CELLS), tl.int32)
+    begin = tl.program_id(1) * part_cells
+    for first in range(begin, tl.minimum(begin + part_cells, num_cells), CELLS):
+        cell = first + tl.arange(0, CELLS)
+        is_cell = cell < num_cells
+        cell_row = cells + cell.to(tl.int64) * dimension
+        similarity = tl.zeros((QUERIES, CELLS), tl.float32)
+        for start in range(0, dimension, DEPTH):
+            depth = start + tl.arange(0, DEPTH)
+            is_depth = depth < dimension
+            left = tl.load(
+                query_row[:, None] + depth[None, :],
+                mask=is_query[:, None] & is_depth[None, :],
+                other=0.0,
+            )
+            right = tl.load(
+                cell_row[None, :] + depth[:, None],
+                mask=is_cell[None, :] & is_depth[:, None],
+                other=0.0,
+            )
+            similarity = tl.dot(left, right, similarity, input_precision="ieee")
+        place = (cell // width)[None, :] - first_row[:, None]
+        is_near_row = is_query[:, None] & (place >= 0) & (place < SPANS)
+        run = span + (query[:, None] * SPANS + place) * 2
+        run_start = tl.load(run, mask=is_near_row, other=0)
+        run_stop = tl.load(run + 1, mask=is_near_row, other=0)
+        is_near = (cell[None, :] >= run_start) & (cell[None, :] < run_stop)
+        if valid is not None:
+            is_cell = is_cell & (tl.load(valid + cell, mask=is_cell, other=0) != 0)
+        is_inside = is_near & is_cell[None, :] & (similarity > best_inside)
+        best_inside = tl.where(is_inside, similarity, best_inside)
+        is_outside = ~is_near & is_cell[None, :] & (similarity > best_outside)
+        best_outside = tl.where(is_outside, similarity, best_outside)
+        best_cell = tl.where(is_outside, cell[None, :], best_cell)
+    # Each lane holds its lowest cell of those that are equally near, so the least is the lowest.
+    outside_best = tl.max(best_outside, axis=1)
+    is_best = best_outside == outside_best[:, None]
+    lowest = tl.min(tl.where(is_best, best_cell, num_cells), axis=1)
+    out = tl.program_id(1) * num_queries + query
+    tl.store(outside + out, outside_best, mask=is_query)
+    tl.store(index + out, lowest, mask=is_query)
+    tl.store(inside + out, tl.max(best_inside, axis=1), mask=is_query)
+
+
+_kernel = triton.jit(_search_part)

@@ -1,0 +1,128 @@
+"""Matching across changes of scale: images are described at several sizes, and compared at all.
+
+Every point has a stack of descriptors, one a level, the levels half an octave apart around the
+image's own size. What is twice as large in image 1 as in image 0 looks the same there at a level
+that is an octave lower: at a relative scale of k levels, level l + k of image 0 is compared with
+level l of image 1, and the mean over the levels that meet is the similarity. A match is the best of
+all positions at all relative scales up to half of the levels, either way. One level is plain
+matching.
+"""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ucn.matching.descriptors import Describe, Floats, Pixels
+from ucn.matching.nearest import nearest_cells
+from ucn.matching.refinement import similarities
+
+LEVEL = 2**0.5
+"""From one level to the next."""
+
+
+def image_levels(image: Pixels, levels: int) -> list[tuple[Pixels, NDArray[np.float64]]]:
+    """Scale an image to each level, the smallest first.
+
+    Args:
+        image: uint8 [H, W] or [H, W, 3].
+        levels: odd.
+
+    Returns:
+        the scaled images, each with what brought x and y there.
+    """
+    height, width = image.shape[:2]
+    scaled: list[tuple[Pixels, NDArray[np.float64]]] = []
+    for level in range(-(levels // 2), levels // 2 + 1):
+        size = tuple(max(1, round(side * LEVEL**level)) for side in (width, height))
+        way = cv2.INTER_AREA if level < 0 else cv2.INTER_LINEAR
+        pixels = image if level == 0 else cv2.resize(image, size, interpolation=way)
+        scaled.append((np.asarray(pixels, np.uint8), np.divide(size, (width, height))))
+    return scaled
+
+
+def level_points(points_N2: Floats, scale_2: NDArray[np.float64]) -> Floats:
+    """Where pixels lie in a scaled image: the edges of the images meet, not the centres."""
+    scaled_N2: Floats = ((points_N2 + 0.5) * scale_2 - 0.5).astype(np.float32)
+    return scaled_N2
+
+
+def stacked(described: list[Tensor]) -> Tensor:
+    """Join unit descriptors [N, D] of the levels to unit stacks [N, levels * D]."""
+    stacks_ND: Tensor = torch.cat(described, dim=1) / len(described) ** 0.5
+    return stacks_ND
+
+
+def describe_at_levels(describe: Describe, levels: int) -> Describe:
+    """Describe points at all levels of an image instead of its own size alone."""
+    if levels == 1:
+        return describe
+
+    def describe_stack(image: Pixels, points_N2: Floats) -> Floats:
+        rows = [
+            torch.from_numpy(describe(scaled, level_points(points_N2, scale_2)))
+            for scaled, scale_2 in image_levels(image, levels)
+        ]
+        stack: Floats = stacked(rows).numpy()
+        return stack
+
+    return describe_stack
+
+
+def relative_scales(stacks_ND: Tensor, levels: int) -> Iterator[Tensor]:
+    """Move stacks against those of another image by each relative scale.
+
+    The inner product with a stack of the other image is then the mean over the levels that meet.
+
+    Args:
+        stacks_ND: float32 [N, levels * D], of unit length.
+
+    Yields:
+        float32 [N, levels * D], for relative scales of -(levels // 2) to levels // 2 levels.
+    """
+    stacks_NLD = stacks_ND.reshape(len(stacks_ND), levels, stacks_ND.shape[1] // levels)
+    for shift in range(-(levels // 2), levels // 2 + 1):
+        if shift == 0:
+            yield stacks_ND
+            continue
+        moved_NLD = torch.zeros_like(stacks_NLD)
+        met = levels - abs(shift)
+        first = max(0, shift)
+        moved_NLD[:, first - shift : first - shift + met] = stacks_NLD[:, first : first + met]
+        yield moved_NLD.flatten(1) * (levels / met)
+
+
+def nearest_at_any_scale(
+    stacks_ND: Tensor, references_MD: Tensor, levels: int, memory_mib: int
+) -> tuple[Tensor, Tensor]:
+    """Find the most similar of M stacks for each of N, at whatever relative scale.
+
+    Args:
+        stacks_ND, references_MD: float32 rows of unit length; M > 0.
+        memory_mib: bound on the similarities held at once.
+
+    Returns:
+        index_N: int64; similarity_N: float32, the mean cosine of the levels that meet.
+    """
+    found = [
+        nearest_cells(moved_ND, references_MD, memory_mib)
+        for moved_ND in relative_scales(stacks_ND, levels)
+    ]
+    index_KN, similarity_KN = (torch.stack(values) for values in zip(*found, strict=True))
+    similarity_N, scale_N = similarity_KN.max(dim=0)
+    return index_KN.gather(0, scale_N[None])[0], similarity_N
+
+
+def moved_to_matches(stacks_ND: Tensor, matches_ND: Tensor, levels: int) -> Tensor:
+    """Move each stack by the relative scale at which it is most similar to its match."""
+    best_ND = stacks_ND
+    best_N = torch.full((len(stacks_ND),), -torch.inf, device=stacks_ND.device)
+    for moved_ND in relative_scales(stacks_ND, levels):
+        similarity_N = similarities(moved_ND, matches_ND)
+        better_N = similarity_N > best_N
+        best_ND = torch.where(better_N[:, None], moved_ND, best_ND)
+        best_N = torch.where(better_N, similarity_N, best_N)
+    return best_ND

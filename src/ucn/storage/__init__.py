@@ -1,0 +1,1 @@
+"""Files and objects: atomic writes, stores, leases, safe array formats."""

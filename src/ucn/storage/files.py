@@ -1,0 +1,152 @@
+"""Atomic publication of files: a reader sees the whole file or none.
+
+Every file is written under a temporary name in its own folder, flushed to disk, and renamed.
+"""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ucn.errors import UserError
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{path.name}"
+    make_folder(path.parent)
+    with explained(path):
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; swap it in for ``path`` if the block succeeds.
+
+    Raises:
+        UserError: the parent cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{path.name}"
+    with explained(path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                _sync(file)
+            if path.exists():
+                retired = temporary.with_name(f"{temporary.name}-old")
+                os.replace(path, retired)
+                os.replace(temporary, path)
+                shutil.rmtree(retired)
+            else:
+                os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Publish ``data`` at ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Publish ``text`` as UTF-8 at ``path`` atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Publish ``value`` as readable JSON with sorted keys: equal values give equal bytes."""
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def make_folder(path: Path | str) -> None:
+    """Make a folder to write into, and those above it.
+
+    Raises:
+        UserError: it cannot be made, or not be written to.
+    """
+    path = Path(path)
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "no permission")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Where a file is finished before it is uploaded: below ``TMPDIR``.
+
+    Raises:
+        UserError: it cannot be written, or the disk is full.
+    """
+    with (
+        explained(Path(tempfile.gettempdir())),
+        tempfile.TemporaryDirectory(prefix="ucn-") as folder,
+    ):
+        yield Path(folder)
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Delete what interrupted writers left in ``folder``; return how many there were."""
+    leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}*"))
+    for leftover in leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the errors that a user can mend into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path}: the disk is full; free some space and run again") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror}); choose another output folder"
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise UserError(
+                f"{path}: a file is in the way of this folder; choose another output folder"
+            ) from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""Training batches: read, augmented and put together ahead of the network."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ucn.preprocessing.sample import Sample
+from ucn.training.config import TrainConfig
+from ucn.training.data.augment import augment_pair
+from ucn.training.data.sampler import Sampler, take_groups
+from ucn.training.networks.describe import as_channels
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class PairDataset(Protocol):
+    """Anything that yields samples by number, such as `ShardDataset`."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """One augmented pair.
+
+    Attributes:
+        key: of the sample.
+        images: two uint8 tensors [C, H, W].
+        matches_N4: float32, x0, y0, x1, y1, pixels of the crops.
+        valid: two bool tensors [H, W], False for padding; None where both are image throughout.
+        seed: for what else is drawn for this pair in this epoch.
+    """
+
+    key: str
+    images: tuple[Tensor, Tensor]
+    matches_N4: Tensor
+    valid: tuple[Tensor, Tensor] | None
+    seed: int
+
+
+def load_item(
+    dataset: PairDataset, index: int, epoch: int, channels: int, config: TrainConfig
+) -> Item:
+    """Read and augment one pair; the outcome is a function of (config.seed, epoch, index)."""
+    rng = np.random.default_rng([config.seed, epoch, index])
+    sample = dataset[index]
+    views = augment_pair(
+        sample.image0,
+        sample.image1,
+        sample.matches_N4,
+        config.augmentation,
+        config.min_matches,
+        rng,
+    )
+    matches = views.matches_N4
+    if len(matches) > config.points:
+        matches = matches[rng.choice(len(matches), config.points, replace=False)]
+    padded = not (views.valid[0].all() and views.valid[1].all())
+    image0, image1 = (torch.from_numpy(as_channels(view, channels)) for view in views.images)
+    valid0, valid1 = map(torch.from_numpy, views.valid)
+    return Item(
+        key=sample.key,
+        images=(image0, image1),
+        matches_N4=torch.from_numpy(matches),
+        valid=(valid0, valid1) if padded else None,
+        seed=int(rng.integers(2**62)),
+    )
+
+
+def training_batches(
+    dataset: PairDataset,
+    sampler: Sampler,
+    channels: int,
+    config: TrainConfig,
+    first_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[list[list[Item]]]:
+    """Yield one worker's groups of each global batch, from ``first_step`` to the last step."""
+    plan, drawn = itertools.tee(
+        take_groups(sampler.batch(step), config.pairs_in_group, rank, world_size)
+        for step in range(first_step, config.steps)
+    )
+    share = config.batch_size // world_size
+    items = map_ahead(
+        lambda draw: load_item(dataset, draw.sample, draw.epoch, channels, config),
+        (draw for groups in drawn for group in groups for draw in group),
+        threads=config.data.reader_threads,
+        ahead=2 * share + config.data.reader_threads,
+    )
+    for groups in plan:
+        yield [[next(items) for _ in group] for group in groups]
+
+
+def map_ahead(
+    function: Callable[[T], R], arguments: Iterable[T], threads: int, ahead: int
+) -> Iterator[R]:
+    """Map in threads, in order, at most ``ahead`` results in advance of the consumer."""
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Any] = deque()
+        try:
+            for argument in arguments:
+                pending.append(pool.submit(function, argument))
+                if len(pending) >= ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

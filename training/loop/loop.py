@@ -1,0 +1,159 @@
+"""The training loop of one worker: plain functions, with or without Ray around them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ucn.training.config import TrainConfig
+from ucn.training.data.pairs import PairDataset, training_batches
+from ucn.training.data.sampler import Sampler
+from ucn.training.loop.checkpoint import load_checkpoint, save_checkpoint, unusable
+from ucn.training.loop.state import Best, Metrics, TrainState, initial_state
+from ucn.training.loop.step import Stepper
+from ucn.training.loop.validate import MatchedPair, validate
+from ucn.training.networks.compiled import compile_network
+
+CPU = torch.device("cpu")
+WriteState = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker among all, and how it speaks to the outside.
+
+    Attributes:
+        log: takes the metrics of a step; called by rank 0 only.
+        checkpoint: takes the number of steps done and a function that writes the state of that
+            moment into a folder, now or later, in any thread; called by all ranks at the same
+            steps.
+        log_again: takes the metrics of steps before a checkpoint that is gone on from; they may
+            have been lost.
+        show: takes the number of steps done and a validation pair as matched; called by rank 0
+            for the first `TrackingConfig.pictures` pairs.
+        wrap: makes a network fit for distributed training.
+    """
+
+    log: Callable[[int, Metrics], None]
+    checkpoint: Callable[[int, WriteState], None]
+    log_again: Callable[[int, Metrics], None] = lambda step, metrics: None
+    show: Callable[[int, MatchedPair], None] = lambda step, pair: None
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = CPU
+
+
+def fit(
+    config: TrainConfig,
+    training: PairDataset,
+    validation: PairDataset | None,
+    worker: Worker,
+    sampler: Sampler,
+    resume: Path | None = None,
+) -> TrainState:
+    """Train from the start, or from the checkpoint in ``resume`` with its next global batch.
+
+    Args:
+        training: whose samples ``sampler`` numbers.
+
+    Returns:
+        the state after the last step.
+
+    Raises:
+        UserError: the configuration does not fit the data, the checkpoint does not fit the
+            configuration, or the loss is no longer finite.
+    """
+    state = initial_state(config, worker.device)
+    if resume is not None:
+        _resume(state, resume)
+        for step, metrics in state.recent.items():
+            worker.log_again(step, metrics)
+    network = compile_network(state.network, config) if config.compile else state.network
+    stepper = Stepper(config, state, worker.wrap(network))
+    batches = training_batches(
+        training,
+        sampler,
+        state.network.channels,
+        config,
+        state.step,
+        worker.rank,
+        worker.world_size,
+    )
+    clock = time.perf_counter()
+    for step, groups in enumerate(batches, start=state.step):
+        metrics = stepper.step(step, groups)
+        metrics["pairs_per_second"] = config.batch_size / (time.perf_counter() - clock)
+        metrics["workers"] = float(worker.world_size)
+        state.step = step + 1
+        ends = state.step == config.steps
+        if validation is not None and (state.step % config.validate_every == 0 or ends):
+            metrics |= _validate(config, state, validation, worker)
+        # What has not been delivered when all is killed can be from before the last checkpoint.
+        state.report(metrics, 2 * config.checkpoint_every)
+        if worker.rank == 0:
+            worker.log(step, metrics)
+        if state.step % config.checkpoint_every == 0 or ends:
+            worker.checkpoint(state.step, _state_writer(state))
+        clock = time.perf_counter()
+    state.network.eval()
+    return state
+
+
+def best_weights(state: TrainState) -> tuple[dict[str, torch.Tensor], Metrics]:
+    """Choose what to publish: the weights that validated best, or without validation the last.
+
+    Returns:
+        the weights, and the last metrics with the validation scores of these weights.
+    """
+    if state.best.weights:
+        scores = state.best.metrics | {"best_step": float(state.best.step)}
+        return state.best.weights, state.metrics | scores
+    weights = state.average.weights if state.average else state.network.state_dict()
+    return weights, state.metrics
+
+
+def _resume(state: TrainState, folder: Path) -> None:
+    snapshot = load_checkpoint(folder)
+    try:
+        state.restore(snapshot)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise unusable(folder, error) from error
+
+
+def _validate(
+    config: TrainConfig, state: TrainState, validation: PairDataset, worker: Worker
+) -> Metrics:
+    """Measure the weights that would be published now, and keep them if they are the best."""
+
+    def measure() -> Metrics:
+        scores = validate(
+            state.network,
+            validation,
+            config,
+            worker.rank,
+            worker.world_size,
+            lambda pair: worker.show(state.step, pair),
+        )
+        metrics = {f"validation/{name}": value for name, value in scores.items()}
+        score = scores.get(config.best_by, -1.0)
+        if score > state.best.score:
+            weights = {
+                name: value.detach().to("cpu", copy=True)
+                for name, value in state.network.state_dict().items()
+            }
+            state.best = Best(score, state.step, metrics, weights)
+        return metrics
+
+    if state.average is None:
+        return measure()
+    with state.average.in_place(state.network):
+        return measure()
+
+
+def _state_writer(state: TrainState) -> WriteState:
+    snapshot = state.snapshot()
+    return lambda folder: save_checkpoint(folder, snapshot)

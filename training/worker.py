@@ -1,0 +1,147 @@
+"""What each Ray Train worker does."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import ray
+import torch
+from ray.train import Checkpoint, CheckpointUploadMode, get_checkpoint, get_context, report
+from ray.train.torch import get_device
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ucn.errors import UserError
+from ucn.training.config import TrainConfig
+from ucn.training.data.inputs import open_datasets, training_sampler
+from ucn.training.loop.loop import Worker, WriteState, fit
+from ucn.training.loop.state import Metrics
+from ucn.training.loop.validate import MatchedPair
+from ucn.training.tracking import RunLogger, system_metrics
+from ucn.training.tracking.pictures import match_picture
+
+
+def work(options: dict[str, Any]) -> None:
+    """Train as one of the workers.
+
+    Args:
+        options: ``config``; ``run_id`` in MLflow, or None; ``messages``, an actor of `Messages`;
+            and ``resume``, a checkpoint to start from that Ray does not know of, or None.
+    """
+    config: TrainConfig = options["config"]
+    messages = options["messages"]
+    if ray.get(messages.mistake.remote()) is not None:
+        # Workers are started anew after any error, but this one would only come again.
+        return
+    context = get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    cpus = len(os.sched_getaffinity(0)) // context.get_local_world_size()
+    torch.set_num_threads(config.threads or max(1, cpus))
+    cv2.setNumThreads(1)
+    run_id = options["run_id"] if rank == 0 else None
+    with RunLogger(config.tracking, run_id, resumes="loss") as run, system_metrics(run):
+
+        def log_again(step: int, metrics: Metrics) -> None:
+            run.log_metrics(metrics, step)
+
+        def log(step: int, metrics: Metrics) -> None:
+            log_again(step, metrics)
+            messages.put.remote(step, metrics)
+
+        with _mistakes_told(messages):
+            worker = Worker(
+                log,
+                partial(_checkpoint, config.steps, messages),
+                log_again,
+                partial(_show, run),
+                _distribute,
+                rank,
+                world_size,
+                _device(config),
+            )
+            training, validation = open_datasets(config)
+            sampler = training_sampler(config, training)
+            with _last_checkpoint(options["resume"]) as resume:
+                fit(config, training, validation, worker, sampler, resume)
+
+
+@contextmanager
+def _mistakes_told(messages: Any) -> Iterator[None]:
+    """Let the driver hear what the user must mend; to Ray it is an error as any other."""
+    try:
+        yield
+    except UserError as error:
+        ray.get(messages.put_mistake.remote(str(error)))
+        raise
+
+
+def _device(config: TrainConfig) -> torch.device:
+    device = get_device()
+    if config.device == "cuda" and device.type != "cuda":
+        raise UserError(
+            "device: cuda, but PyTorch sees no GPU in a worker that has one; install PyTorch for "
+            "CUDA there (infra/README.md), or set device to cpu"
+        )
+    return device
+
+
+def _show(run: RunLogger, step: int, pair: MatchedPair) -> None:
+    if run.is_active:
+        picture = match_picture(
+            pair.sample.image0,
+            pair.sample.image1,
+            pair.points0_N2,
+            pair.found_N2,
+            pair.truth_N2,
+            f"{pair.sample.key}, step {step}",
+        )
+        run.log_picture(picture, f"validation/step-{step:06d}/{pair.sample.key}.jpg")
+
+
+def _distribute(network: nn.Module) -> nn.Module:
+    if get_context().get_world_size() == 1:
+        return network
+    # Running statistics are shared by `BatchStatistics`.
+    return DistributedDataParallel(network, broadcast_buffers=False)
+
+
+def _checkpoint(steps: int, messages: Any, step: int, write: WriteState) -> None:
+    """Hand a checkpoint to Ray; all workers meet here, and go on while rank 0 writes it.
+
+    Args:
+        steps: of the whole run; the last checkpoint is waited for.
+        messages: as in `work`, told in the thread that writes if the disk is full.
+    """
+    if get_context().get_world_rank() != 0:
+        report({"step": step})
+        return
+    storage = Path(get_context().get_storage().experiment_fs_path)
+
+    def publish(_: Checkpoint, name: str) -> Checkpoint:
+        with _mistakes_told(messages):
+            write(storage / name)
+        return Checkpoint(storage / name)
+
+    mode = CheckpointUploadMode.SYNC if step == steps else CheckpointUploadMode.ASYNC
+    report(
+        {"step": step},
+        checkpoint=Checkpoint(storage),
+        checkpoint_upload_mode=mode,
+        checkpoint_upload_fn=publish,
+        delete_local_checkpoint_after_upload=False,
+    )
+
+
+@contextmanager
+def _last_checkpoint(first: Path | None) -> Iterator[Path | None]:
+    """The last checkpoint of this run of Ray's; until there is one, ``first``."""
+    checkpoint = get_checkpoint()
+    if checkpoint is None:
+        yield first
+        return
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)

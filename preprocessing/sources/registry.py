@@ -10,21 +10,21 @@ from ucn.preprocessing.config import PreprocessConfig
 _HERE = "ucn.preprocessing.sources"
 
 SOURCES = {
-    "kitti-raw": f"{_HERE}.kitti_raw:KittiRawConfig",
-    "kitti-odometry": f"{_HERE}.kitti_odometry:KittiOdometryConfig",
-    "kitti-flow": f"{_HERE}.kitti_flow:KittiFlowConfig",
-    "sintel": f"{_HERE}.sintel:SintelConfig",
-    "flow-folder": f"{_HERE}.flow_folder:FlowFolderConfig",
-    "yfcc": f"{_HERE}.yfcc:YfccConfig",
-    "colmap": f"{_HERE}.colmap:ColmapConfig",
-    "bundler": f"{_HERE}.bundler:BundlerConfig",
-    "homography": f"{_HERE}.homography:HomographyConfig",
-    "hpatches": f"{_HERE}.hpatches:HPatchesConfig",
-    "oxford-affine": f"{_HERE}.oxford_affine:OxfordAffineConfig",
-    "pascal": f"{_HERE}.pascal:PascalConfig",
-    "cub": f"{_HERE}.cub:CubConfig",
+    "kitti-raw": f"{_HERE}.kitti.raw:KittiRawConfig",
+    "kitti-odometry": f"{_HERE}.kitti.odometry:KittiOdometryConfig",
+    "kitti-flow": f"{_HERE}.flow.kitti:KittiFlowConfig",
+    "sintel": f"{_HERE}.flow.sintel:SintelConfig",
+    "flow-folder": f"{_HERE}.flow.folder:FlowFolderConfig",
+    "yfcc": f"{_HERE}.yfcc.source:YfccConfig",
+    "colmap": f"{_HERE}.sfm.colmap:ColmapConfig",
+    "bundler": f"{_HERE}.sfm.bundler:BundlerConfig",
+    "homography": f"{_HERE}.photos.homography:HomographyConfig",
+    "hpatches": f"{_HERE}.planar.hpatches:HPatchesConfig",
+    "oxford-affine": f"{_HERE}.planar.oxford_affine:OxfordAffineConfig",
+    "pascal": f"{_HERE}.keypoints.pascal:PascalConfig",
+    "cub": f"{_HERE}.keypoints.cub:CubConfig",
     "synthetic": f"{_HERE}.synthetic.source:SyntheticConfig",
-    "motorcycle": f"{_HERE}.motorcycle:MotorcycleConfig",
+    "motorcycle": f"{_HERE}.stereo.motorcycle:MotorcycleConfig",
 }
 
 

@@ -63,7 +63,7 @@ class FakeSource:
     def key(self, pair: PairRef) -> str:
         return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return [
             [f"{pair.sequence}/{kind}/{frame}", 1_900_000]
             for frame in (pair.frame0, pair.frame1)

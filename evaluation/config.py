@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import tyro
 from pydantic import BeforeValidator, Field, model_validator
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.training.config import TrackingConfig
 
 Baseline = Literal[
@@ -47,7 +47,7 @@ def _strings(value: Any) -> Any:
     return () if value is None else _as_tuple(value)
 
 
-class MatchingConfig(Part):
+class MatchingConfig(FrozenConfig):
     """How a point of image 0 finds its match in image 1."""
 
     grid_step: int = Field(default=2, ge=1)
@@ -67,7 +67,7 @@ class MatchingConfig(Part):
     """Bound on the matrix of similarities that is held at once."""
 
 
-class PoseConfig(Part):
+class PoseConfig(FrozenConfig):
     """How the relative pose is estimated from the matches of a rigid pair."""
 
     estimators: tuple[Estimator, ...] = ("opencv-magsac", "poselib", "opencv-ransac")
@@ -89,7 +89,7 @@ class PoseConfig(Part):
     small a true motion is noise (GPS and inertial positions jitter by centimetres)."""
 
 
-class EvaluateConfig(Part):
+class EvaluateConfig(FrozenConfig):
     """One evaluation: a model and baselines on the same points of one or more sets of shards."""
 
     shards: tuple[str, ...] = ()

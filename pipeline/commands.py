@@ -9,18 +9,18 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic import Field
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.export.config import MatchOptions
 from ucn.pipeline.arguments import parse, read_layers
 from ucn.pipeline.config import RunConfig
 from ucn.preprocessing.sources.registry import SOURCES, source_config
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 from ucn.training.config import TrainConfig
 
 
-class InspectArguments(Part):
+class InspectArguments(FrozenConfig):
     """What to draw."""
 
     uri: tyro.conf.Positional[str]
@@ -33,7 +33,7 @@ class InspectArguments(Part):
     """What the colour of a match shows."""
 
 
-class VerifyArguments(Part):
+class VerifyArguments(FrozenConfig):
     """What to check."""
 
     uri: tyro.conf.Positional[str]
@@ -67,7 +67,7 @@ class MatchArguments(MatchOptions):
     """Where the network runs."""
 
 
-class DemoArguments(Part):
+class DemoArguments(FrozenConfig):
     """Where the demo goes."""
 
     out: str = "runs/demo"
@@ -240,9 +240,9 @@ def _print_evaluation(result: Any, tracking_uri: str) -> None:
     _print(result.markdown)
     _print(f"report: {result.report_path}")
     if tracking_uri.startswith(("http://", "https://")):
-        _print(f"MLflow: {shown(tracking_uri)}")
+        _print(f"MLflow: {redact(tracking_uri)}")
     else:
-        command = f"mlflow server --backend-store-uri {shown(tracking_uri)}"
+        command = f"mlflow server --backend-store-uri {redact(tracking_uri)}"
         _print(f"MLflow: {command}  (then open the address)")
 
 

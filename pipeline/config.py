@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.evaluation.config import EvaluateConfig
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sources.registry import source_config
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 from ucn.training.config import TrackingConfig, TrainConfig
 
 
@@ -29,7 +29,7 @@ TRAIN = "train"
 VALIDATION = "val"
 
 
-class RunConfig(Part):
+class RunConfig(FrozenConfig):
     """Preprocess, train, evaluate, in order.
 
     The shards of split ``train``, and of others called ``train_NAME``, are trained on, those of
@@ -57,7 +57,7 @@ class RunConfig(Part):
             return values
         if "://" in str(values["out"]):
             raise ValueError(
-                f"out: {shown(str(values['out']))} is an address; training needs a folder, which "
+                f"out: {redact(str(values['out']))} is an address; training needs a folder, which "
                 "all nodes share, and shards go to a store by shards.SPLIT.out=s3://BUCKET/FOLDER"
             )
         out = Path(str(values["out"]))

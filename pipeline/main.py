@@ -14,7 +14,7 @@ from ucn.pipeline import commands
 from ucn.pipeline.cluster import commands as cluster
 from ucn.pipeline.doctor.command import doctor
 from ucn.pipeline.stages import DEBUG
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 
 _DONE, _FAULT, _USER_ERROR = 0, 1, 2
 _LONGEST, _START = 500, 200
@@ -78,7 +78,7 @@ def _fail(code: int, message: str) -> int:
 
 def _in_short(text: str) -> str:
     """One line without secrets and colours; Ray's errors end with what caused them."""
-    line = shown(" ".join(_COLOUR.sub("", text).split()))
+    line = redact(" ".join(_COLOUR.sub("", text).split()))
     return line if len(line) <= _LONGEST else f"{line[:_START]} ... {line[_START - _LONGEST :]}"
 
 

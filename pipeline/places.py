@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.evaluation.config import EvaluateConfig
 from ucn.pipeline.config import RunConfig
 from ucn.preprocessing.config import PreprocessConfig
@@ -34,7 +34,7 @@ class Place:
     role: Role
 
 
-def places_of(config: Part) -> list[Place]:
+def places_of(config: FrozenConfig) -> list[Place]:
     """The places of a stage's configuration, except MLflow's; each once."""
     found: dict[str, Place] = {}
     for place in _places(config):
@@ -42,13 +42,13 @@ def places_of(config: Part) -> list[Place]:
     return list(found.values())
 
 
-def tracking_of(config: Part) -> TrackingConfig | None:
+def tracking_of(config: FrozenConfig) -> TrackingConfig | None:
     """Where MLflow keeps the runs; None where none are kept."""
     tracking = getattr(config, "tracking", None)
     return tracking if isinstance(tracking, TrackingConfig) and tracking.enabled else None
 
 
-def _places(config: Part) -> Iterator[Place]:
+def _places(config: FrozenConfig) -> Iterator[Place]:
     if isinstance(config, RunConfig):
         yield Place("out", config.out, "output")
         made = set()

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.pipeline.arguments import parse
@@ -19,7 +19,7 @@ DEBUG = "UCN_DEBUG"
 """The variable with which a command shows the traceback of a fault of ours."""
 
 
-def check_stage(stage: Stage, values: Mapping[str, Any]) -> Part:
+def check_stage(stage: Stage, values: Mapping[str, Any]) -> FrozenConfig:
     """The configuration of a stage, as the command of that name would have it.
 
     Args:
@@ -39,7 +39,7 @@ def check_stage(stage: Stage, values: Mapping[str, Any]) -> Part:
         return source_config(name)(**options)
     model = TrainConfig if stage == "train" else EvaluateConfig
     words = [f"{key}={to_yaml(value)}" for key, value in values.items()]
-    config: Part = parse(model, words, f"ucn {stage}", "", layered=True)
+    config: FrozenConfig = parse(model, words, f"ucn {stage}", "", layered=True)
     return config
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 
 if TYPE_CHECKING:
     from ucn.preprocessing.sources.base import Source
@@ -17,7 +17,7 @@ ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
 _NOT_CONTENT = {"root", "out", "workers", "overwrite"}
 
 
-class PreprocessConfig(Part, ABC):
+class PreprocessConfig(FrozenConfig, ABC):
     """Options that every source has; each source adds its own in a class beside it."""
 
     source: str

@@ -64,7 +64,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     _refuse_other_configuration(config, manifest, shards)
     config.prepare()
     plans = plan_shards(config.open_source(), config)
-    if manifest is None or not _stands(manifest, plans, sizes) or _leftovers(plans, sizes):
+    if manifest is None or not is_up_to_date(manifest, plans, sizes) or _leftovers(plans, sizes):
         with exclusive(config.out) as lease:
             manifest = _complete(store, config, plans, lease)
     if not manifest.totals.samples:
@@ -81,7 +81,7 @@ def _complete(
     """Make what the folder lacks, as it is now that no other driver changes it."""
     sizes = store.sizes()
     manifest = _published(store, sizes, config)
-    stands = manifest is not None and _stands(manifest, plans, sizes)
+    stands = manifest is not None and is_up_to_date(manifest, plans, sizes)
     shards = {} if stands else _read_shards(store, sizes)
     _refuse_other_configuration(config, manifest, shards)
     if not stands and MANIFEST in sizes:
@@ -206,7 +206,7 @@ def _refuse_other_configuration(
         )
 
 
-def _stands(manifest: Manifest, plans: list[ShardPlan], sizes: dict[str, int]) -> bool:
+def is_up_to_date(manifest: Manifest, plans: list[ShardPlan], sizes: dict[str, int]) -> bool:
     """Whether the manifest is that of the plans, and its files lie there at their sizes."""
     planned = [(plan.name, plan.fingerprint) for plan in plans]
     return planned == [(shard.name, shard.fingerprint) for shard in manifest.shards] and all(

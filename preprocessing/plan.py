@@ -33,7 +33,7 @@ def plan_shards(source: Source, config: PreprocessConfig) -> list[ShardPlan]:
     plans = []
     for index, start in enumerate(range(0, len(pairs), config.pairs_per_shard)):
         chunk = tuple(pairs[start : start + config.pairs_per_shard])
-        inputs = [[source.key(pair), source.inputs(pair)] for pair in chunk]
+        inputs = [[source.key(pair), source.input_fingerprint(pair)] for pair in chunk]
         plans.append(
             ShardPlan(
                 name=shard_name(config.split, index),

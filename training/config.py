@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 
 Option = bool | int | float | str
 
@@ -18,7 +18,7 @@ def _several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-class TrackingConfig(Part):
+class TrackingConfig(FrozenConfig):
     """Where MLflow keeps its runs."""
 
     uri: str = "sqlite:///mlflow.db"
@@ -33,7 +33,7 @@ class TrackingConfig(Part):
     """So many validation pairs are drawn with their matches at each validation."""
 
 
-class DataConfig(Part):
+class DataConfig(FrozenConfig):
     """What is trained on, and what is validated on."""
 
     shards: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
@@ -53,7 +53,7 @@ class DataConfig(Part):
     """Bound on the local copies of shards that lie in an object store, in GiB; 0 keeps none."""
 
 
-class NetworkConfig(Part):
+class NetworkConfig(FrozenConfig):
     """Which network describes the images."""
 
     name: Literal["small", "googlenet", "resunet"] = "small"
@@ -66,7 +66,7 @@ class NetworkConfig(Part):
     checkpoint of Open-UCN for `resunet` (to use it as it is, set the option `centred` to false)."""
 
 
-class LossConfig(Part):
+class LossConfig(FrozenConfig):
     """What is minimised."""
 
     name: Literal["contrastive", "hardest_contrastive", "triplet", "infonce", "dual_softmax"] = (
@@ -86,7 +86,7 @@ class LossConfig(Part):
     """Softmax temperature of cosine similarities (`infonce`, `dual_softmax`)."""
 
 
-class MiningConfig(Part):
+class MiningConfig(FrozenConfig):
     """Which wrong positions a point is pushed away from."""
 
     name: Literal["hard", "random"] = "hard"
@@ -104,7 +104,7 @@ class MiningConfig(Part):
     the group (`group_size`) as well."""
 
 
-class AugmentationConfig(Part):
+class AugmentationConfig(FrozenConfig):
     """Random changes of a training pair; each is off at 0."""
 
     crop_width: int = Field(default=320, ge=32)
@@ -131,7 +131,7 @@ class AugmentationConfig(Part):
     """Largest standard deviation of a Gaussian blur, pixels."""
 
 
-class OptimiserConfig(Part):
+class OptimiserConfig(FrozenConfig):
     """How the weights follow the gradient."""
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -146,7 +146,7 @@ class OptimiserConfig(Part):
     """The gradient is scaled down to this norm."""
 
 
-class ScheduleConfig(Part):
+class ScheduleConfig(FrozenConfig):
     """Learning rate over time: linear warm-up, then a cosine."""
 
     warmup_steps: int = Field(default=20, ge=0)
@@ -158,7 +158,7 @@ class ScheduleConfig(Part):
     published; 0 averages nothing. Early on it is lower: (1 + step) / (10 + step)."""
 
 
-class TrainConfig(Part):
+class TrainConfig(FrozenConfig):
     """One training run."""
 
     data: DataConfig = DataConfig()

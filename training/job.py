@@ -17,7 +17,7 @@ from ray.train import (
 
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
-from ucn.storage.files import explained
+from ucn.storage.files import as_user_error
 from ucn.storage.lease import Lease, exclusive
 from ucn.training.config import TrainConfig
 from ucn.training.data.inputs import (
@@ -168,20 +168,20 @@ def _train_with_ray(config: TrainConfig, record: RunRecord) -> Checkpoint:
         with progress_line(config.steps, lambda: ray.get(messages.get.remote())):
             result = trainer.fit()
     except TrainingFailedError as error:
-        _raise_mistake(messages)
+        _raise_user_error(messages)
         if isinstance(error, ControllerError) and isinstance(error.controller_failure, OSError):
             # Ray keeps a record beside the checkpoints.
-            with explained(config.output):
+            with as_user_error(config.output):
                 raise error.controller_failure from None
         raise
-    _raise_mistake(messages)
+    _raise_user_error(messages)
     assert result.checkpoint is not None, "the last step ends with a checkpoint"
     checkpoint: Checkpoint = result.checkpoint
     return checkpoint
 
 
-def _raise_mistake(messages: Any) -> None:
-    mistake = ray.get(messages.mistake.remote())
+def _raise_user_error(messages: Any) -> None:
+    mistake = ray.get(messages.user_error.remote())
     if mistake is not None:
         raise UserError(mistake)
 

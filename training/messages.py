@@ -26,11 +26,11 @@ class Messages:
         """Read the last step, -1 before the first, and the metrics."""
         return self._step, self._metrics
 
-    def put_mistake(self, message: str) -> None:
+    def report_user_error(self, message: str) -> None:
         """Keep the first message of a user's error."""
         self._first_mistake = self._first_mistake or message
 
-    def mistake(self) -> str | None:
+    def user_error(self) -> str | None:
         """Read the message of a user's error."""
         return self._first_mistake
 

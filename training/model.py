@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.storage.files import as_json, atomic_folder
 from ucn.storage.stores.open import absolute_uri, open_store
@@ -34,7 +34,7 @@ FORMAT = "ucn-model"
 VERSION = 1
 
 
-class ImageConfig(Part):
+class ImageConfig(FrozenConfig):
     """What the network takes."""
 
     channels: int
@@ -43,7 +43,7 @@ class ImageConfig(Part):
     """Value of white; black is 0. Further normalisation is inside the network."""
 
 
-class ModelConfig(Part):
+class ModelConfig(FrozenConfig):
     """The content of a model's `config.json`."""
 
     format: str = FORMAT

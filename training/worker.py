@@ -34,7 +34,7 @@ def work(options: dict[str, Any]) -> None:
     """
     config: TrainConfig = options["config"]
     messages = options["messages"]
-    if ray.get(messages.mistake.remote()) is not None:
+    if ray.get(messages.user_error.remote()) is not None:
         # Workers are started anew after any error, but this one would only come again.
         return
     context = get_context()
@@ -52,7 +52,7 @@ def work(options: dict[str, Any]) -> None:
             log_again(step, metrics)
             messages.put.remote(step, metrics)
 
-        with _mistakes_told(messages):
+        with _reporting_user_errors(messages):
             worker = Worker(
                 log,
                 partial(_checkpoint, config.steps, messages),
@@ -70,12 +70,12 @@ def work(options: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _mistakes_told(messages: Any) -> Iterator[None]:
+def _reporting_user_errors(messages: Any) -> Iterator[None]:
     """Let the driver hear what the user must mend; to Ray it is an error as any other."""
     try:
         yield
     except UserError as error:
-        ray.get(messages.put_mistake.remote(str(error)))
+        ray.get(messages.report_user_error.remote(str(error)))
         raise
 
 
@@ -122,7 +122,7 @@ def _checkpoint(steps: int, messages: Any, step: int, write: WriteState) -> None
     storage = Path(get_context().get_storage().experiment_fs_path)
 
     def publish(_: Checkpoint, name: str) -> Checkpoint:
-        with _mistakes_told(messages):
+        with _reporting_user_errors(messages):
             write(storage / name)
         return Checkpoint(storage / name)
 

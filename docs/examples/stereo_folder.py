@@ -41,7 +41,7 @@ class StereoFolderSource:
     def key(self, pair: PairRef) -> str:
         return pair.sequence.replace(".", "_")
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return [path.stat().st_size if path.exists() else -1 for path in self._files(pair)]
 
     def load(self, pair: PairRef) -> Sample:

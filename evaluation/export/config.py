@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.evaluation.config import Scales
 
 StartingPoints = Literal["corners", "sift", "fast", "grid"]
 
 
-class MatchOptions(Part):
+class MatchOptions(FrozenConfig):
     """Where matching starts, and which matches are kept."""
 
     keypoints_from: StartingPoints = "corners"

@@ -12,7 +12,7 @@ from ucn.evaluation.config import MatchingConfig
 from ucn.matching.descriptors import Describe, Floats, Match, Pixels
 from ucn.matching.exclusion import Grid
 from ucn.matching.features import cell_centres
-from ucn.matching.filters import ways_back
+from ucn.matching.filters import forward_backward_error
 from ucn.matching.masked_search import masked_search
 from ucn.matching.nearest import nearest_cells
 from ucn.matching.refinement import refine_positions
@@ -146,7 +146,7 @@ def match_described(pair: DescribedPair, config: MatchingConfig) -> PointMatches
     way_back_N = np.zeros(len(found_N), np.float32)
     if config.reciprocity_px > 0:
         back_N2 = search_back(pair, pair.grid1_MD[index_N], config)
-        way_back_N = ways_back(pair.queries_N2, back_N2)
+        way_back_N = forward_backward_error(pair.queries_N2, back_N2)
     if config.subpixel:
         moved_ND = moved_to_matches(pair.queries_ND, pair.grid1_MD[index_N], config.scales)
         positions_N2 = refine_positions(moved_ND, pair.grid1_MD, pair.grid1, index_N)
@@ -219,7 +219,9 @@ def match_directly(
     found_N = np.isfinite(positions_N2).all(axis=1)
     way_back_N = np.where(found_N, 0, np.inf).astype(np.float32)
     if config.reciprocity_px > 0 and found_N.any():
-        way_N = ways_back(queries_N2[found_N], match(image1, image0, positions_N2[found_N]))
+        way_N = forward_backward_error(
+            queries_N2[found_N], match(image1, image0, positions_N2[found_N])
+        )
         way_back_N[found_N] = np.where(np.isnan(way_N), np.inf, way_N)
     # A radius of 0 turns the search back off: what was found has a way of 0 then.
     return PointMatches(

@@ -13,7 +13,7 @@ from ucn.evaluation.methods.dense import (
     second_similarities,
 )
 from ucn.matching.descriptors import Describe, Floats, Pixels
-from ucn.matching.filters import shift_positions, unit_distances, ways_back
+from ucn.matching.filters import forward_backward_error, shift_positions, unit_distances
 from ucn.matching.scales import describe_at_levels
 
 FILTERS = ("similarity", "ratio", "reciprocity", "stability")
@@ -50,7 +50,7 @@ def filter_scores(
         described_ND = torch.from_numpy(described).to(pair.queries_ND.device)
         back_N2 = search_back(pair, described_ND, config)
         scores["reciprocity"] = -found.way_back_N
-        scores["stability"] = -ways_back(pair.queries_N2, back_N2)
+        scores["stability"] = -forward_backward_error(pair.queries_N2, back_N2)
     return scores
 
 

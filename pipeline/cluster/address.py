@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from ucn.errors import UserError
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 
 DASHBOARD_PORT = 8265
 """Ray's default."""
@@ -36,10 +36,10 @@ def _normalised(address: str) -> str:
     if not separator:
         scheme, rest = "http", address
     if scheme not in ("http", "https"):
-        raise UserError(f"{shown(address)}: jobs go to the dashboard; give http://HOST:8265")
+        raise UserError(f"{redact(address)}: jobs go to the dashboard; give http://HOST:8265")
     if "@" in rest:
         raise UserError(
-            f"{shown(address)}: an address with a user or password; Ray takes a token, see "
+            f"{redact(address)}: an address with a user or password; Ray takes a token, see "
             "`ray get-auth-token`"
         )
     host, port = _split(rest.rstrip("/"))
@@ -57,5 +57,5 @@ def _split(place: str) -> tuple[str, int | None]:
     except ValueError:
         host, port = None, None
     if not host or any(letter.isspace() for letter in place):
-        raise UserError(f"{shown(place)}: is no address; give http://HOST:8265")
+        raise UserError(f"{redact(place)}: is no address; give http://HOST:8265")
     return host, port

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import tyro
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.pipeline.stages import Stage
 
 
-class ClusterArguments(Part):
+class ClusterArguments(FrozenConfig):
     """Which cluster."""
 
     address: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None

@@ -75,7 +75,7 @@ class JobsClient(JobSubmissionClient):
         # They tell of each upload and each end of a stream.
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
-        with explained(address), _only_address(address):
+        with as_user_error(address), _only_address(address):
             try:
                 super().__init__(address, headers=token_header(os.environ, Path.home()))
             except (ValueError, KeyError, TypeError, RuntimeError):
@@ -114,7 +114,7 @@ class JobsClient(JobSubmissionClient):
 
 
 @contextmanager
-def explained(address: str) -> Iterator[None]:
+def as_user_error(address: str) -> Iterator[None]:
     """Turn what goes wrong on the way to a dashboard into one line."""
     try:
         yield

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.pipeline.places import SQLITE, places_of, strings_of, tracking_of
 from ucn.pipeline.stages import Stage, check_stage, stage_command, to_yaml
-from ucn.storage.redact import holds_secret, shown
+from ucn.storage.addresses import holds_secret, redact
 
 ID, STAGE, ATTEMPT, DIGEST = "ucn_id", "ucn_stage", "ucn_attempt", "ucn_configuration"
 """Names in the metadata of a job."""
@@ -88,13 +88,13 @@ def _refuse_secrets(values: Mapping[str, Any]) -> None:
     for option, text in strings_of(values):
         if holds_secret(text):
             raise UserError(
-                f"{option}: {shown(text)} comes with credentials, which would be seen in the job's "
-                "log; set them in the nodes' environment (AWS_..., MLFLOW_TRACKING_USERNAME and "
+                f"{option}: {redact(text)} comes with credentials, which the job's log would show; "
+                "set them in the nodes' environment (AWS_..., MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD)"
             )
 
 
-def _refuse_relative(config: Part) -> None:
+def _refuse_relative(config: FrozenConfig) -> None:
     for place in places_of(config):
         if "://" not in place.uri and not PurePosixPath(place.uri).is_absolute():
             raise UserError(

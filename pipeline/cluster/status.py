@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ucn.errors import UserError
-from ucn.pipeline.cluster.client import JobsClient, explained
+from ucn.pipeline.cluster.client import JobsClient, as_user_error
 from ucn.pipeline.cluster.states import JobState, attempts_of, job_states
 from ucn.pipeline.cluster.words import lasting
 
@@ -18,7 +18,7 @@ def all_jobs(client: JobsClient) -> list[JobState]:
     Raises:
         UserError: the cluster does not answer.
     """
-    with explained(client.address):
+    with as_user_error(client.address):
         return job_states(client.list_jobs())
 
 
@@ -32,7 +32,7 @@ def one_job(client: JobsClient, wanted: str) -> list[JobState]:
     Raises:
         UserError: there is none, or the cluster does not answer.
     """
-    with explained(client.address):
+    with as_user_error(client.address):
         found = attempts_of(client.list_jobs(), wanted)
     if not found:
         raise UserError(
@@ -47,7 +47,7 @@ def log_of(client: JobsClient, job: JobState) -> str:
     Raises:
         UserError: the cluster does not answer, or the log is gone with its node.
     """
-    with explained(client.address):
+    with as_user_error(client.address):
         log: str = client.get_job_logs(job.name)
     return log
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ucn.errors import UserError
-from ucn.pipeline.cluster.client import BROKEN, JobsClient, JobsError, explained
+from ucn.pipeline.cluster.client import BROKEN, JobsClient, JobsError, as_user_error
 from ucn.pipeline.cluster.follow import PATIENCE_S, Tell, follow
 from ucn.pipeline.cluster.job import Job
 from ucn.pipeline.cluster.states import JobState, attempts_of, job_state
@@ -58,7 +58,7 @@ def submit(
             configuration.
     """
     deadline = time.monotonic() + patience_s
-    with explained(client.address):
+    with as_user_error(client.address):
         earlier = attempts_of(client.list_jobs(), job.id)
     last = earlier[-1] if earlier else None
     if last is not None:
@@ -90,7 +90,7 @@ def submit(
                 _refuse_other(found, job)
                 return Submitted(name, found)
             if not isinstance(error, BROKEN) or time.monotonic() > deadline:
-                with explained(client.address):
+                with as_user_error(client.address):
                     raise
         except ValueError as error:
             # What Ray says of a folder that is too large, or cannot be packed.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.pipeline.arguments import parse
 from ucn.pipeline.assignments import read_values, split_assignments
 
@@ -19,7 +19,7 @@ warning or a problem, with its remedy. Exit code 0, or 2 where there is a proble
 Also: KEY=VALUE words change options of the configuration."""
 
 
-class DoctorArguments(Part):
+class DoctorArguments(FrozenConfig):
     """What to look at."""
 
     config: Annotated[

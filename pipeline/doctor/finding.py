@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 
 Status = Literal["ok", "warning", "problem"]
 
@@ -27,7 +27,7 @@ class Finding:
 
     def without_secrets(self) -> "Finding":
         """The same, with every URI in it cut to what may be shown."""
-        return replace(self, text=shown(self.text), remedy=shown(self.remedy))
+        return replace(self, text=redact(self.text), remedy=redact(self.remedy))
 
 
 def as_lines(findings: Sequence[Finding]) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ucn.config import Part
+from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.pipeline.doctor.disk import look_at_disks
 from ucn.pipeline.doctor.finding import Finding
@@ -66,7 +66,7 @@ def all_probes(
     ]
 
 
-def _configuration(values: Mapping[str, Any]) -> tuple[Part | None, list[Finding]]:
+def _configuration(values: Mapping[str, Any]) -> tuple[FrozenConfig | None, list[Finding]]:
     if not values:
         return None, []
     stage = guess_stage(values)
@@ -76,7 +76,7 @@ def _configuration(values: Mapping[str, Any]) -> tuple[Part | None, list[Finding
         return None, [Finding("configuration", "problem", f"{error} (read as `ucn {stage}`'s)")]
 
 
-def _cache_gib(config: Part | None) -> float:
+def _cache_gib(config: FrozenConfig | None) -> float:
     data = getattr(getattr(config, "train", config), "data", None)
     return (data if isinstance(data, DataConfig) else DataConfig()).cache_gib
 

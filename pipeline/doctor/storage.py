@@ -12,8 +12,8 @@ from ucn.pipeline.doctor.finding import Finding
 from ucn.pipeline.doctor.ray_cluster import host_and_port
 from ucn.pipeline.places import Place
 from ucn.preprocessing.shards.format import MANIFEST
+from ucn.storage.addresses import redact
 from ucn.storage.files import TEMPORARY_PREFIX
-from ucn.storage.redact import shown
 from ucn.storage.stores.base import Store, write_bytes
 from ucn.storage.stores.local import LocalStore
 from ucn.storage.stores.open import absolute_uri, open_store
@@ -35,7 +35,7 @@ def look_at_place(place: Place) -> list[Finding]:
         return [judge_files(place, uri, open_store(uri).sizes())]
     store = LocalStore(str(existing_parent(Path(uri)))) if is_local else open_store(uri)
     try_to_write(store)
-    return [Finding(place.option, "ok", f"{shown(uri)} can be written")]
+    return [Finding(place.option, "ok", f"{redact(uri)} can be written")]
 
 
 def look_at_endpoint(environment: Mapping[str, str]) -> list[Finding]:
@@ -43,7 +43,7 @@ def look_at_endpoint(environment: Mapping[str, str]) -> list[Finding]:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if not (uri := environment.get(name)):
             continue
-        text = f"{name}={shown(uri)}"
+        text = f"{name}={redact(uri)}"
         host, port = host_and_port(uri)
         port = port or (443 if uri.startswith("https:") else 80)
         try:

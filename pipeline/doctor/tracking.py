@@ -12,7 +12,7 @@ import requests
 from ucn.pipeline.doctor.disk import existing_parent
 from ucn.pipeline.doctor.finding import Finding
 from ucn.pipeline.doctor.ray_cluster import host_and_port
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 
 _NAME = "mlflow"
 _TIMEOUT_S = 5.0
@@ -30,7 +30,7 @@ def look_at_tracking(uri: str, environment: Mapping[str, str]) -> list[Finding]:
     if scheme in _DATABASE_PORTS and "://" in uri:
         return [_look_at_database(uri, _DATABASE_PORTS[scheme])]
     remedy = "set tracking.uri to sqlite:///FILE or http://SERVER:5000"
-    return [Finding(_NAME, "problem", f"{shown(uri)}: MLflow keeps no runs there", remedy)]
+    return [Finding(_NAME, "problem", f"{redact(uri)}: MLflow keeps no runs there", remedy)]
 
 
 def judge_sqlite(path: Path, ray_address: str | None) -> Finding:
@@ -73,7 +73,7 @@ def judge_answer(uri: str, status: int, theirs: str | None) -> Finding:
         status: HTTP's, of a request for its experiments.
         theirs: version that it tells; None where it tells none.
     """
-    place = shown(uri)
+    place = redact(uri)
     if status in (401, 403):
         return Finding(
             _NAME,
@@ -113,11 +113,11 @@ def _look_at_server(uri: str, environment: Mapping[str, str]) -> Finding:
         theirs = requests.get(f"{base}/version", auth=login, headers=headers, timeout=_TIMEOUT_S)
     except requests.exceptions.SSLError:
         remedy = "set REQUESTS_CA_BUNDLE to the authority's certificate"
-        return Finding(_NAME, "problem", f"{shown(uri)}: its certificate is not trusted", remedy)
+        return Finding(_NAME, "problem", f"{redact(uri)}: its certificate is not trusted", remedy)
     except requests.RequestException as error:
         why = "no answer in time" if isinstance(error, requests.Timeout) else "cannot be reached"
         return Finding(
-            _NAME, "problem", f"{shown(uri)}: {why}", "start the server, or correct tracking.uri"
+            _NAME, "problem", f"{redact(uri)}: {why}", "start the server, or correct tracking.uri"
         )
     told = theirs.text.strip() if theirs.ok and len(theirs.text) < 30 else None
     return judge_answer(uri, answer.status_code, told)
@@ -131,12 +131,12 @@ def _look_at_database(uri: str, default_port: int) -> Finding:
         return Finding(
             _NAME,
             "problem",
-            f"{shown(uri)}: cannot be reached",
+            f"{redact(uri)}: cannot be reached",
             "start it, or correct tracking.uri",
         )
     return Finding(
         _NAME,
         "warning",
-        f"{shown(uri)} answers, but every node needs its password",
+        f"{redact(uri)} answers, but every node needs its password",
         _OVER_HTTP,
     )

@@ -39,7 +39,7 @@ class TrackPairs:
 
 
 @dataclass(frozen=True)
-class _Sightings:
+class _Observations:
     """Who sees what: each point's images in a row, ascending.
 
     Attributes:
@@ -62,13 +62,13 @@ def find_track_pairs(model: SfmModel, max_error: float, min_shared: int) -> Trac
         min_shared: at least 1.
 
     Returns:
-        The pairs; time and memory are those of the sightings, not of the square of the images.
+        The pairs; time and memory are those of the observations, not of the square of the images.
     """
-    sightings = _sightings(model, max_error)
-    by_image_N = np.argsort(sightings.image_N, kind="stable")
-    starts = np.searchsorted(sightings.image_N[by_image_N], np.arange(len(model.images) + 1))
+    observations = _observations(model, max_error)
+    by_image_N = np.argsort(observations.image_N, kind="stable")
+    starts = np.searchsorted(observations.image_N[by_image_N], np.arange(len(model.images) + 1))
     found = [
-        _pairs_of(first, sightings, by_image_N[starts[first] : starts[first + 1]], min_shared)
+        _pairs_of(first, observations, by_image_N[starts[first] : starts[first + 1]], min_shared)
         for first in range(len(model.images))
     ]
     if not found:
@@ -164,8 +164,8 @@ def match_tracks(
     )
 
 
-def _sightings(model: SfmModel, max_error: float) -> _Sightings:
-    """The good sightings of all images, point by point."""
+def _observations(model: SfmModel, max_error: float) -> _Observations:
+    """The good observations of all images, point by point."""
     seen = [image.good_points(max_error) for image in model.images]
     rays = [
         invert_rigid(image.T_cam_world)[:3, 3] - model.points_P3[points]
@@ -177,27 +177,27 @@ def _sightings(model: SfmModel, max_error: float) -> _Sightings:
     points_N = points_N[order_N]
     ends_N = np.searchsorted(points_N, points_N, side="right")
     rays_N3 = rays_N3[order_N]
-    return _Sightings(
+    return _Observations(
         np.repeat(np.arange(len(seen)), [len(points) for points in seen])[order_N],
         ends_N - np.arange(len(points_N)) - 1,
         rays_N3 / np.linalg.norm(rays_N3, axis=1, keepdims=True),
     )
 
 
-def _pairs_of(first: int, sightings: _Sightings, own: Indices, min_shared: int) -> TrackPairs:
-    """The pairs of one image with later ones; ``own`` are its sightings."""
-    later = sightings.later_N[own]
+def _pairs_of(first: int, observations: _Observations, own: Indices, min_shared: int) -> TrackPairs:
+    """The pairs of one image with later ones; ``own`` are its observations."""
+    later = observations.later_N[own]
     own_S = np.repeat(own, later)
     # Each own sighting's successors in its track: 1, 2, ... places after it.
     starts_S = np.repeat(np.cumsum(later) - later, later)
     other_S = own_S + np.arange(len(own_S)) - starts_S + 1
-    partner_S = sightings.image_N[other_S]
+    partner_S = observations.image_N[other_S]
     count_J = np.bincount(partner_S, minlength=first + 1)
     enough_S = count_J[partner_S] >= min_shared
     own_S, other_S, partner_S = own_S[enough_S], other_S[enough_S], partner_S[enough_S]
     second_K = np.flatnonzero(count_J >= min_shared)
     # A chord is accurate at small angles, where the cosine is not.
-    chord_S = np.linalg.norm(sightings.rays_N3[own_S] - sightings.rays_N3[other_S], axis=1)
+    chord_S = np.linalg.norm(observations.rays_N3[own_S] - observations.rays_N3[other_S], axis=1)
     # Sorted together: the partner in front of the point, half the chord (at most 1) behind it.
     sorted_S = np.sort(partner_S + np.minimum(chord_S / 2, 1) / 2)
     shared_K = count_J[second_K]

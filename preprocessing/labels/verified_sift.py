@@ -15,8 +15,8 @@ from ucn.geometry.epipolar import (
     back_project,
     correct_matches,
     epipolar_distances,
-    facing_affinities,
     fundamental_matrix,
+    plane_induced_affinities,
     triangulate_depths,
 )
 from ucn.geometry.rigid import inside_image
@@ -118,7 +118,7 @@ def verify_matches(
     counted.keep("behind a camera", in_front_N2[:, 0] & in_front_N2[:, 1])
 
     points_N3 = back_project(view0.K, matches_N4[:, :2]) * depths_N2[:, :1]
-    affinities_N22 = facing_affinities(view0.K, view1.K, T_1_0, points_N3)
+    affinities_N22 = plane_induced_affinities(view0.K, view1.K, T_1_0, points_N3)
     counted.keep(
         "other scale or rotation",
         _like_frames(view0.features, view1.features, proposed, affinities_N22),

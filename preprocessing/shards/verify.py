@@ -75,7 +75,7 @@ def verify_dataset(uri: Path | str, workers: int | None = 0) -> list[str]:
             for fault in [*_faults_of_shard(shard, found, manifest), *found.faults]
         ),
         *_repeated_keys(names, in_order),
-        *_strangers(store, names),
+        *_unexpected_files(store, names),
     ]
 
 
@@ -228,7 +228,7 @@ def _repeated_keys(names: Sequence[str], checked: Sequence[_Checked]) -> Iterato
             first.setdefault(key, name)
 
 
-def _strangers(store: Store, names: Sequence[str]) -> Iterator[str]:
+def _unexpected_files(store: Store, names: Sequence[str]) -> Iterator[str]:
     known = {file for name in names for file in (name, sidecar_name(name))} | {MANIFEST}
     for file in sorted(store.sizes().keys() - known):
         if file == LEASE:

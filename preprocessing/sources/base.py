@@ -35,7 +35,7 @@ class Source(Protocol):
         """Key of the pair's sample: unique, readable, without dots and slashes."""
         ...
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         """What changes when the pair's input files change, JSON-serialisable."""
         ...
 

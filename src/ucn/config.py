@@ -7,13 +7,13 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ucn.errors import UserError
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 
 # s3://BUCKET/FOLDER, also where it has passed through a path.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
-class Part(BaseModel):
+class FrozenConfig(BaseModel):
     """A frozen piece of configuration that refuses unknown fields.
 
     Raises:
@@ -34,7 +34,7 @@ class Part(BaseModel):
         for name, value in self:
             if isinstance(value, Path) and _ADDRESS.match(str(value)):
                 raise ValueError(
-                    f"{name}: {shown(str(value).replace(':/', '://', 1))} is an address; give a "
+                    f"{name}: {redact(str(value).replace(':/', '://', 1))} is an address; give a "
                     "folder that this machine, or every node of the cluster, sees"
                 )
         return self

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucn.matching.filters import (
+    forward_backward_error,
     precision_recall,
     ratio_mask,
     reciprocity_mask,
     shift_positions,
     similarity_mask,
     unit_distances,
-    ways_back,
 )
 
 POINTS = np.float32([[10, 10], [50, 40], [0, 0]])
@@ -19,7 +19,9 @@ SIZE = (64, 48)
 
 def test_reciprocity_includes_its_radius() -> None:
     back = POINTS + np.float32([[3, 4], [3.1, 4], [0, 0]])
-    assert ways_back(POINTS, back).tolist() == pytest.approx([5, np.hypot(3.1, 4), 0], abs=1e-5)
+    assert forward_backward_error(POINTS, back).tolist() == pytest.approx(
+        [5, np.hypot(3.1, 4), 0], abs=1e-5
+    )
     assert reciprocity_mask(POINTS, back, 5).tolist() == [True, False, True]
     assert reciprocity_mask(POINTS, back, 0).tolist() == [False, False, True]
 
@@ -88,7 +90,7 @@ def test_infinite_scores_stand_at_the_ends() -> None:
 
 def test_degenerate_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="ways back"):
-        ways_back(POINTS, POINTS[:1])
+        forward_backward_error(POINTS, POINTS[:1])
     with pytest.raises(ValueError, match="radius"):
         reciprocity_mask(POINTS, POINTS, -1)
     with pytest.raises(ValueError, match="size"):

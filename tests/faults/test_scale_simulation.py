@@ -85,7 +85,7 @@ class SimulatedSource:
     def key(self, pair: PairRef) -> str:
         return f"drive-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return []
 
 

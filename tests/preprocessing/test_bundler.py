@@ -234,9 +234,9 @@ def test_the_list_gives_names_and_order(tmp_path: Path) -> None:
         for which in ("frame0", "frame1"):
             sample.metadata[which] = numbers[sample.metadata[which]]
         check_sample(sample, world, True)
-    before = source.inputs(pairs[0])
+    before = source.input_fingerprint(pairs[0])
     (root / "list.txt").write_text("photos/c.png\nphotos/b.png\nphotos/a.png\n")
-    assert config(root).open_source().inputs(pairs[0]) != before
+    assert config(root).open_source().input_fingerprint(pairs[0]) != before
 
 
 def replace(old: str, new: str) -> Callable[[Path], object]:

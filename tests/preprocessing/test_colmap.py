@@ -176,13 +176,13 @@ def test_inputs_change_with_the_files(tmp_path: Path) -> None:
     root = write_scene(tmp_path, make_world(1, "PINHOLE"))
     source = config(root).open_source()
     pair = source.pairs()[0]
-    before = source.inputs(pair)
+    before = source.input_fingerprint(pair)
     (root / "images" / pair.frame0).write_bytes(b"x")
-    after = config(root).open_source().inputs(pair)
+    after = config(root).open_source().input_fingerprint(pair)
     assert after == [before[0], [pair.frame0, 1], before[2]]
     file = root / "sparse/points3D.txt"
     file.write_text(file.read_text() + "# more\n")
-    assert config(root).open_source().inputs(pair)[0] != before[0]
+    assert config(root).open_source().input_fingerprint(pair)[0] != before[0]
 
 
 def test_each_model_is_read_once_in_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,5 +198,5 @@ def test_each_model_is_read_once_in_a_plan(tmp_path: Path, monkeypatch: pytest.M
     source = config(tmp_path).open_source()
     pairs = source.pairs()
     assert len({source.key(pair) for pair in pairs}) == 9
-    assert len([source.inputs(pair) for pair in pairs]) == 9
+    assert len([source.input_fingerprint(pair) for pair in pairs]) == 9
     assert len(read) == 3

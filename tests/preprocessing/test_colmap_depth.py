@@ -52,7 +52,7 @@ def test_depth_maps(tmp_path: Path, place: str) -> None:
     source = config(tmp_path, dense=True, dense_step=3).open_source()
     (pair,) = source.pairs()
     assert pair.sequence == {"": "scene", "dense": "scene", "dense/0": "scene/0"}[place]
-    assert len(source.inputs(pair)) == 5
+    assert len(source.input_fingerprint(pair)) == 5
     sample = source.load(pair)
     ends = []
     for which, image in enumerate(world.images):

@@ -11,8 +11,8 @@ from ucn.geometry.epipolar import (
     back_project,
     correct_matches,
     epipolar_distances,
-    facing_affinities,
     fundamental_matrix,
+    plane_induced_affinities,
     sampson_distances,
     triangulate_depths,
 )
@@ -171,7 +171,7 @@ def test_affinities_are_those_of_small_patches_that_face_halfway(seed: int) -> N
     """Points are moved within the patch's plane, and their pictures compared."""
     scene = Scene(seed, 5)
     centre1 = -scene.T_1_0[:3, :3].T @ scene.T_1_0[:3, 3]
-    found = facing_affinities(scene.K0, scene.K1, scene.T_1_0, scene.points0)
+    found = plane_induced_affinities(scene.K0, scene.K1, scene.T_1_0, scene.points0)
     for point, affinity in zip(scene.points0, found, strict=True):
         to0, to1 = -point, centre1 - point
         normal = to0 / np.linalg.norm(to0) + to1 / np.linalg.norm(to1)

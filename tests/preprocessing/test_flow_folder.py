@@ -226,7 +226,7 @@ def test_damage_skips_the_pair(
     write_flo(tmp_path / "a_backward.flo", -1, 0)
     source = config(tmp_path).open_source()
     (pair,) = source.pairs()
-    before = source.inputs(pair)
+    before = source.input_fingerprint(pair)
     source.load(pair)
     damage(tmp_path)
     with pytest.raises(SkippedPair) as caught:

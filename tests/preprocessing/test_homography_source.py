@@ -293,7 +293,10 @@ def test_copies_are_found_by_their_bytes(tmp_path: Path) -> None:
 def test_inputs_are_json(photos: Path) -> None:
     source = make_config(photos).open_source()
     pair = source.pairs()[0]
-    assert json.loads(json.dumps(source.inputs(pair))) == ["large.png", pytest.approx(1e5, rel=9)]
+    assert json.loads(json.dumps(source.input_fingerprint(pair))) == [
+        "large.png",
+        pytest.approx(1e5, rel=9),
+    ]
 
 
 @pytest.mark.parametrize("place", ["bundler/kermit", "colmap/lund_door/images"])

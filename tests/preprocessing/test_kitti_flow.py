@@ -126,7 +126,7 @@ def test_the_year_is_asked_for_where_folders_do_not_tell(tmp_path: Path) -> None
 def test_inputs_change_with_the_files(tmp_path: Path) -> None:
     source = config(write_2015(tmp_path, 0)).open_source()
     (pair,) = source.pairs()
-    before = source.inputs(pair)
+    before = source.input_fingerprint(pair)
     assert [name for name, _ in before] == [
         "image_2/000000_10.png",
         "image_2/000000_11.png",
@@ -135,10 +135,10 @@ def test_inputs_change_with_the_files(tmp_path: Path) -> None:
         "calib_cam_to_cam/000000.txt",
     ]
     (tmp_path / "obj_map/000000_10.png").unlink()
-    assert source.inputs(pair) == [*before[:3], ["obj_map/000000_10.png", -1], before[4]]
+    assert source.input_fingerprint(pair) == [*before[:3], ["obj_map/000000_10.png", -1], before[4]]
     calibration = tmp_path / "calib_cam_to_cam/000000.txt"
     calibration.write_text(calibration.read_text().replace("7.215", "7.216"))
-    assert source.inputs(pair)[4] != before[4]
+    assert source.input_fingerprint(pair)[4] != before[4]
 
 
 def test_wrong_folders_are_one_line(tmp_path: Path) -> None:

@@ -334,16 +334,16 @@ def test_the_real_sliding_truck_is_gone(shared_data: Path) -> None:
     assert standing.metadata["rejected"]["moves in the images"] == 0
 
 
-@pytest.mark.parametrize("road_off", [0.3, 0.97])
+@pytest.mark.parametrize("pose_inconsistency", [0.3, 0.97])
 def test_a_pose_that_the_road_contradicts_is_no_pose(
-    world_root: Path, monkeypatch: pytest.MonkeyPatch, road_off: float
+    world_root: Path, monkeypatch: pytest.MonkeyPatch, pose_inconsistency: float
 ) -> None:
     def found(*arguments: Any) -> LidarMatches:
-        return replace(match_scans(*arguments), road_off=road_off)
+        return replace(match_scans(*arguments), pose_inconsistency=pose_inconsistency)
 
     monkeypatch.setattr("ucn.preprocessing.sources.kitti.lidar.match_scans", found)
     source = open_source(world_root, gaps=(1,))
-    if road_off < 0.5:
+    if pose_inconsistency < 0.5:
         assert len(source.load(source.pairs()[0]).matches_N4) > 200
     else:
         with pytest.raises(SkippedPair, match=r"pose contradicts the images: 97% of the road's"):

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucn.preprocessing.labels.lidar.dynamic_objects import Evidence, find_objects, standing_points
+from ucn.preprocessing.labels.lidar.dynamic_objects import (
+    Evidence,
+    above_ground_points,
+    find_objects,
+)
 from ucn.preprocessing.sources.kitti.boxes import inside_box
 
 
@@ -24,7 +28,7 @@ def evidence(
     points: np.ndarray, uncovered: np.ndarray | None = None, shift: np.ndarray | None = None
 ) -> Evidence:
     """Everything is in view of the other camera and seen by it, unless said otherwise."""
-    standing = standing_points(points.T)
+    standing = above_ground_points(points.T)
     index = standing.index_A
     none = np.zeros(len(points))
     return Evidence(
@@ -39,7 +43,7 @@ def evidence(
 def moving(points: np.ndarray, scan0: Evidence, scan1: Evidence) -> np.ndarray:
     """Flags of all the points of scan 0."""
     flags = np.zeros(len(points), bool)
-    flags[standing_points(points.T).index_A] = find_objects(scan0, scan1).moving_A
+    flags[above_ground_points(points.T).index_A] = find_objects(scan0, scan1).moving_A
     return flags
 
 

@@ -200,7 +200,7 @@ def test_inputs_follow_the_files(tmp_path: Path) -> None:
 
 def inputs_of(root: Path) -> list[Any]:
     source = oxford(root).open_source()
-    return source.inputs(source.pairs()[0])
+    return source.input_fingerprint(source.pairs()[0])
 
 
 def test_hpatches_faults(tmp_path: Path) -> None:

@@ -91,23 +91,23 @@ def judge(camera_step: float, slide: float, contrast: float = 1.0) -> tuple[floa
     verdict = judge_by_images(images, labels, starts, static, depth, K)
     assert not verdict.moves_N[labels == 0].any()
     box, wall = (float(verdict.moves_N[labels == label].mean()) for label in (BOX, 2))
-    return box, wall, verdict.road_off
+    return box, wall, verdict.pose_inconsistency
 
 
 @pytest.mark.parametrize(
     ("camera_step", "slide"), [(0.3, 0.5), (0, 0.3), (0.4, -0.4), (0.6, 1.2), (1.2, 1.2)]
 )
 def test_a_box_that_slides_along_itself_goes_as_a_whole(camera_step: float, slide: float) -> None:
-    box, wall, road_off = judge(camera_step, slide)
+    box, wall, pose_inconsistency = judge(camera_step, slide)
     assert (box, wall) == (1, 0)
-    assert road_off < 0.3
+    assert pose_inconsistency < 0.3
 
 
 @pytest.mark.parametrize("camera_step", [0.0, 0.3, 0.6, 1.2])
 def test_a_box_that_stands_stays(camera_step: float) -> None:
-    box, wall, road_off = judge(camera_step, 0.0)
+    box, wall, pose_inconsistency = judge(camera_step, 0.0)
     assert (box, wall) == (0, 0)
-    assert road_off < 0.3
+    assert pose_inconsistency < 0.3
 
 
 def test_a_box_without_texture_has_no_say() -> None:
@@ -135,14 +135,14 @@ def test_the_road_tells_of_a_wrong_pose() -> None:
     verdict = judge_by_images(
         (image, image), labels[near], starts[:, near], static[:, near], depth[near], K
     )
-    assert verdict.road_off > 0.9
+    assert verdict.pose_inconsistency > 0.9
 
 
 def test_nothing_to_judge_is_no_fault() -> None:
     image = TrackedImage(np.zeros((HEIGHT, WIDTH), np.uint8))
     none = np.zeros((2, 0))
     verdict = judge_by_images((image, image), np.zeros(0, np.int32), none, none, np.zeros(0), K)
-    assert (len(verdict.moves_N), verdict.road_off) == (0, 0)
+    assert (len(verdict.moves_N), verdict.pose_inconsistency) == (0, 0)
 
 
 def test_texture_is_asked_for_in_both_directions() -> None:

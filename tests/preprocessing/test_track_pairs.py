@@ -165,7 +165,7 @@ def test_a_lens_has_no_pixel_where_it_folds() -> None:
     lens = SfmCamera(
         CAMERA.K, SIZE, "x", (), lambda rays: rays * (1 - 0.3 * (rays**2).sum(1))[:, None]
     )
-    pixels = lens.photographed(np.array([[0.0, 0], [1.04, 0], [0, 1.07], [1.5, 0]]))
+    pixels = lens.project_distorted(np.array([[0.0, 0], [1.04, 0], [0, 1.07], [1.5, 0]]))
     np.testing.assert_allclose(
         pixels[:2], [[320, 240], [320 + 500 * 1.04 * (1 - 0.3 * 1.04**2), 240]]
     )

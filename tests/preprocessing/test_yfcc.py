@@ -175,7 +175,7 @@ def test_plan_knows_the_files(root: Path, tmp_path: Path) -> None:
     first = PairRef("louvre-train", "000000", "000001")
 
     def inputs() -> list[Any]:
-        return config(tmp_path).open_source().inputs(first)
+        return config(tmp_path).open_source().input_fingerprint(first)
 
     before = inputs()
     assert json.loads(json.dumps(before)) == [list(one) for one in before]

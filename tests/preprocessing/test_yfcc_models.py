@@ -85,13 +85,13 @@ def test_tracks_of_a_model_are_exact(tmp_path: Path, place: str, side: int) -> N
 def test_images_that_a_model_lacks_have_sift_matches(tmp_path: Path) -> None:
     write_scene(tmp_path, views=VIEWS)
     first, _, last = config(tmp_path).open_source().pairs()
-    before = config(tmp_path).open_source().inputs(first)
+    before = config(tmp_path).open_source().input_fingerprint(first)
     write_model(tmp_path / "louvre" / "train" / "colmap", VIEWS[:2])
     source = config(tmp_path).open_source()
-    assert source.inputs(first) != before
+    assert source.input_fingerprint(first) != before
     assert source.load(first).metadata["labels"] == "tracks"
     assert source.load(last).metadata["labels"] == "sift"
-    assert config(tmp_path, labels="sift").open_source().inputs(first) == before
+    assert config(tmp_path, labels="sift").open_source().input_fingerprint(first) == before
     alone = config(tmp_path, labels="tracks").open_source()
     assert alone.load(first).metadata["labels"] == "tracks"
     with pytest.raises(SkippedPair, match=r"not in the model: images/02_photo.jpg"):
@@ -114,4 +114,4 @@ def test_faults_of_models(tmp_path: Path) -> None:
         config(tmp_path).open_source().load(source.pairs()[0])
     (folder / "colmap" / "points3D.txt").unlink()
     with pytest.raises(UserError, match="colmap"):
-        config(tmp_path).open_source().inputs(source.pairs()[0])
+        config(tmp_path).open_source().input_fingerprint(source.pairs()[0])

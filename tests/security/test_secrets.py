@@ -10,7 +10,7 @@ import pytest
 from ucn.errors import UserError
 from ucn.evaluation import record
 from ucn.evaluation.config import EvaluateConfig
-from ucn.storage.redact import holds_secret, shown
+from ucn.storage.addresses import holds_secret, redact
 from ucn.storage.stores.open import open_store
 from ucn.training.config import TrackingConfig
 from ucn.training.tracking import RunLogger, register_model, start_run
@@ -38,8 +38,8 @@ SERVER = f"http://me:{SECRET}@127.0.0.1:9"
     ],
 )
 def test_uris_are_shown_without_secrets(uri: str, expected: str) -> None:
-    assert shown(uri) == expected
-    assert shown(f"no '{uri}' (here)") == f"no '{expected}' (here)"
+    assert redact(uri) == expected
+    assert redact(f"no '{uri}' (here)") == f"no '{expected}' (here)"
     assert holds_secret(uri) == (SECRET in uri)
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from ucn.training.loop.ema import WeightAverage
+from ucn.training.loop.ema import EMA
 
 
 def test_average_is_the_weighted_sum_of_all_weights() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    average = WeightAverage(network, 0.5)
+    average = EMA(network, 0.5)
     generator = torch.Generator().manual_seed(3)
     expected = {name: value.double() for name, value in network.state_dict().items()}
     for step in range(12):
@@ -29,7 +29,7 @@ def test_average_is_the_weighted_sum_of_all_weights() -> None:
 
 def test_network_has_the_average_for_a_moment_only() -> None:
     network = nn.Linear(2, 1)
-    average = WeightAverage(network, 0.9)
+    average = EMA(network, 0.9)
     before = network.weight.detach().clone()
     network.weight.data += 1
     with pytest.raises(RuntimeError), average.in_place(network):

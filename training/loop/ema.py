@@ -9,7 +9,7 @@ from torch import Tensor, nn
 Weights = dict[str, Tensor]
 
 
-class WeightAverage:
+class EMA:
     """The average that Polyak and Ruppert proposed, with a decay; running statistics included.
 
     Args:

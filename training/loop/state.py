@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ucn.errors import UserError
 from ucn.training.config import TrainConfig
-from ucn.training.loop.ema import WeightAverage, Weights
+from ucn.training.loop.ema import EMA, Weights
 from ucn.training.loop.optimise import build_optimiser
 from ucn.training.networks import build_network
 from ucn.training.networks.base import DenseNetwork
@@ -48,7 +48,7 @@ class TrainState:
 
     network: DenseNetwork
     optimiser: torch.optim.Optimizer
-    average: WeightAverage | None
+    average: EMA | None
     best: Best
     step: int = 0
     metrics: Metrics = field(default_factory=dict)
@@ -104,7 +104,7 @@ def initial_state(config: TrainConfig, device: torch.device) -> TrainState:
     network = network.to(device)
     optimiser = build_optimiser(network, config.optimiser)
     decay = config.schedule.average
-    average = WeightAverage(network, decay) if decay else None
+    average = EMA(network, decay) if decay else None
     return TrainState(network, optimiser, average, Best())
 
 

@@ -115,7 +115,7 @@ def _pair_directions(
 ) -> list[Direction]:
     """Mine negatives for a pair's correspondences, 0 -> 1 and 1 -> 0."""
     generator = torch.Generator().manual_seed(item.seed)
-    strangers = [
+    cross_pair = [
         image
         for images in sides
         for other, image in enumerate(images)
@@ -125,7 +125,7 @@ def _pair_directions(
     mined = slice(None, None, every)
     directions = []
     for here, there in ((sides[0][pair], sides[1][pair]), (sides[1][pair], sides[0][pair])):
-        cells_MD, valid_M = _pool([there, *strangers])
+        cells_MD, valid_M = _pool([there, *cross_pair])
         negatives = MINERS[config.mining.name](
             here.sampled_ND[mined].detach(),
             cells_MD.detach(),

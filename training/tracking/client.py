@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 from ucn.training.config import TrackingConfig
 
 SQLITE = "sqlite:///"
@@ -56,4 +56,4 @@ def _is_passing(status: int) -> bool:
 
 def brief(error: Exception) -> str:
     """The first line of an error, cut, without the secrets of addresses in it."""
-    return shown((str(error).splitlines() or [type(error).__name__])[0])[:200]
+    return redact((str(error).splitlines() or [type(error).__name__])[0])[:200]

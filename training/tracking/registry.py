@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 from ucn.training.config import TrackingConfig
 from ucn.training.tracking.client import brief, open_client
 from ucn.training.tracking.delivery import patiently
@@ -37,7 +37,7 @@ def register_model(
     """
     if run_id is None or not config.enabled:
         return None
-    uri = shown(config.uri)
+    uri = redact(config.uri)
 
     def register() -> str | None:
         client = open_client(config)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from ucn.images.draw import Picture, write_picture
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 from ucn.training.config import TrackingConfig
 from ucn.training.tracking.client import SQLITE, brief, open_client
 from ucn.training.tracking.delivery import ENTRY_BYTES, METRICS_AT_ONCE, Delivery, Point, patiently
@@ -60,7 +60,7 @@ def start_run(
         return None
     try:
         client = open_client(config)
-        experiment_id = patiently(shown(config.uri), lambda: _experiment(client, config))
+        experiment_id = patiently(redact(config.uri), lambda: _experiment(client, config))
         all_tags = dict(tags) | {f"manifest_sha256.{link.name}": link.digest for link in datasets}
         run_id = str(client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id)
     except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
@@ -108,7 +108,7 @@ class RunLogger:
         self._resumes = resumes
         self._delivery: Delivery | None = None
         if run_id is not None and config.enabled:
-            self._delivery = Delivery(shown(config.uri), self._send, self._probe)
+            self._delivery = Delivery(redact(config.uri), self._send, self._probe)
 
     def __enter__(self) -> "RunLogger":
         return self
@@ -262,5 +262,5 @@ def _inputs(datasets: list[DatasetLink]) -> list[Any]:
 
 def _warn(config: TrackingConfig, error: Exception) -> None:
     logger.warning(
-        "%s: MLflow does not answer (%s); going on without it", shown(config.uri), brief(error)
+        "%s: MLflow does not answer (%s); going on without it", redact(config.uri), brief(error)
     )

@@ -32,7 +32,7 @@ _COMPARED = (10, 0.4)
 
 
 @dataclass(frozen=True)
-class Standing:
+class AboveGround:
     """The points of a scan that may belong to what stands on the road.
 
     Attributes:
@@ -66,14 +66,14 @@ class Evidence:
     shift_A: NDArray[np.float32]
 
 
-def standing_points(points_3N: Floats) -> Standing:
+def above_ground_points(points_3N: Floats) -> AboveGround:
     """What is higher than the lowest point around it, but not high overhead.
 
     Args:
         points_3N: a scan in a frame whose y axis points down, metres.
     """
     if not points_3N.size:
-        return Standing(np.zeros(0, np.intp), points_3N, np.zeros(0, bool))
+        return AboveGround(np.zeros(0, np.intp), points_3N, np.zeros(0, bool))
     rows_N, columns_N, shape = _birdseye(_CELL, points_3N)
     cells_N = rows_N * shape[1] + columns_N
     up_N = -points_3N[1].astype(np.float32)
@@ -85,7 +85,7 @@ def standing_points(points_3N: Floats) -> Standing:
     ground[far] = cv2.erode(lowest, np.ones(_SPARSE_GROUND, np.uint8))[far]
     heights_N = up_N - ground.ravel().take(cells_N)
     index_A = np.flatnonzero((heights_N > _ROAD_HEIGHT) & (heights_N < _OBJECT_HEIGHTS[1]))
-    return Standing(
+    return AboveGround(
         index_A, points_3N.take(index_A, axis=1), heights_N.take(index_A) > _OBJECT_HEIGHTS[0]
     )
 

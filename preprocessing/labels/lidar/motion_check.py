@@ -47,12 +47,12 @@ class Verdict:
 
     Attributes:
         moves_N: those on an object that moves.
-        road_off: share of the road's tracks that contradict the pose and agree on what it should
-            be, 0 to 1; 0 where the road has too few.
+        pose_inconsistency: share of the road's tracks that contradict the pose and agree on
+            another one, 0 to 1; 0 where the road has too few tracks.
     """
 
     moves_N: Bools
-    road_off: float
+    pose_inconsistency: float
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from ucn.arrays import Bools, Floats
 from ucn.geometry.rigid import invert_rigid
 from ucn.preprocessing.labels.lidar.dynamic_objects import (
     SPARSE_RANGE,
+    AboveGround,
     Evidence,
     Objects,
-    Standing,
+    above_ground_points,
     find_objects,
-    standing_points,
 )
 from ucn.preprocessing.labels.lidar.motion_check import judge_by_images
 from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage
@@ -120,9 +120,9 @@ class CameraScan:
         return hidden_points(self.occluders, self.view.cells_N, self.view.inverse_N)
 
     @cached_property
-    def standing(self) -> Standing:
+    def above_ground(self) -> AboveGround:
         """Its points that may belong to what stands on the road."""
-        return standing_points(self.points_3N)
+        return above_ground_points(self.points_3N)
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class LidarMatches:
         index_M: which points of scan 0's view they are.
         moving_K: which points of it are on an object that is found to move.
         rejected: points of scan 0 inside image 0 that gave none, counted by reason.
-        road_off: share of the road's tracks in the images that agree on another pose, 0 to 1; 0
-            where they say nothing.
+        pose_inconsistency: share of the road's tracks in the images that agree on another
+            pose, 0 to 1; 0 without evidence.
     """
 
     matches_N4: Floats
@@ -146,7 +146,7 @@ class LidarMatches:
     index_M: NDArray[np.intp]
     moving_K: NDArray[np.intp]
     rejected: dict[str, int]
-    road_off: float
+    pose_inconsistency: float
 
 
 def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: Rig) -> CameraScan:
@@ -202,7 +202,7 @@ def match_scans(
     found = compare_with_surface(scan1.surface, view.cells_N, view.inverse_N)
     objects = _objects(scan0, scan1, T_1_0, rig, view, found)
     moving_N = np.zeros(len(labelled0_N), bool)
-    moving_N[scan0.standing.index_A] = objects.moving_A
+    moving_N[scan0.above_ground.index_A] = objects.moving_A
     reasons = {
         "on a labelled mover": labelled0_N,
         "behind camera 1": view.depth_N < _MIN_DEPTH,
@@ -214,10 +214,10 @@ def match_scans(
     }
     kept_M, rejected = _apply(reasons, len(labelled0_N))
     moving_N &= view.visible_N & ~scan0.hidden_N
-    road_off = 0.0
+    pose_inconsistency = 0.0
     if images is not None:
         labels_N = np.zeros(len(labelled0_N), np.int32)
-        labels_N[scan0.standing.index_A] = objects.labels_A
+        labels_N[scan0.above_ground.index_A] = objects.labels_A
         starts_2M, static_2M = (seen.pixels_2N.take(kept_M, axis=1) for seen in (scan0.view, view))
         depth_M = view.depth_N.take(kept_M)
         verdict = judge_by_images(
@@ -225,7 +225,7 @@ def match_scans(
         )
         moving_N[kept_M[verdict.moves_N]] = True
         rejected["moves in the images"] = int(np.count_nonzero(verdict.moves_N))
-        kept_M, road_off = kept_M[~verdict.moves_N], verdict.road_off
+        kept_M, pose_inconsistency = kept_M[~verdict.moves_N], verdict.pose_inconsistency
     ends = [pixels_2N.take(kept_M, axis=1) for pixels_2N in (scan0.view.pixels_2N, view.pixels_2N)]
     return LidarMatches(
         matches_N4=np.concatenate(ends).T,
@@ -234,7 +234,7 @@ def match_scans(
         index_M=kept_M,
         moving_K=np.flatnonzero(moving_N),
         rejected=rejected,
-        road_off=road_off,
+        pose_inconsistency=pose_inconsistency,
     )
 
 
@@ -254,21 +254,21 @@ def _objects(
     scan0: CameraScan, scan1: CameraScan, T_1_0: Floats, rig: Rig, view: View, found: Agreement
 ) -> Objects:
     """The objects of scan 0's standing points, and which of them the scans show to have moved."""
-    standing0, standing1 = scan0.standing, scan1.standing
-    back = _view(standing1.points_3A, invert_rigid(T_1_0), rig)
+    above_ground0, above_ground1 = scan0.above_ground, scan1.above_ground
+    back = _view(above_ground1.points_3A, invert_rigid(T_1_0), rig)
     found_back = compare_with_surface(scan0.surface, back.cells_N, back.inverse_N)
-    index_A = standing0.index_A
+    index_A = above_ground0.index_A
     evidence0 = _evidence(
-        T_1_0[:3, :3] @ standing0.points_3A + T_1_0[:3, 3:],
-        standing0.rises_A,
+        T_1_0[:3, :3] @ above_ground0.points_3A + T_1_0[:3, 3:],
+        above_ground0.rises_A,
         (view.visible_N & ~scan0.hidden_N).take(index_A),
         view.inverse_N.take(index_A),
         found.take(index_A),
     )
     evidence1 = _evidence(
-        standing1.points_3A,
-        standing1.rises_A,
-        back.visible_N & ~scan1.hidden_N.take(standing1.index_A),
+        above_ground1.points_3A,
+        above_ground1.rises_A,
+        back.visible_N & ~scan1.hidden_N.take(above_ground1.index_A),
         back.inverse_N,
         found_back,
     )

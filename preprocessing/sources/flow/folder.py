@@ -58,7 +58,7 @@ class FlowFolderSource:
     def key(self, pair: PairRef) -> str:
         return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         files = self._files(pair)
         return self._reader.sizes([files.photo0, files.photo1, files.flow, files.backward])
 

@@ -102,7 +102,7 @@ class KittiFlowSource:
     def key(self, pair: PairRef) -> str:
         return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         files = self._files(pair)
         paths = files.photo0, files.photo1, files.flow, self._object_map(pair)
         return [*self._reader.sizes(paths), *self._reader.digests([self._calibration(pair)])]

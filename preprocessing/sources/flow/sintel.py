@@ -98,7 +98,7 @@ class SintelSource:
     def key(self, pair: PairRef) -> str:
         return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         files = self._files(pair)
         paths = files.photo0, files.photo1, files.flow, files.occluded, files.invalid
         return [*self._reader.sizes(paths), *self._reader.digests(self._cameras(pair))]

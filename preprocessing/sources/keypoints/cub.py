@@ -102,7 +102,7 @@ class CubSource:
     def key(self, pair: PairRef) -> str:
         return f"{pair.sequence.replace('.', '_')}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return [self._input(pair.frame0), self._input(pair.frame1)]
 
     def load(self, pair: PairRef) -> Sample:

@@ -91,7 +91,7 @@ class PascalSource:
     def key(self, pair: PairRef) -> str:
         return "-".join(pair)
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return [self._input(f"{pair.sequence}/{frame}") for frame in (pair.frame0, pair.frame1)]
 
     def load(self, pair: PairRef) -> Sample:

@@ -20,7 +20,7 @@ from ucn.preprocessing.sources.kitti.files import (
     read_tracklets,
 )
 from ucn.preprocessing.sources.kitti.sequence import Frame, LidarSequence
-from ucn.preprocessing.sources.kitti.tracklets import LabelledMovers
+from ucn.preprocessing.sources.kitti.tracklets import LabelledObjects
 
 _DAY = re.compile(r"\d{4}_\d{2}_\d{2}")
 _DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync")
@@ -56,7 +56,7 @@ class Drive(LidarSequence):
     @cached_property
     def frames(self) -> list[int]:
         # A damaged tracklet file concerns every pair: it is told before any is made.
-        _ = self._movers
+        _ = self._labelled_objects
         return sorted(set().union(*self._sizes))
 
     @cached_property
@@ -80,18 +80,18 @@ class Drive(LidarSequence):
         scan_N4 = read_scan(self._scans / f"{frame:010d}.bin")
         return Frame(image, self.view(scan_N4), self.camera_pose(frame))
 
-    def on_mover(self, frame0: int, frame1: int) -> Bools:
+    def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
         points_3N = self.read(frame0).view.points_3N
-        if not self._movers.tracklets:
+        if not self._labelled_objects.tracklets:
             return np.zeros(points_3N.shape[1], bool)
         T_velo_cam = invert_rigid(self.calibration.T_cam_velo)
         velo_3N = T_velo_cam[:3, :3] @ points_3N + T_velo_cam[:3, 3:]
-        return self._movers.on_mover(velo_3N, frame0, frame1)
+        return self._labelled_objects.on_dynamic_object(velo_3N, frame0, frame1)
 
     @cached_property
-    def _movers(self) -> LabelledMovers:
+    def _labelled_objects(self) -> LabelledObjects:
         tracklets = read_tracklets(self._folder / "tracklet_labels.xml")
-        return LabelledMovers(tracklets, self._velo_pose)
+        return LabelledObjects(tracklets, self._velo_pose)
 
     def _velo_pose(self, frame: int) -> Floats | None:
         T_world_cam = self.known_pose(frame)

@@ -22,7 +22,7 @@ _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 # Share of the road's tracks, some of which fail, that tells that a pose is wrong.
-_MOST_ROAD_OFF = 0.5
+_MAX_POSE_INCONSISTENCY = 0.5
 _UNKNOWN_POSE = np.full((4, 4), np.nan)
 
 
@@ -105,7 +105,7 @@ class LidarSource:
     def key(self, pair: PairRef) -> str:
         return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         sequence = self._sequences[pair.sequence]
         return [sequence.digest, sequence.sizes(int(pair.frame0)), sequence.sizes(int(pair.frame1))]
 
@@ -119,12 +119,13 @@ class LidarSource:
             frame1.view,
             T_1_0,
             sequence.rig,
-            sequence.on_mover(number0, number1),
+            sequence.on_dynamic_object(number0, number1),
             (frame0.tracked, frame1.tracked),
         )
-        if found.road_off > _MOST_ROAD_OFF:
+        if found.pose_inconsistency > _MAX_POSE_INCONSISTENCY:
             raise SkippedPair(
-                "pose contradicts the images", f"{found.road_off:.0%} of the road's tracks"
+                "pose contradicts the images",
+                f"{found.pose_inconsistency:.0%} of the road's tracks",
             )
         shown = len(frame0.view.hidden_N) - int(np.count_nonzero(frame0.view.hidden_N))
         overlap = round(len(found.index_M) / max(shown, 1), 4)

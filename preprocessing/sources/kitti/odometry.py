@@ -130,7 +130,7 @@ class OdometrySequence(LidarSequence):
         classes_N = None if labels_N is None else labels_N.take(view.source_N)
         return Frame(image, view, self.camera_pose(frame), classes_N)
 
-    def on_mover(self, frame0: int, frame1: int) -> Bools:
+    def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
         """What SemanticKITTI labels as moving; nothing without labels."""
         frame = self.read(frame0)
         if frame.classes_N is None:

@@ -93,7 +93,7 @@ class LidarSequence(ABC):
         """
 
     @abstractmethod
-    def on_mover(self, frame0: int, frame1: int) -> Bools:
+    def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
         """Which points of frame 0's view the dataset's labels have on an object that moves."""
 
     def class_names(self) -> Mapping[int, str]:

@@ -16,7 +16,7 @@ _STEP = 0.3
 _BOX_MARGIN = 0.2
 
 
-class LabelledMovers:
+class LabelledObjects:
     """The tracklets of one drive with their paths through the world.
 
     Args:
@@ -30,19 +30,19 @@ class LabelledMovers:
         self.tracklets = tracklets
         self._paths = [_path(tracklet, world_from_velo) for tracklet in tracklets]
 
-    def on_mover(self, points_velo_3N: Floats, frame0: int, frame1: int) -> Bools:
+    def on_dynamic_object(self, points_velo_3N: Floats, frame0: int, frame1: int) -> Bools:
         """Which points of frame 0's scan lie on an object that moves."""
-        on_mover_N = np.zeros(points_velo_3N.shape[1], bool)
+        on_object_N = np.zeros(points_velo_3N.shape[1], bool)
         for tracklet, path_F3 in zip(self.tracklets, self._paths, strict=True):
             row = frame0 - tracklet.first_frame
             if 0 <= row < len(path_F3) and _moves(
                 path_F3, row, min(frame1 - tracklet.first_frame, len(path_F3) - 1)
             ):
                 pose = tracklet.poses[row]
-                on_mover_N |= inside_box(
+                on_object_N |= inside_box(
                     points_velo_3N, pose[:3], tracklet.size, float(pose[3]), _BOX_MARGIN
                 )
-        return on_mover_N
+        return on_object_N
 
 
 def _path(tracklet: Tracklet, world_from_velo: Callable[[int], Floats | None]) -> Floats:

@@ -152,7 +152,7 @@ class HomographySource:
         index = "copy" if pair.frame0 == _COPY else pair.frame0.partition("-")[0]
         return f"{clean_name(pair.sequence)}-{index}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return [pair.sequence, self._bytes.get(pair.sequence, -1)]
 
     def load(self, pair: PairRef) -> Sample:

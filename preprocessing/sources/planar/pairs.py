@@ -64,7 +64,7 @@ class PlanarSource:
     def key(self, pair: PairRef) -> str:
         return f"{self._scene_keys[pair.sequence]}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         found = self._found[pair]
         return [
             found.H_1_0.tolist(),

@@ -70,11 +70,11 @@ class ColmapSource(SfmSource):
         self._dense_step = config.dense_step if config.dense else 0
         self._depths = lru_cache(_CACHED_DEPTHS)(lambda path: read_depth_map(path, root))
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         if not self._dense_step:
-            return super().inputs(pair)
+            return super().input_fingerprint(pair)
         sizes = [[path.name, file_bytes(path)] for path in self._depth_files(pair)]
-        return [*super().inputs(pair), *sizes]
+        return [*super().input_fingerprint(pair), *sizes]
 
     def _read(self, scene: Scene) -> SfmModel:
         model = read_colmap_model(scene.model)

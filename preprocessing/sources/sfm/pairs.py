@@ -147,7 +147,7 @@ class SfmSource(ABC):
         parts = self._scene_keys[pair.sequence], frames[pair.frame0], frames[pair.frame1]
         return "-".join(parts)
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         photos = self._scenes[pair.sequence].photos
         return [
             self._model_state(pair.sequence),

@@ -47,7 +47,7 @@ class MotorcycleSource:
     def key(self, pair: PairRef) -> str:
         return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return [version("scikit-image")]
 
     def load(self, pair: PairRef) -> Sample:

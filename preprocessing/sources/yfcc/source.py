@@ -125,7 +125,7 @@ class YfccSource:
     def key(self, pair: PairRef) -> str:
         return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
 
-    def inputs(self, pair: PairRef) -> list[Any]:
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
         if pair.frame0 == _ABSENT:
             return [_ABSENT]
         states: list[Any] = [self._states(pair.sequence, int(frame)) for frame in pair[1:]]

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ucn.errors import UserError
-from ucn.storage.redact import shown
+from ucn.storage.addresses import redact
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    named = f"RAY_ADDRESS={shown(address or 'local')}"
+    named = f"RAY_ADDRESS={redact(address or 'local')}"
     if not address:
         _provide_token()
     try:

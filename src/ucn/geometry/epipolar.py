@@ -102,7 +102,7 @@ def back_project(K: Floats, pixels_N2: Floats) -> Floats:
     return points_N3
 
 
-def facing_affinities(K0: Floats, K1: Floats, T_1_0: Floats, points_N3: Floats) -> Floats:
+def plane_induced_affinities(K0: Floats, K1: Floats, T_1_0: Floats, points_N3: Floats) -> Floats:
     """How image 0 maps to image 1 around points whose surface faces halfway between the cameras.
 
     Args:

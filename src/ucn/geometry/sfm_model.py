@@ -38,7 +38,7 @@ class SfmCamera:
     parameters: tuple[float, ...]
     distort: Distortion | None = None
 
-    def photographed(self, rays_N2: Floats) -> Floats:
+    def project_distorted(self, rays_N2: Floats) -> Floats:
         """Pixels of the photograph for rays (x/z, y/z): [N, 2]; NaN where the lens has none."""
         bent_N2 = rays_N2 if self.distort is None else _bend(self.distort, rays_N2)
         return bent_N2 * self.K[[0, 1], [0, 1]] + self.K[:2, 2]
@@ -129,7 +129,7 @@ def posed_image(
     with np.errstate(over="ignore", invalid="ignore"):
         points_N3 = transform_points(T_cam_world, points_P3[index_N])
         in_front_N = points_N3[:, 2] > 0
-        pixels_N2 = camera.photographed(_rays(points_N3[in_front_N]))
+        pixels_N2 = camera.project_distorted(_rays(points_N3[in_front_N]))
         offsets_N = np.linalg.norm(pixels_N2 - detected_N2[in_front_N], axis=1)
     errors_N[in_front_N] = np.where(np.isfinite(offsets_N), offsets_N, np.inf)
     order_N = np.lexsort((errors_N, index_N))
@@ -152,7 +152,7 @@ def image_points(
     Returns:
         Pixels [N, 2], and whether they lie inside and the photograph has them.
     """
-    photo_N2 = camera.photographed(_rays(points_N3))
+    photo_N2 = camera.project_distorted(_rays(points_N3))
     pixels_N2 = project_points(camera.K, points_N3) if undistorted else photo_N2
     return pixels_N2, inside_image(photo_N2, size) & inside_image(pixels_N2, size)
 

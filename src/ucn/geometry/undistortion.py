@@ -43,7 +43,7 @@ def _sources(camera: SfmCamera, top: int, rows: int, width: int) -> NDArray[np.f
     rays_hw2 = (np.stack([columns_hw, rows_hw], axis=-1) - camera.K[:2, 2]) / camera.K[
         [0, 1], [0, 1]
     ]
-    sources_N2 = camera.photographed(rays_hw2.reshape(-1, 2))
+    sources_N2 = camera.project_distorted(rays_hw2.reshape(-1, 2))
     # Far outside where there is no source.
     sources_2hw = np.nan_to_num(sources_N2.T, nan=-1e6).astype(np.float32).reshape(2, len(y), -1)
     size = len(x) * _STEP, len(y) * _STEP

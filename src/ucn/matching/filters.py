@@ -14,7 +14,7 @@ from ucn.matching.descriptors import Floats
 Mask = NDArray[np.bool_]
 
 
-def ways_back(points0_N2: Floats, back_N2: Floats) -> Floats:
+def forward_backward_error(points0_N2: Floats, back_N2: Floats) -> Floats:
     """How far from its start each search back lands, pixels: float32 [N].
 
     Args:
@@ -40,7 +40,7 @@ def reciprocity_mask(points0_N2: Floats, back_N2: Floats, radius_px: float) -> M
     """
     if not radius_px >= 0:
         raise ValueError(f"a radius of {radius_px} px")
-    return np.asarray(ways_back(points0_N2, back_N2) <= radius_px)
+    return np.asarray(forward_backward_error(points0_N2, back_N2) <= radius_px)
 
 
 def shift_positions(

@@ -29,7 +29,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{path.name}"
     make_folder(path.parent)
-    with explained(path):
+    with as_user_error(path):
         try:
             yield temporary
             _sync(temporary)
@@ -48,7 +48,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{path.name}"
-    with explained(path):
+    with as_user_error(path):
         temporary.mkdir(parents=True)
         try:
             yield temporary
@@ -94,7 +94,7 @@ def make_folder(path: Path | str) -> None:
         UserError: it cannot be made, or not be written to.
     """
     path = Path(path)
-    with explained(path):
+    with as_user_error(path):
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "no permission")
@@ -108,7 +108,7 @@ def temporary_folder() -> Iterator[Path]:
         UserError: it cannot be written, or the disk is full.
     """
     with (
-        explained(Path(tempfile.gettempdir())),
+        as_user_error(Path(tempfile.gettempdir())),
         tempfile.TemporaryDirectory(prefix="ucn-") as folder,
     ):
         yield Path(folder)
@@ -126,7 +126,7 @@ def sweep_temporaries(folder: Path) -> int:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def as_user_error(path: Path) -> Iterator[None]:
     """Turn the errors that a user can mend into one line."""
     try:
         yield

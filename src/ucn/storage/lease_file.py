@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ucn.errors import UserError
-from ucn.storage.files import explained, make_folder
+from ucn.storage.files import as_user_error, make_folder
 from ucn.storage.lease_holder import (
     LARGEST_BYTES,
     LEASE,
@@ -57,7 +57,7 @@ def hold_file(folder: Path) -> Iterator[FileLease]:
     path, mine = folder / LEASE, this_driver()
     descriptor = _lock(path)
     try:
-        with explained(path):
+        with as_user_error(path):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, mine.model_dump_json().encode(), 0)
         yield FileLease(path, descriptor)
@@ -108,7 +108,7 @@ def _open(path: Path) -> int | None:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR):
             raise UserError(f"{path}: is no file that can be locked; remove it") from error
-        with explained(path):
+        with as_user_error(path):
             raise
 
 

@@ -11,8 +11,8 @@ import pyarrow
 from pyarrow import fs
 
 from ucn.errors import UserError
+from ucn.storage.addresses import redact
 from ucn.storage.files import temporary_folder
-from ucn.storage.redact import shown
 
 _BLOCK = 8 << 20
 _PATIENCE_S = 60
@@ -104,7 +104,7 @@ class ArrowStore:
         except FileNotFoundError:
             raise FileNotFoundError(place) from None
         except (OSError, pyarrow.ArrowException) as error:
-            first = shown((str(error).splitlines() or [type(error).__name__])[0])
+            first = redact((str(error).splitlines() or [type(error).__name__])[0])
             raise UserError(
                 f"{place}: cannot be used ({first}); check the address and the credentials"
             ) from error

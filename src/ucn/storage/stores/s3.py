@@ -21,8 +21,8 @@ from botocore import exceptions
 from botocore.config import Config
 
 from ucn.errors import UserError
+from ucn.storage.addresses import redact
 from ucn.storage.files import temporary_folder
-from ucn.storage.redact import shown
 
 Result = TypeVar("Result")
 
@@ -281,5 +281,5 @@ def _explain(error: Exception) -> str:
     if isinstance(error, exceptions.NoCredentialsError):
         return "no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     # An endpoint that cannot be may be an address without its scheme.
-    text = re.sub(r"\S*@|[?#]\S*", "", shown(" ".join(str(error).split())))
+    text = re.sub(r"\S*@|[?#]\S*", "", redact(" ".join(str(error).split())))
     return f"{text}; check the AWS settings"

@@ -8,7 +8,7 @@ _SECRET_OPTION = re.compile(r"[?&][^=&]*(pass|pwd|token|secret|key|sign|credenti
 _OPTIONS = re.compile(r"([A-Za-z][\w+.-]*://[^\s?#]*)[?#][^\s'\"<>)]*")
 
 
-def shown(text: str) -> str:
+def redact(text: str) -> str:
     """A URI, or a text, whose URIs are without user, password, options and fragment."""
     return _OPTIONS.sub(r"\1", _USER.sub(r"\1", text))
 

@@ -1,14 +1,18 @@
 """Fixtures that every room's tests share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
+from tests.textures import textured
+
 if TYPE_CHECKING:
-    from tests.preprocessing.s3_server import Server
+    from tests.storage.s3_server import Server
+    from ucn.preprocessing.sample import Sample
 
 # How long an example takes says nothing of whether it is right.
 settings.register_profile("ucn", deadline=None)
@@ -42,11 +46,55 @@ def world_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator["Server"]:
     """A server of the S3 protocol on loopback, without a bucket."""
-    from tests.preprocessing.s3_server import Server
+    from tests.storage.s3_server import Server
 
     server = Server()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def moto_server() -> Iterator[str]:
+    """Address of an S3 server."""
+    from moto.server import ThreadedMotoServer
+
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture(scope="session")
+def make_sample() -> Callable[..., "Sample"]:
+    """Make a small random sample from its number."""
+    return _make_sample
+
+
+def _make_sample(index: int, *, grey: bool = False, matches: int = 5) -> "Sample":
+    from ucn.preprocessing.sample import Sample
+
+    rng = np.random.default_rng(index)
+    shape = (24, 32) if grey else (24, 32, 3)
+    return Sample(
+        key=f"seq-{index:04d}",
+        image0=rng.integers(0, 256, shape, dtype=np.uint8),
+        image1=rng.integers(0, 256, shape, dtype=np.uint8),
+        matches_N4=rng.uniform(0, 23, (matches, 4)).astype(np.float32),
+        metadata={
+            "sequence": "seq",
+            "frame0": str(index),
+            "frame1": f"{index}b",
+            "matches": matches,
+        },
+        attributes={"depth0": rng.uniform(1, 9, matches).astype(np.float32)},
+    )
+
+
+@pytest.fixture(scope="session")
+def texture() -> Callable[..., np.ndarray]:
+    """Makes an image with structure at several scales."""
+    return textured
 
 
 @pytest.fixture

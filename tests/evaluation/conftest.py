@@ -3,25 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
+from tests.textures import textured
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.write import write_manifest, write_shard
 from ucn.storage.stores.open import open_store
 
 FOCAL = 200.0
-
-
-def textured(height: int, width: int, seed: int) -> np.ndarray:
-    """An image with structure at several scales: uint8 [H, W]."""
-    rng = np.random.default_rng(seed)
-    layers = [
-        cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), sigma) * sigma
-        for sigma in (1.0, 2.5, 6.0)
-    ]
-    return cv2.normalize(sum(layers), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
 def shifted_sample(
@@ -67,11 +57,6 @@ def write_samples(folder: Path, samples: list[Sample]) -> Path:
     shard = write_shard(store, "val-000000.tar", samples, "grey-png", "configuration", "f")
     write_manifest(store, [shard], {})
     return folder
-
-
-@pytest.fixture(scope="session")
-def texture() -> Callable[..., np.ndarray]:
-    return textured
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """An object store that fails in one way at a time, and one that denies access in mid-job.
 
-All ways at once, and what each request makes of them: tests/preprocessing/test_s3_faults.py. What
+All ways at once, and what each request makes of them: tests/storage/test_s3_faults.py. What
 those have alone is a long test here, for the counts.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.drives import digests, drives_config, preprocess_words, store_digests
-from tests.preprocessing.s3_server import CUT, HALF, LOST, SHORT, SLOW, STALLED, Server
+from tests.storage.s3_server import CUT, HALF, LOST, SHORT, SLOW, STALLED, Server
 from tests.tell import tell
 from ucn.pipeline.main import main
 from ucn.preprocessing.job import preprocess

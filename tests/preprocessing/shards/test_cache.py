@@ -34,9 +34,9 @@ LARGE = 1 << 30
 
 
 @pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name, value in {
-        "AWS_ENDPOINT_URL": server,
+        "AWS_ENDPOINT_URL": moto_server,
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -111,7 +111,7 @@ def settle() -> None:
 
 
 def own_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.name.startswith("preprocessing")]
+    return [record for record in caplog.records if record.name.startswith("ucn")]
 
 
 def same(sample: Sample, other: Sample) -> bool:
@@ -308,7 +308,7 @@ def test_two_processes_share_one_bounded_folder(
     # What a writer left that was killed.
     (cache.folder / f".tmp-{'0' * 64}.tar").write_bytes(bytes(cache.limit))
     arguments = [str(cache.limit), str(cache.folder)]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", READER, uri, *arguments],

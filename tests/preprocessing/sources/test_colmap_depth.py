@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.preprocessing.colmap_worlds import (
+from tests.preprocessing.sources.colmap_worlds import (
     H,
     W,
     World,

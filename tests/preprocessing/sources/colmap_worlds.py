@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tests.preprocessing.colmap_lenses import MODELS, plain
+from tests.preprocessing.sources.colmap_lenses import MODELS, plain
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.sfm.colmap import ColmapConfig
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.preprocessing.yfcc_scenes import (
+from tests.preprocessing.sources.yfcc_scenes import (
     View,
     config,
     render_scene,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.preprocessing.colmap_worlds import H, W, config, make_world, write_scene
+from tests.preprocessing.sources.colmap_worlds import H, W, config, make_world, write_scene
 from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.verify import verify_dataset

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.preprocessing.colmap_lenses import MODELS
-from tests.preprocessing.colmap_worlds import (
+from tests.preprocessing.sources.colmap_lenses import MODELS
+from tests.preprocessing.sources.colmap_worlds import (
     H,
     W,
     World,

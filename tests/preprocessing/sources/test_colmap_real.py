@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.preprocessing.colmap_worlds import config
-from tests.preprocessing.patch_similarity import similarities
+from tests.preprocessing.sources.colmap_worlds import config
+from tests.preprocessing.sources.patch_similarity import similarities
 from ucn.preprocessing.sources.sfm.colmap_files import read_colmap_model
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.preprocessing.s3_server import CUT, LOST, SHORT, Server
+from tests.storage.s3_server import CUT, LOST, SHORT, Server
 from ucn.errors import UserError
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.sample import Sample

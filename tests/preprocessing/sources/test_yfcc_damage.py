@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.preprocessing.yfcc_scenes import (
+from tests.preprocessing.sources.yfcc_scenes import (
     config,
     render_scene,
     write_calibration,

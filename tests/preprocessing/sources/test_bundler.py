@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.preprocessing.patch_similarity import similarities
+from tests.preprocessing.sources.patch_similarity import similarities
 from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.sample import Sample

@@ -32,9 +32,9 @@ BUCKET = "shards"
 
 
 @pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty bucket, and the environment that leads to it."""
-    for name, value in environment(server).items():
+    for name, value in environment(moto_server).items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     client.create_bucket(Bucket=BUCKET)
@@ -149,20 +149,20 @@ class Faults:
 
 @pytest.fixture
 def through_faults(
-    server: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+    moto_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Callable[[int, str, str], str | None]], Faults]]:
     """Put a failing proxy before the server."""
     made: list[Faults] = []
 
     def start(fail: Callable[[int, str, str], str | None]) -> Faults:
-        made.append(Faults(server, fail))
+        made.append(Faults(moto_server, fail))
         monkeypatch.setenv("AWS_ENDPOINT_URL", made[-1].address)
         return made[-1]
 
     yield start
     for faults in made:
         faults.close()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
 
 
 @pytest.fixture(params=["local", "s3", "arrow"])

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tests.preprocessing.yfcc_scenes import View, config, render_scene, truth_errors, write_scene
+from tests.preprocessing.sources.yfcc_scenes import (
+    View,
+    config,
+    render_scene,
+    truth_errors,
+    write_scene,
+)
 from ucn.errors import SkippedPair, UserError
 
 

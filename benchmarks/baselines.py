@@ -25,7 +25,7 @@ from ucn.evaluation.methods.dense import PointMatches, match_directly, match_poi
 from ucn.evaluation.scores.pose import estimate_pose, pose_error
 from ucn.images.read import read_photo
 from ucn.preprocessing.job import preprocess
-from ucn.preprocessing.sources.registry import source_config
+from ucn.preprocessing.sources.registry import SOURCES
 from ucn.training.config import TrackingConfig
 
 SETS: dict[str, dict[str, Any]] = {
@@ -66,7 +66,7 @@ def main() -> None:
     with ray_session(None):
         for name, folder in zip(options.sets, config.shards, strict=True):
             values = SETS[name] | {"root": str(options.data / SETS[name]["root"]), "out": folder}
-            model = source_config(values.pop("source"))
+            model = SOURCES.load(values.pop("source"))
             preprocess(model.model_validate({"split": "test"} | values))
         print(evaluate(config).markdown)
     print_posed(options.data / POSED, config)

@@ -19,7 +19,7 @@ import cv2
 
 from ucn.errors import SkippedPair
 from ucn.preprocessing.shards.write import Outcome, write_shard
-from ucn.preprocessing.sources.registry import source_config
+from ucn.preprocessing.sources.registry import SOURCES
 from ucn.storage.stores.open import open_store
 
 
@@ -70,7 +70,7 @@ def main() -> None:
 def measure(name: str, root: str, count: int) -> tuple[float, float, int]:
     """Milliseconds and bytes a pair of a source, written as one shard; and its pairs a shard."""
     with tempfile.TemporaryDirectory() as folder:
-        config = source_config(name)(root=root, out=folder, **WHOLE[name].options)  # type: ignore[call-arg]
+        config = SOURCES.load(name)(root=root, out=folder, **WHOLE[name].options)  # type: ignore[call-arg]
         pairs = config.open_source().pairs()[:count]
         source = config.open_source()
 

@@ -25,7 +25,7 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.job import evaluate
 from ucn.pipeline.arguments import merge
 from ucn.preprocessing.job import preprocess
-from ucn.preprocessing.sources.registry import source_config
+from ucn.preprocessing.sources.registry import SOURCES
 from ucn.storage.files import write_json
 from ucn.training.config import TrainConfig
 from ucn.training.data.inputs import open_datasets, training_sampler
@@ -118,7 +118,7 @@ def make_shards(out: Path, photos: str | None, worlds: int) -> dict[str, str]:
     for name, values in sources.items():
         options = {key: value for key, value in values.items() if key != "source"}
         root = {"root": str(out / "raw")} if "root" not in options else {}
-        config = source_config(str(values["source"]))
+        config = SOURCES.load(str(values["source"]))
         preprocess(config(**options, **root, out=str(out / "shards" / name)))
     return {name: str(out / "shards" / name) for name in sources}
 

@@ -15,7 +15,7 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.export.config import MatchOptions
 from ucn.pipeline.arguments import parse, read_layers
 from ucn.pipeline.config import RunConfig
-from ucn.preprocessing.sources.registry import SOURCES, source_config
+from ucn.preprocessing.sources.registry import SOURCES
 from ucn.storage.addresses import redact
 from ucn.training.config import TrainConfig
 
@@ -78,12 +78,13 @@ def preprocess(args: Sequence[str]) -> int:
     """`ucn preprocess SOURCE ...`"""
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(
-            f"usage: ucn preprocess SOURCE --out DIR [options]\n\nSources: {', '.join(SOURCES)}.\n"
+            "usage: ucn preprocess SOURCE --out DIR [options]\n\n"
+            f"Sources: {', '.join(SOURCES.builtin)}.\n"
             "ucn preprocess SOURCE --help lists the options of a source.\n"
         )
         return 0 if args else 2
     source, *rest = args
-    model = source_config(source)
+    model = SOURCES.load(source)
     config = parse(model, rest, f"ucn preprocess {source}", model.__doc__ or "", layered=True)
     from ucn.preprocessing.job import preprocess
 

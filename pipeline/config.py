@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, SerializeAsAny, model_validator
 from ucn.config import FrozenConfig
 from ucn.evaluation.config import EvaluateConfig
 from ucn.preprocessing.config import PreprocessConfig
-from ucn.preprocessing.sources.registry import source_config
+from ucn.preprocessing.sources.registry import SOURCES
 from ucn.storage.addresses import redact
 from ucn.training.config import TrackingConfig, TrainConfig
 
@@ -20,7 +20,7 @@ def _by_source(values: Any) -> Any:
         return values
     options = dict(values)
     name = str(options.pop("source", ""))
-    return source_config(name)(**options)
+    return SOURCES.load(name)(**options)
 
 
 AnySource = Annotated[SerializeAsAny[PreprocessConfig], BeforeValidator(_by_source)]

@@ -10,7 +10,7 @@ from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.pipeline.arguments import parse
 from ucn.pipeline.config import RunConfig
-from ucn.preprocessing.sources.registry import source_config
+from ucn.preprocessing.sources.registry import SOURCES
 from ucn.training.config import TrainConfig
 
 Stage = Literal["preprocess", "train", "evaluate", "run"]
@@ -36,7 +36,7 @@ def check_stage(stage: Stage, values: Mapping[str, Any]) -> FrozenConfig:
         name = options.pop("source", None)
         if not isinstance(name, str):
             raise UserError("source: not given; name one, such as source=kitti-raw")
-        return source_config(name)(**options)
+        return SOURCES.load(name)(**options)
     model = TrainConfig if stage == "train" else EvaluateConfig
     words = [f"{key}={to_yaml(value)}" for key, value in values.items()]
     config: FrozenConfig = parse(model, words, f"ucn {stage}", "", layered=True)

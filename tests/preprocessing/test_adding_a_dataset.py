@@ -12,7 +12,7 @@ import pytest
 
 from ucn.errors import UserError
 from ucn.preprocessing.shards.read import ShardDataset
-from ucn.preprocessing.sources.registry import source_config
+from ucn.preprocessing.sources.registry import SOURCES
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -82,11 +82,13 @@ def test_the_example_makes_verified_shards(stereo_root: Path, tmp_path: Path, wo
 
 def test_what_is_no_source_is_told(stereo_root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nonsense: no such source; there are kitti-raw,"):
-        source_config("nonsense")
+        SOURCES.load("nonsense")
+    with pytest.raises(UserError, match=r"kitti_raw: .* did you mean kitti-raw\?"):
+        SOURCES.load("kitti_raw")
     with pytest.raises(UserError, match=r"name a source as package\.module:Class"):
-        source_config("no_such_module_here:Config")
-    with pytest.raises(UserError, match="is not a subclass"):
-        source_config("pathlib:Path")
+        SOURCES.load("no_such_module_here:Config")
+    with pytest.raises(UserError, match="not a subclass"):
+        SOURCES.load("pathlib:Path")
     bad = ucn(
         "preprocess",
         "stereo_folder:StereoFolderConfig",
@@ -98,3 +100,22 @@ def test_what_is_no_source_is_told(stereo_root: Path, tmp_path: Path) -> None:
     )
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "holds no .npy; pass the folder above it" in bad.stderr
+
+
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.ray)])
+def test_a_source_may_begin_with_pycolmap(tmp_path: Path, workers: str) -> None:
+    """OpenCV aborts at its first PNG in a process that has loaded pycolmap before it."""
+    pytest.importorskip("pycolmap")
+    (tmp_path / "photos").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "photos/a.png"), cv2.GaussianBlur(noise, (0, 0), 2))
+    (tmp_path / "begins_with_pycolmap.py").write_text(
+        "import pycolmap\n"
+        "from ucn.preprocessing.sources.photos.homography import HomographyConfig\n\n\n"
+        "class PhotosConfig(HomographyConfig):\n"
+        '    """Photos."""\n'
+    )
+    words = ["preprocess", "begins_with_pycolmap:PhotosConfig", "--root", "photos", "--out", "out"]
+    done = ucn(*words, "--pairs-per-photo", "1", "--workers", workers, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["samples"] == 1

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import cv2  # noqa: F401  (before pycolmap: OpenCV aborts at its first PNG otherwise)
 import numpy as np
 import pycolmap
 

@@ -8,6 +8,7 @@
 Nothing heavy is imported before a function is called.
 """
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from ucn.training.model import Model
 
 __all__ = ["describe", "load_model", "match"]
+
+if "pycolmap" in sys.modules and not {"cv2", "torch"} & sys.modules.keys():
+    # OpenCV corrupts memory at its first PNG in a process that has loaded pycolmap before it.
+    raise ImportError("pycolmap was imported before OpenCV; import ucn, cv2 or torch first")
 
 
 def load_model(folder: Path | str = "shipped", device: str = "cpu") -> "Model":

@@ -110,6 +110,8 @@ def test_a_source_may_begin_with_pycolmap(tmp_path: Path, workers: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "photos/a.png"), cv2.GaussianBlur(noise, (0, 0), 2))
     (tmp_path / "begins_with_pycolmap.py").write_text(
+        "import sys\n\n"
+        "assert 'cv2' in sys.modules\n"
         "import pycolmap\n"
         "from ucn.preprocessing.sources.photos.homography import HomographyConfig\n\n\n"
         "class PhotosConfig(HomographyConfig):\n"
@@ -119,3 +121,11 @@ def test_a_source_may_begin_with_pycolmap(tmp_path: Path, workers: str) -> None:
     done = ucn(*words, "--pairs-per-photo", "1", "--workers", workers, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["samples"] == 1
+
+
+def test_pycolmap_before_everything_else_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    code = "import pycolmap\nimport ucn\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ImportError: pycolmap was imported before OpenCV" in done.stderr

@@ -57,8 +57,8 @@ def stepping_clock(
 
 def test_nothing_else_looks_at_the_time_of_day() -> None:
     found = set()
-    for room in ("preprocessing", "training", "evaluation", "pipeline"):
-        for path in (ROOT / room).rglob("*.py"):
+    for folder in ("src/ucn", "preprocessing", "training", "evaluation", "pipeline"):
+        for path in (ROOT / folder).rglob("*.py"):
             parts = ast.walk(ast.parse(path.read_text()))
             calls = {ast.unparse(part.func) for part in parts if isinstance(part, ast.Call)}
             if calls & {"time.time", "datetime.now"}:
@@ -124,7 +124,7 @@ def ucn(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
             done = subprocess.run(
                 [sys.executable, "-m", "ucn.pipeline.main", *words],
                 cwd=tmp_path,
-                env=settings | {"HOME": str(home), "PYTHONPATH": str(ROOT)},
+                env=settings | {"HOME": str(home), "PYTHONPATH": str(ROOT / "src")},
                 capture_output=True,
                 text=True,
                 check=False,
@@ -148,7 +148,10 @@ def test_shards_without_a_home(
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
 def test_the_other_stages_without_a_home(
-    world_root: Path, tmp_path: Path, ucn: Callable[..., "subprocess.CompletedProcess[str]"]
+    world_root: Path,
+    tmp_path: Path,
+    one_thread: None,
+    ucn: Callable[..., "subprocess.CompletedProcess[str]"],
 ) -> None:
     config = noise_config(tmp_path, 4, workers=1, min_workers=None)
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))

@@ -39,7 +39,7 @@ Values = dict[str, Any]
 SHARED: Values = {
     "augmentation": {"crop_width": 480, "crop_height": 320, "scale": 0.5},
     "points": 1024,
-    "schedule": {"average": 0.999},
+    "schedule": {"ema_decay": 0.999},
     "checkpoint_every": 200,
     "data": {"validation_pairs": 32, "reader_threads": 8},
 }
@@ -52,7 +52,7 @@ PAPER: Values = {
 NETWORKS: dict[str, Values] = {
     "small": {
         "loss": {"temperature": 0.05},
-        "mining": {"radius": 4, "every": 2},
+        "mining": {"radius": 4, "search_stride": 2},
         "batch_size": 16,
     },
     "googlenet": PAPER,

@@ -9,13 +9,13 @@ from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
-from ucn.config import explain
+from ucn.config import FrozenConfig, explain
 from ucn.errors import UserError
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=FrozenConfig)
 
 
 def parse(
@@ -36,7 +36,7 @@ def parse(
     """
     default: Model | None = None
     if layered:
-        values, args = read_layers(args)
+        values, args = read_layers(args, model)
         description += "\n\nAlso: --config FILE.yaml (repeatable) and KEY=VALUE, before the flags."
         default = _partial(model, values, "")
     complaint = io.StringIO()
@@ -52,10 +52,17 @@ def parse(
     return cast(Model, parsed)
 
 
-def read_layers(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def read_layers(
+    args: Sequence[str], model: type[FrozenConfig] | None = None
+) -> tuple[dict[str, Any], list[str]]:
     """Take ``--config FILE`` and ``KEY=VALUE`` out of the arguments and merge them.
 
     From the first flag on words are the flags' values, such as ``--model NAME=FOLDER``.
+
+    Args:
+        args: the command's arguments.
+        model: what the values describe. With it, a layer that uses the old name of a renamed
+            option can override one that uses the new name, and the other way round.
 
     Returns:
         The merged values, and the arguments that are left.
@@ -64,6 +71,11 @@ def read_layers(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         UserError: a file is missing or no YAML mapping.
     """
     values: dict[str, Any] = {}
+
+    def add(layer: Mapping[str, Any]) -> None:
+        nonlocal values
+        values = merge(values, model.with_new_names(layer) if model else layer)
+
     assignments: list[str] = []
     rest: list[str] = []
     waiting = list(args)
@@ -72,9 +84,9 @@ def read_layers(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if word == "--config":
             if not waiting:
                 raise UserError("--config: names no file; give a YAML file")
-            values = merge(values, _read_yaml(Path(waiting.pop(0))))
+            add(_read_yaml(Path(waiting.pop(0))))
         elif word.startswith("--config="):
-            values = merge(values, _read_yaml(Path(word.partition("=")[2])))
+            add(_read_yaml(Path(word.partition("=")[2])))
         elif not rest and not word.startswith("-") and "=" in word:
             assignments.append(word)
         else:
@@ -87,7 +99,7 @@ def read_layers(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             raise UserError(f"{assignment}: the value is not YAML; quote it") from None
         for part in reversed(key.split(".")):
             value = {part: value}
-        values = merge(values, value)
+        add(value)
     return values, rest
 
 
@@ -131,7 +143,7 @@ def _partial(model: type[Model], values: Mapping[str, Any], place: str) -> Model
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if isinstance(kind, type) and issubclass(kind, FrozenConfig):
             below = values.get(name, {})
             if not isinstance(below, Mapping):
                 raise UserError(f"{place}{name}: {below!r} where options are expected")
@@ -146,4 +158,4 @@ def _partial(model: type[Model], values: Mapping[str, Any], place: str) -> Model
         else:
             default = field.get_default(call_default_factory=True)
             fields[name] = tyro.MISSING if default is PydanticUndefined else default
-    return model.model_construct(**fields)
+    return cast(Model, model.model_construct(**fields))

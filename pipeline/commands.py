@@ -206,7 +206,7 @@ def run(args: Sequence[str]) -> int:
             "KEY=VALUE changes an option, such as train.steps=800. See configs/ for examples.\n"
         )
         return 0 if args else 2
-    values, rest = read_layers(args)
+    values, rest = read_layers(args, RunConfig)
     if rest:
         raise UserError(f"{rest[0]}: ucn run takes --config FILE and KEY=VALUE only")
     return _run(RunConfig(**values))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -86,22 +86,31 @@ class LossConfig(FrozenConfig):
     """Softmax temperature of cosine similarities (`infonce`, `dual_softmax`)."""
 
 
+def _is_group(pool: object) -> object:
+    """Convert the former option `mining.pool`: `group` is true, `pair` is false."""
+    return {"group": True, "pair": False}.get(str(pool), pool)
+
+
 class MiningConfig(FrozenConfig):
     """Which wrong positions a point is pushed away from."""
+
+    renamed: ClassVar = {
+        "every": "search_stride",
+        "pool": ("cross_pair_negatives", _is_group),
+    }
 
     name: Literal["hard", "random"] = "hard"
     """`hard`: the nearest feature of the other image; `random`: any."""
     radius: float = Field(default=5.0, gt=0)
     """Pixels around the true position that never give a negative; also the hit radius. Small ones
     train fine localisation; the paper has 16."""
-    every: int = Field(default=1, ge=1, le=8)
-    """Negatives are searched among every so many-th cell of a map, in x and y, from another one in
-    each step; 1 searches all. 2 makes a step of `small` half as long."""
+    search_stride: int = Field(default=1, ge=1, le=8)
+    """Stride of the search for negatives, in cells of the map; its offset changes from step to
+    step. 1 searches all cells; 2 halves the time of a step of `small`."""
     memory_mib: int = Field(default=64, ge=1)
     """Bound on the similarity matrix that is held at once, in MiB."""
-    pool: Literal["pair", "group"] = "pair"
-    """`pair`: negatives come from the other image; `group`: from the images of the other pairs of
-    the group (`group_size`) as well."""
+    cross_pair_negatives: bool = False
+    """Negatives also come from the images of the other pairs of the group (`group_size`)."""
 
 
 class AugmentationConfig(FrozenConfig):
@@ -147,15 +156,17 @@ class OptimiserConfig(FrozenConfig):
 
 
 class ScheduleConfig(FrozenConfig):
-    """Learning rate over time: linear warm-up, then a cosine."""
+    """Learning rate over time: linear warm-up, then a cosine; average of the weights."""
+
+    renamed: ClassVar = {"average": "ema_decay"}
 
     warmup_steps: int = Field(default=20, ge=0)
     """Steps of linear warm-up."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """The last step's learning rate as a fraction of the peak."""
-    average: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is then what is validated and
-    published; 0 averages nothing. Early on it is lower: (1 + step) / (10 + step)."""
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of an exponential moving average (EMA) of the weights, which is then validated and
+    published; 0 is off. At most (1 + step) / (10 + step), which is lower early on."""
 
 
 class TrainConfig(FrozenConfig):
@@ -239,10 +250,10 @@ class TrainConfig(FrozenConfig):
                 f"mining.name: {self.loss.name} takes all positions as negatives; set mining.name "
                 "to hard"
             )
-        if self.mining.pool == "group" and self.pairs_in_group == 1:
+        if self.mining.cross_pair_negatives and self.pairs_in_group == 1:
             raise ValueError(
-                "mining.pool: there are no other pairs in a group of one; raise group_size, or set "
-                "mining.pool to pair"
+                "mining.cross_pair_negatives: there are no other pairs in a group of one; raise "
+                "group_size, or set mining.cross_pair_negatives to false"
             )
         if min(self.augmentation.crop_width, self.augmentation.crop_height) <= (
             2 * self.mining.radius

@@ -1,8 +1,9 @@
 """The base of every configuration. Light to import: the command line's help needs it."""
 
 import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -14,19 +15,71 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 class FrozenConfig(BaseModel):
-    """A frozen piece of configuration that refuses unknown fields.
+    """A frozen configuration that refuses unknown options.
 
     Raises:
-        UserError: a value does not fit; one line that names the field.
+        UserError: a value does not fit; one line that names the option.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    renamed: ClassVar[Mapping[str, str | tuple[str, Callable[[Any], Any]]]] = {}
+    """New names of renamed options, by the old names, which are still read. A function beside the
+    new name converts the old value."""
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise UserError(explain(error)) from None
+
+    @classmethod
+    def with_new_names(cls, values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+        """Replace the old names of renamed options, also in nested configurations.
+
+        Args:
+            values: option values by name, not validated.
+            place: dotted name of this configuration, for messages.
+
+        Raises:
+            UserError: an option is given by its old and by its new name.
+        """
+        current: dict[str, Any] = {}
+        for name, value in values.items():
+            new = cls.renamed.get(name, name)
+            new, convert = (new, None) if isinstance(new, str) else new
+            if new in current or (new != name and new in values):
+                raise UserError(
+                    f"{place}{name}: this option is now called {place}{new}, and both are given; "
+                    "remove one"
+                )
+            current[new] = convert(value) if convert else value
+        for name, field in cls.model_fields.items():
+            kind, value = field.annotation, current.get(name)
+            if (
+                isinstance(kind, type)
+                and issubclass(kind, FrozenConfig)
+                and isinstance(value, dict)
+            ):
+                current[name] = kind.with_new_names(value, f"{place}{name}.")
+        return current
+
+    def identity(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """The required options and those that differ from their defaults, JSON-serialisable.
+
+        Nested configurations are reduced likewise. The result does not change when an option with
+        a default is added, nor when one is renamed without a conversion: options stand under the
+        first name that they had. It does not tell that a default was changed.
+
+        Args:
+            exclude: dotted names of options to leave out, such as ``mining.memory_mib``.
+        """
+        return _changed_options(self, None, exclude, "")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values: Any) -> Any:
+        return cls.with_new_names(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _paths_are_local(self) -> Self:
@@ -41,10 +94,39 @@ class FrozenConfig(BaseModel):
 
 
 def explain(error: ValidationError) -> str:
-    """The first thing that pydantic refuses, in one line."""
+    """Describe pydantic's first complaint in one line."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "no such option; see --help for the names"
     return f"{place}: {message}" if place else message
+
+
+def _changed_options(
+    config: FrozenConfig, default: FrozenConfig | None, exclude: Collection[str], place: str
+) -> dict[str, Any]:
+    """Options that differ from those of ``default``; None stands for the class's own defaults."""
+    first_names: dict[str, str] = {}
+    for old, new in config.renamed.items():
+        if isinstance(new, str):
+            first_names.setdefault(new, old)
+    dumped = config.model_dump(mode="json")
+    changed: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        if f"{place}{name}" in exclude:
+            continue
+        value = getattr(config, name)
+        if default is None:
+            usual = field.get_default(call_default_factory=True)
+        else:
+            usual = getattr(default, name)
+        key = first_names.get(name, name)
+        if isinstance(value, FrozenConfig):
+            base = usual if type(usual) is type(value) else None
+            options = _changed_options(value, base, exclude, f"{place}{name}.")
+            if options or base is None:
+                changed[key] = options
+        elif value != usual:
+            changed[key] = dumped[name]
+    return changed

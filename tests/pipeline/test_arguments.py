@@ -49,3 +49,16 @@ def test_words_behind_a_flag_are_its_values() -> None:
     config = parse(EvaluateConfig, args, "ucn evaluate", "", layered=True)
     assert config.model == ("one=x/model", "two=y/model")
     assert (config.points, config.seed) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("below", "above"), [("search_stride", "every"), ("every", "search_stride"), ("every", "every")]
+)
+def test_old_names_of_options_are_layered_like_new_ones(
+    below: str, above: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"mining: {{{below}: 4, pool: group}}\n")
+    args = ["--config", str(tmp_path / "a.yaml"), f"mining.{above}=2", "schedule.average=0.5"]
+    config = parse(TrainConfig, args, "ucn train", "", layered=True)
+    assert (config.mining.search_stride, config.mining.cross_pair_negatives) == (2, True)
+    assert config.schedule.ema_decay == 0.5

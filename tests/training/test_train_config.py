@@ -19,7 +19,10 @@ from ucn.training.config import TrainConfig
         ({"min_workers": 0}, r"min_workers: "),
         ({"device": "tpu"}, r"device: "),
         ({"batch_size": 6, "group_size": 4}, r"group_size: .*set batch_size to a multiple"),
-        ({"batch_size": 3, "mining": {"pool": "group"}}, r"mining\.pool: .*raise group_size"),
+        (
+            {"batch_size": 3, "mining": {"cross_pair_negatives": True}},
+            r"mining\.cross_pair_negatives: .*raise group_size",
+        ),
         ({"loss": {"name": "dual_softmax"}, "mining": {"name": "random"}}, r"dual_softmax.*hard"),
         ({"steps": 10, "schedule": {"warmup_steps": 10}}, r"schedule\.warmup_steps.*lower"),
         ({"loss": {"name": "infonce"}, "mining": {"name": "random"}}, r"mining\.name.*hard"),

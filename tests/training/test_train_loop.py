@@ -71,7 +71,7 @@ def test_resume_gives_the_same_losses_and_weights(
             "loss": LossConfig(name="contrastive"),
             "mining": MiningConfig(name=mining),
             "optimiser": OptimiserConfig(name=optimiser, learning_rate=0.01),
-            "schedule": ScheduleConfig(warmup_steps=1, average=0.9 if mining == "hard" else 0.0),
+            "schedule": ScheduleConfig(warmup_steps=1, ema_decay=0.9 if mining == "hard" else 0.0),
         }
     )
     data = pairs(10)  # two and a half batches in an epoch: the resume crosses epochs
@@ -157,13 +157,13 @@ def test_the_weights_that_validated_best_are_published(
 def test_averaged_weights_are_validated_and_published(
     tmp_path: Path, tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
-    config = tiny_config.model_copy(update={"schedule": ScheduleConfig(average=0.9)})
+    config = tiny_config.model_copy(update={"schedule": ScheduleConfig(ema_decay=0.9)})
     recorder, state = run(config, pairs(4), tmp_path)
     network = build_network("small", config.network.options).eval()
-    network.load_state_dict(state.average.weights)
+    network.load_state_dict(state.ema.weights)
     assert validate(network, pairs(4), config)["pck/5"] == recorder.metrics[5]["validation/pck/5"]
     assert not torch.equal(
-        state.average.weights["head.weight"], state.network.state_dict()["head.weight"]
+        state.ema.weights["head.weight"], state.network.state_dict()["head.weight"]
     )
 
 
@@ -193,7 +193,7 @@ def test_negatives_of_the_group_include_the_other_pairs(
     config = tiny_config.model_copy(
         update={
             "loss": LossConfig(name="contrastive"),
-            "mining": MiningConfig(radius=6, pool="group"),
+            "mining": MiningConfig(radius=6, cross_pair_negatives=True),
         }
     )
     item = load_item(pairs(4), 1, 0, 1, config)
@@ -209,7 +209,7 @@ def test_negatives_among_every_other_cell(
     tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
     """InfoNCE of one pair, written out over the cells that are searched, in float64."""
-    mining = MiningConfig(radius=6, every=2)
+    mining = MiningConfig(radius=6, search_stride=2)
     config = tiny_config.model_copy(update={"loss": LossConfig(name="infonce"), "mining": mining})
     network = build_network("small", config.network.options).eval()
     seen = set()

@@ -112,7 +112,7 @@ def best_weights(state: TrainState) -> tuple[dict[str, torch.Tensor], Metrics]:
     if state.best.weights:
         scores = state.best.metrics | {"best_step": float(state.best.step)}
         return state.best.weights, state.metrics | scores
-    weights = state.average.weights if state.average else state.network.state_dict()
+    weights = state.ema.weights if state.ema else state.network.state_dict()
     return weights, state.metrics
 
 
@@ -148,9 +148,9 @@ def _validate(
             state.best = Best(score, state.step, metrics, weights)
         return metrics
 
-    if state.average is None:
+    if state.ema is None:
         return measure()
-    with state.average.in_place(state.network):
+    with state.ema.in_place(state.network):
         return measure()
 
 

@@ -40,7 +40,7 @@ class TrainState:
     """What changes while a network is trained.
 
     Attributes:
-        average: None where the weights are not averaged.
+        ema: moving average of the weights; None where it is off.
         step: steps done; the next one has this number.
         metrics: last values reported, by name.
         recent: metrics of the last steps, by step.
@@ -48,7 +48,7 @@ class TrainState:
 
     network: DenseNetwork
     optimiser: torch.optim.Optimizer
-    average: EMA | None
+    ema: EMA | None
     best: Best
     step: int = 0
     metrics: Metrics = field(default_factory=dict)
@@ -65,7 +65,7 @@ class TrainState:
         return {
             "network": _to_cpu(self.network.state_dict()),
             "optimiser": _to_cpu(self.optimiser.state_dict()),
-            "average": _to_cpu(self.average.weights) if self.average else {},
+            "average": _to_cpu(self.ema.weights) if self.ema else {},
             "best": vars(self.best).copy(),
             "step": self.step,
             "metrics": dict(self.metrics),
@@ -80,8 +80,8 @@ class TrainState:
         """
         self.network.load_state_dict(snapshot["network"])
         self.optimiser.load_state_dict(snapshot["optimiser"])
-        if self.average is not None:
-            for name, value in self.average.weights.items():
+        if self.ema is not None:
+            for name, value in self.ema.weights.items():
                 value.copy_(snapshot["average"][name])
         self.best = Best(**snapshot["best"])
         self.step, self.metrics = snapshot["step"], snapshot["metrics"]
@@ -103,9 +103,9 @@ def initial_state(config: TrainConfig, device: torch.device) -> TrainState:
         _start_from(network, config.network.weights)
     network = network.to(device)
     optimiser = build_optimiser(network, config.optimiser)
-    decay = config.schedule.average
-    average = EMA(network, decay) if decay else None
-    return TrainState(network, optimiser, average, Best())
+    decay = config.schedule.ema_decay
+    ema = EMA(network, decay) if decay else None
+    return TrainState(network, optimiser, ema, Best())
 
 
 def _start_from(network: DenseNetwork, path: Path) -> None:

@@ -22,7 +22,7 @@ class Stepper:
     """Takes optimiser steps; the gradient is the mean over all groups of all workers.
 
     Args:
-        state: its network, optimiser and average are changed.
+        state: its network, optimiser and EMA are changed.
         wrapped: the network, perhaps compiled, and wrapped for distributed training.
     """
 
@@ -59,8 +59,8 @@ class Stepper:
         if not bool(torch.isfinite(norm) & torch.isfinite(summary).all()):
             raise UserError(_not_finite(step, groups, losses))
         state.optimiser.step()
-        if state.average is not None:
-            state.average.update(state.network, step)
+        if state.ema is not None:
+            state.ema.update(state.network, step)
         loss, hit_ratio = summary.tolist()
         return {
             "loss": loss,

@@ -53,9 +53,9 @@ def group_loss(
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
         features_BDHW = network(images)
-    every = config.mining.every
+    stride = config.mining.search_stride
     # One grid for all pairs of a group, which may be negatives of each other.
-    searched = slice(items[0].seed % every, None, every)
+    searched = slice(items[0].seed % stride, None, stride)
     grid = _grid(features_BDHW[..., searched, searched], geometry, searched)
     sides = [
         [
@@ -86,7 +86,7 @@ class _Side:
 
 
 def _grid(cells_BDHW: Tensor, geometry: DenseNetwork, searched: slice) -> Grid:
-    """The places of the rows and columns that ``searched`` takes of the network's map."""
+    """Positions of the rows and columns that ``searched`` takes of the network's map."""
     height, width = cells_BDHW.shape[2:]
     offset = geometry.offset + geometry.stride * searched.start
     return Grid(height, width, geometry.stride * searched.step, offset)
@@ -119,7 +119,7 @@ def _pair_directions(
         image
         for images in sides
         for other, image in enumerate(images)
-        if config.mining.pool == "group" and other != pair
+        if config.mining.cross_pair_negatives and other != pair
     ]
     every = max(1, len(item.matches_N4) // HIT_SAMPLE) if config.loss.name in OVER_ALL else 1
     mined = slice(None, None, every)

@@ -1,11 +1,13 @@
 """What a preprocessing run is made from. Light to import: the command line's help needs it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from ucn.config import FrozenConfig
+from ucn.errors import UserError
 
 if TYPE_CHECKING:
     from ucn.preprocessing.sources.base import Source
@@ -57,8 +59,31 @@ class PreprocessConfig(FrozenConfig, ABC):
         """
 
     def content(self) -> dict[str, Any]:
-        """The options that decide what the shards hold, JSON-serialisable."""
+        """All options that decide what the shards hold, JSON-serialisable."""
         return self.model_dump(mode="json", exclude=_NOT_CONTENT)
+
+    def content_identity(self) -> dict[str, Any]:
+        """The source, and the options of `content` that are not at their defaults.
+
+        Fingerprints are made of it, so that a new option refuses nothing that is finished.
+        """
+        return self.identity(exclude=_NOT_CONTENT) | {"source": self.source}
+
+    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+        """Names of the options that differ from those of a stored `content`.
+
+        It may be of an earlier version: old names are read, and absent options have their defaults.
+        """
+        mine = self.content()
+        elsewhere = {name: value for name, value in self if name in _NOT_CONTENT}
+        try:
+            theirs = type(self)(**elsewhere | dict(stored)).content()
+        except UserError:
+            # Options that this version does not know.
+            theirs = dict(stored)
+        return sorted(
+            name for name in theirs.keys() | mine.keys() if theirs.get(name) != mine.get(name)
+        )
 
     @model_validator(mode="after")
     def _matches_in_order(self) -> "PreprocessConfig":

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 from tqdm import tqdm
@@ -41,6 +42,7 @@ _READERS = 16
 class _ShardTask:
     config: PreprocessConfig
     plan: ShardPlan
+    configuration: str
 
 
 def preprocess(config: PreprocessConfig) -> Manifest:
@@ -63,7 +65,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     shards = {} if manifest else _read_shards(store, sizes, most=1)
     _refuse_other_configuration(config, manifest, shards)
     config.prepare()
-    plans = plan_shards(config.open_source(), config)
+    plans = plan_shards(config.open_source(), config, _begun_with(config, manifest))
     if manifest is None or not is_up_to_date(manifest, plans, sizes) or _leftovers(plans, sizes):
         with exclusive(config.out) as lease:
             manifest = _complete(store, config, plans, lease)
@@ -91,19 +93,22 @@ def _complete(
         store.delete(name)
     if manifest is not None and stands:
         return manifest
-    return _make(store, config, plans, _finished(plans, shards), lease)
+    content = _begun_with(config, manifest)
+    return _make(store, config, content, plans, _finished(plans, shards), lease)
 
 
 def _make(
     store: Store,
     config: PreprocessConfig,
+    content: dict[str, Any],
     plans: list[ShardPlan],
     finished: dict[str, FinishedShard],
     lease: Lease,
 ) -> Manifest:
     """Make the shards that are not finished, and publish the manifest."""
     store.prepare()
-    tasks = [_ShardTask(config, plan) for plan in plans if plan.name not in finished]
+    configuration = digest(content)
+    tasks = [_ShardTask(config, plan, configuration) for plan in plans if plan.name not in finished]
     total = sum(len(plan.pairs) for plan in plans)
     with tqdm(
         total=total,
@@ -118,7 +123,7 @@ def _make(
     # Killed workers, whose tasks others took over, left theirs.
     store.prepare()
     lease.check()
-    return write_manifest(store, [finished[plan.name] for plan in plans], config.content())
+    return write_manifest(store, [finished[plan.name] for plan in plans], content)
 
 
 def _make_shard(task: _ShardTask) -> FinishedShard:
@@ -130,7 +135,7 @@ def _make_shard(task: _ShardTask) -> FinishedShard:
         task.plan.name,
         _outcomes(task),
         task.config.images,
-        digest(task.config.content()),
+        task.configuration,
         task.plan.fingerprint,
     )
 
@@ -154,6 +159,16 @@ def _published(store: Store, sizes: dict[str, int], config: PreprocessConfig) ->
         if not config.overwrite:
             raise
     return None
+
+
+def _begun_with(config: PreprocessConfig, manifest: Manifest | None) -> dict[str, Any]:
+    """The stored configuration of a dataset that means the same, else today's.
+
+    A dataset that an earlier version began keeps its configuration, so that all its shards agree.
+    """
+    if manifest is None or config.differences(manifest.configuration):
+        return config.content()
+    return manifest.configuration
 
 
 def _read_shards(
@@ -188,16 +203,13 @@ def _refuse_other_configuration(
     """Shards of one configuration a folder."""
     if config.overwrite:
         return
-    content = config.content()
     changed: list[str] = []
     if manifest is not None:
-        there = manifest.configuration
-        changed = sorted(
-            name for name in there.keys() | content if there.get(name) != content.get(name)
-        )
+        changed = config.differences(manifest.configuration)
         same = not changed
     else:
-        same = all(shard.configuration == digest(content) for shard in shards.values())
+        configuration = digest(config.content())
+        same = all(shard.configuration == configuration for shard in shards.values())
     if not same:
         what = f" ({', '.join(changed)} differ)" if changed else ""
         raise UserError(
@@ -208,8 +220,11 @@ def _refuse_other_configuration(
 
 def is_up_to_date(manifest: Manifest, plans: list[ShardPlan], sizes: dict[str, int]) -> bool:
     """Whether the manifest is that of the plans, and its files lie there at their sizes."""
-    planned = [(plan.name, plan.fingerprint) for plan in plans]
-    return planned == [(shard.name, shard.fingerprint) for shard in manifest.shards] and all(
+    same = len(plans) == len(manifest.shards) and all(
+        plan.name == shard.name and plan.is_fingerprint(shard.fingerprint)
+        for plan, shard in zip(plans, manifest.shards, strict=True)
+    )
+    return same and all(
         sizes.get(shard.name) == shard.bytes
         and sizes.get(sidecar_name(shard.name)) == shard.sidecar_bytes
         for shard in manifest.shards
@@ -221,7 +236,7 @@ def _finished(plans: list[ShardPlan], shards: dict[str, FinishedShard]) -> dict[
     return {
         plan.name: shards[plan.name]
         for plan in plans
-        if plan.name in shards and shards[plan.name].entry.fingerprint == plan.fingerprint
+        if plan.name in shards and plan.is_fingerprint(shards[plan.name].entry.fingerprint)
     }
 
 

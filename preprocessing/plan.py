@@ -1,6 +1,8 @@
 """Which pairs go into which shard: decided by the inputs and options alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.shards.format import digest, shard_name
@@ -15,21 +17,35 @@ class ShardPlan:
         name: file name of the tar.
         pairs: candidates in order.
         fingerprint: digest of the configuration and of the pairs' input files.
+        earlier: the same by the rule of version 0.1.0, which digested all options.
     """
 
     name: str
     pairs: tuple[PairRef, ...]
     fingerprint: str
+    earlier: str
+
+    def is_fingerprint(self, stored: str) -> bool:
+        """Whether a stored fingerprint is of this shard."""
+        return stored in (self.fingerprint, self.earlier)
 
 
-def plan_shards(source: Source, config: PreprocessConfig) -> list[ShardPlan]:
+def plan_shards(
+    source: Source, config: PreprocessConfig, content: Mapping[str, Any] | None = None
+) -> list[ShardPlan]:
     """Cut the source's pairs into shards of ``config.pairs_per_shard``.
+
+    Args:
+        source: lists the pairs.
+        config: of the dataset.
+        content: ``config.content()`` as the manifest of the dataset has it; None for today's.
 
     Raises:
         UserError: the source has no pairs.
     """
     pairs = source.pairs()
-    content = config.content()
+    identity = config.content_identity()
+    full = config.content() if content is None else content
     plans = []
     for index, start in enumerate(range(0, len(pairs), config.pairs_per_shard)):
         chunk = tuple(pairs[start : start + config.pairs_per_shard])
@@ -38,7 +54,8 @@ def plan_shards(source: Source, config: PreprocessConfig) -> list[ShardPlan]:
             ShardPlan(
                 name=shard_name(config.split, index),
                 pairs=chunk,
-                fingerprint=digest([content, inputs]),
+                fingerprint=digest([identity, inputs]),
+                earlier=digest([full, inputs]),
             )
         )
     return plans

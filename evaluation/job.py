@@ -1,4 +1,4 @@
-"""Evaluation on Ray: pairs spread over workers, then tables, pictures, report and record."""
+"""Evaluation on Ray: pairs spread over workers, then tables, pictures, report, MLflow run."""
 
 import json
 import re
@@ -11,17 +11,16 @@ import numpy as np
 
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
-from ucn.evaluation.finished import fingerprint, finished_run, mark_finished, unmark
 from ucn.evaluation.methods.build import build_methods
 from ucn.evaluation.pool import spread, worker_pool
-from ucn.evaluation.record import recorded_run
 from ucn.evaluation.report.match_pictures import MatchPicture, choose_pairs
 from ucn.evaluation.report.output import METRICS, REPORT, TABLES, write_output
 from ucn.evaluation.report.set_report import all_curves, all_metrics, report_set
 from ucn.evaluation.report.summary import PairResult
 from ucn.evaluation.scores.brown_patches import PatchPairs, read_pairs
 from ucn.evaluation.scores.patch_verification import patch_chunks, score_patches
-from ucn.evaluation.unfinished import UnfinishedPairs, unfinished_folder
+from ucn.evaluation.state import EvaluationState, fingerprints
+from ucn.evaluation.tracking import mlflow_run
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.storage.files import write_json
 from ucn.storage.lease import Lease, exclusive
@@ -50,8 +49,8 @@ class EvaluateResult:
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Evaluate models and baselines on the same points of one or more sets of shards.
 
-    Where the output folder holds the results of the very same evaluation, those are returned; an
-    evaluation that was interrupted goes on with the pairs that are left.
+    Returns the results in the output folder if they are of the same evaluation. An interrupted
+    evaluation resumes with the pairs that are left.
 
     Raises:
         UserError: shards or model cannot be read, a set holds no correspondences, or another
@@ -66,13 +65,16 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     ]
     build_methods(config)  # a bad model is refused here, before anything is started
     patch_sets = {folder: read_pairs(folder) for folder in config.patches}
-    identity = fingerprint(config, names, sets)
-    done, run_id = finished_run(config.output, identity)
-    if done:
-        return _result(config, run_id)
-    # Held beside the output folder, which is logged as it is.
-    with exclusive(unfinished_folder(config.output)) as lease:
-        run_id = _run(config, sets, patch_sets, tasks, identity, lease)
+    state = EvaluationState(config.output, fingerprints(config, names, sets))
+    finished = state.finished()
+    if finished is not None:
+        return _result(config, finished.run_id)
+    # The lease is beside the output folder, since that is logged to MLflow as it is.
+    with exclusive(state.partial) as lease:
+        finished = state.finished()  # by another driver, in the meantime
+        run_id = (
+            finished.run_id if finished else _run(config, sets, patch_sets, tasks, state, lease)
+        )
     return _result(config, run_id)
 
 
@@ -81,21 +83,16 @@ def _run(
     sets: Sequence[ShardDataset],
     patch_sets: Mapping[Path, PatchPairs],
     tasks: Sequence[Task],
-    identity: str,
+    state: EvaluationState,
     lease: Lease,
 ) -> str | None:
-    """Evaluate, or go on evaluating; the output folder is this driver's. Returns the run's id."""
+    """Evaluate the pairs that are left and write all results; return the id of the MLflow run."""
     names = set_names(config.shards)
-    unfinished = UnfinishedPairs(config.output, identity)
-    done, run_id = finished_run(config.output, identity)
-    if done:
-        # By another driver, since this one looked first.
-        return run_id
-    unmark(config.output)
+    state.begin()
     num_tasks = len(tasks) + sum(len(patch_chunks(pairs)) for pairs in patch_sets.values())
-    with recorded_run(config, names, sets) as run:
+    with mlflow_run(config, names, sets) as run:
         with worker_pool(config, num_tasks) as pool:
-            results = _evaluate_pairs(pool, tasks, unfinished)
+            results = _evaluate_pairs(pool, tasks, state)
             by_set = [
                 [result for (which, _), result in zip(tasks, results, strict=True) if which == one]
                 for one in range(len(sets))
@@ -112,8 +109,7 @@ def _run(
         lease.check()
         write_output(reports, patches, metrics, config)
         run.log(metrics, all_curves(reports), config.output)
-    mark_finished(config.output, identity, run.run_id)
-    unfinished.remove()
+    state.finish(run.run_id)
     return run.run_id
 
 
@@ -155,14 +151,12 @@ def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
     return [usable[rank] for rank in np.linspace(0, len(usable) - 1, pairs).round().astype(int)]
 
 
-def _evaluate_pairs(
-    pool: Any, tasks: Sequence[Task], unfinished: UnfinishedPairs
-) -> list[PairResult]:
-    """Evaluate what is not done yet, and keep each result as it comes."""
-    done = {task: unfinished.read(*task) for task in tasks}
+def _evaluate_pairs(pool: Any, tasks: Sequence[Task], state: EvaluationState) -> list[PairResult]:
+    """Evaluate the pairs that are not done yet; keep each result as it comes."""
+    done = {task: state.read_pair(*task) for task in tasks}
     left = [task for task in tasks if done[task] is None]
     for task, result in zip(left, spread(pool, "evaluate", left, len(tasks)), strict=True):
-        unfinished.write(task[0], result)
+        state.write_pair(task[0], result)
         done[task] = result
     return [result for result in done.values() if result is not None]
 

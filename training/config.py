@@ -1,7 +1,5 @@
 """What a training run can be told; light, so that the command line starts at once."""
 
-import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -9,8 +7,31 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from ucn.config import FrozenConfig
+from ucn.preprocessing.shards.format import digest
 
 Option = bool | int | float | str
+
+
+NOT_CONTENT = frozenset(
+    {
+        "output",
+        "overwrite",
+        "tracking",
+        "max_failures",
+        "threads",
+        "workers",
+        "min_workers",
+        "device",
+        "checkpoint_every",
+        "mining.memory_mib",
+        "data.shards",
+        "data.validation_shards",
+        "data.reader_threads",
+        "data.cache_gib",
+        "network.weights",
+    }
+)
+"""Options that do not decide the model that results. Shards and weights enter by their digests."""
 
 
 def _several(value: object) -> object:
@@ -277,30 +298,15 @@ class TrainConfig(FrozenConfig):
     def fingerprint(self, *digests: str | None) -> str:
         """Identify what decides the model that results.
 
+        Options at their defaults do not enter, nor do paths, tracking, failure handling, and the
+        number and the device of the workers.
+
         Args:
-            digests: of what is read: the training and the validation shards' manifests, and the
+            digests: of all inputs: the training and the validation shards' manifests, and the
                 published weights.
 
         Returns:
-            SHA-256, hex. Paths, tracking, failure handling, and the number and the device of the
-            workers do not enter.
+            SHA-256, hex.
         """
-        values = self.model_dump(
-            mode="json",
-            exclude={
-                "output": True,
-                "overwrite": True,
-                "tracking": True,
-                "max_failures": True,
-                "threads": True,
-                "workers": True,
-                "min_workers": True,
-                "device": True,
-                "checkpoint_every": True,
-                "mining": {"memory_mib"},
-                "data": {"shards", "validation_shards", "reader_threads", "cache_gib"},
-                "network": {"weights"},
-            },
-        ) | {"group_size": self.pairs_in_group}
-        text = json.dumps([values, *digests], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        options = self.identity(exclude=NOT_CONTENT | {"group_size"})
+        return digest([options | {"group_size": self.pairs_in_group}, *digests])

@@ -33,13 +33,14 @@ from ucn.training.loop.loop import CPU, best_weights
 from ucn.training.loop.state import Metrics, initial_state
 from ucn.training.messages import Messages, progress_line
 from ucn.training.model import load_model, save_model
-from ucn.training.record import (
+from ucn.training.run_state import (
     CHECKPOINTS,
     MODEL,
-    RunRecord,
-    open_record,
-    read_record,
-    write_record,
+    RunState,
+    fingerprints,
+    open_run_state,
+    read_run_state,
+    write_run_state,
 )
 from ucn.training.scaling import ElasticTrainer, scaling
 from ucn.training.tracking import DatasetLink, RunLogger, register_model, start_run
@@ -79,58 +80,58 @@ def train(config: TrainConfig) -> TrainResult:
     # Checked here as well as in the workers, so that a mistake shows before Ray is up.
     training_sampler(config, training)
     initial_state(config, CPU)
-    fingerprint = config.fingerprint(*digests)
-    done = read_record(config.output)
-    if done is not None and (done.fingerprint, done.status) == (fingerprint, "FINISHED"):
-        return _finished(config, done)
+    wanted = fingerprints(config, digests)
+    stored = read_run_state(config.output)
+    if stored is not None and stored.fingerprint in wanted and stored.status == "FINISHED":
+        return _finished(config, stored)
     with exclusive(config.output) as lease:
-        record = open_record(config.output, fingerprint, overwrite=config.overwrite)
-        if record.status == "FINISHED":
-            return _finished(config, record)
-        return _run(config, record, lease, dataset_links(training, validation), training.digest)
+        state = open_run_state(config.output, wanted, overwrite=config.overwrite)
+        if state.status == "FINISHED":
+            return _finished(config, state)
+        return _run(config, state, lease, dataset_links(training, validation), training.digest)
 
 
-def _finished(config: TrainConfig, record: RunRecord) -> TrainResult:
+def _finished(config: TrainConfig, state: RunState) -> TrainResult:
     model = load_model(config.output / MODEL)
-    return TrainResult(config.output / MODEL, record.run_id, dict(model.config.scores))
+    return TrainResult(config.output / MODEL, state.run_id, dict(model.config.scores))
 
 
 def _run(
     config: TrainConfig,
-    record: RunRecord,
+    run_state: RunState,
     lease: Lease,
     datasets: list[DatasetLink],
     training_data: str,
 ) -> TrainResult:
     """Train, or go on training, and publish the model; the folder is this driver's."""
-    run_id = record.run_id or start_run(
+    run_id = run_state.run_id or start_run(
         config.tracking,
         name="train",
         params=config.model_dump(mode="json", exclude={"tracking", "overwrite"}),
         tags={"stage": "training"},
         datasets=datasets,
     )
-    record = RunRecord(record.fingerprint, "RUNNING", run_id)
-    write_record(config.output, record)
+    run_state = RunState(run_state.fingerprint, "RUNNING", run_id)
+    write_run_state(config.output, run_state)
     run = RunLogger(config.tracking, run_id)
     run.restart()
     try:
         with ray_session():
-            state = _train_with_ray(config, record)
+            checkpoint = _train_with_ray(config, run_state)
             lease.check()
             sweep_unfinished(config.output)
-            with state.as_directory() as folder:
+            with checkpoint.as_directory() as folder:
                 metrics = _publish(config, Path(folder), training_data)
     except BaseException:
         run.finish("FAILED")
         raise
-    write_record(config.output, RunRecord(record.fingerprint, "FINISHED", run_id))
+    write_run_state(config.output, RunState(run_state.fingerprint, "FINISHED", run_id))
     register_model(config.tracking, run_id, config.output / MODEL, metrics)
     run.finish("FINISHED")
     return TrainResult(config.output / MODEL, run_id, metrics)
 
 
-def _train_with_ray(config: TrainConfig, record: RunRecord) -> Checkpoint:
+def _train_with_ray(config: TrainConfig, run_state: RunState) -> Checkpoint:
     """Run the workers; return the last checkpoint."""
     _configure_ray_train()
     # Asked for first: it can be refused.
@@ -143,13 +144,13 @@ def _train_with_ray(config: TrainConfig, record: RunRecord) -> Checkpoint:
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     messages: Any = ray.remote(num_cpus=0, label_selector=here)(Messages).remote()
     # Ray resumes what it finds under the same name.
-    name = record.fingerprint[:16]
+    name = run_state.fingerprint[:16]
     resume = mend_record(config.output / CHECKPOINTS / name)
     trainer = ElasticTrainer(
         work,
         train_loop_config={
             "config": config,
-            "run_id": record.run_id,
+            "run_id": run_state.run_id,
             "messages": messages,
             "resume": resume,
         },

@@ -10,9 +10,8 @@ import torch
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
-from ucn.evaluation.finished import fingerprint
 from ucn.evaluation.job import choose_indices, evaluate, set_names
-from ucn.evaluation.unfinished import UnfinishedPairs, unfinished_folder
+from ucn.evaluation.state import EvaluationState, fingerprints
 from ucn.evaluation.worker import PairWorker
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.read import ShardDataset
@@ -66,7 +65,7 @@ def test_a_second_evaluation_into_one_folder_is_refused(shift_set: Path, tmp_pat
         tracking=TrackingConfig(enabled=False),
     )
     with (
-        exclusive(unfinished_folder(config.output)),
+        exclusive(EvaluationState(config.output, ["f"]).partial),
         pytest.raises(UserError, match=r"report\.unfinished: another run writes here \(host "),
     ):
         evaluate(config)
@@ -179,11 +178,11 @@ def test_evaluation_goes_on_where_it_was_killed(shift_set: Path, tmp_path: Path)
         tracking=TrackingConfig(enabled=False),
     )
     dataset = ShardDataset(shift_set)
-    unfinished = UnfinishedPairs(config.output, fingerprint(config, ["shifts"], [dataset]))
+    state = EvaluationState(config.output, fingerprints(config, ["shifts"], [dataset]))
     worker = PairWorker(config, [shift_set])
     kept = worker.evaluate(0, 1)
     kept.methods["daisy"].errors_N[:] = 1000  # told apart from what a rerun would find
-    unfinished.write(0, kept)
+    state.write_pair(0, kept)
     with ray_session(1):
         found = evaluate(config)
     assert found.metrics["baseline/daisy/pck/10"] < 76

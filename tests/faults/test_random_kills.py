@@ -30,7 +30,7 @@ from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.storage.lease_holder import LEASE
 from ucn.training.model import WEIGHTS
-from ucn.training.record import read_record
+from ucn.training.run_state import read_run_state
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_thread")]
 
@@ -207,7 +207,7 @@ def history(uri: str, output: Path) -> list[tuple[int, float]]:
     """Steps and losses of a run, as MLflow has them."""
     from mlflow import MlflowClient
 
-    record = read_record(output)
+    record = read_run_state(output)
     assert record is not None
     points = MlflowClient(tracking_uri=uri).get_metric_history(record.run_id, "loss")
     return [(point.step, point.value) for point in points]

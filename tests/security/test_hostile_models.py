@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ucn.errors import UserError
-from ucn.evaluation.unfinished import UnfinishedPairs
+from ucn.evaluation.state import EvaluationState
 from ucn.storage import array_files
 from ucn.training.config import NetworkConfig
 from ucn.training.loop.checkpoint import STATE, load_checkpoint, save_checkpoint
@@ -139,7 +139,7 @@ def test_a_safetensors_header_that_promises_too_much(model: Path) -> None:
 def test_results_of_a_stranger_are_evaluated_again(
     tmp_path: Path, victim: Path, trap: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs = UnfinishedPairs(tmp_path / "report", "f" * 64)
+    pairs = EvaluationState(tmp_path / "report", ["f" * 64])
     path = tmp_path / "report.unfinished" / ("f" * 16) / "0-3.npz"
     path.parent.mkdir(parents=True)
     monkeypatch.setattr(array_files, "MAX_ARRAY_BYTES", 2**20)
@@ -160,5 +160,5 @@ def test_results_of_a_stranger_are_evaluated_again(
         b"no zip",
     ):
         path.write_bytes(data)
-        assert pairs.read(0, 3) is None
+        assert pairs.read_pair(0, 3) is None
     assert not victim.exists()

@@ -13,7 +13,7 @@ from ucn.training.data.inputs import absolute_paths, input_digests, open_dataset
 from ucn.training.job import train
 from ucn.training.model import save_model
 from ucn.training.networks import build_network
-from ucn.training.record import MODEL, RunRecord, read_record, write_record
+from ucn.training.run_state import MODEL, RunState, read_run_state, write_run_state
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def config(tiny_config: TrainConfig, write_shards: Callable[[str, int], Path]) -
 
 
 def test_a_second_training_is_refused_and_overwrites_nothing(config: TrainConfig) -> None:
-    other = RunRecord("another configuration", "RUNNING", "run")
-    write_record(config.output, other)
+    other = RunState("another configuration", "RUNNING", "run")
+    write_run_state(config.output, other)
     with (
         exclusive(config.output),
         pytest.raises(UserError, match=r"run: another run writes here \(host .*, process"),
     ):
         train(config)
-    assert read_record(config.output) == other
+    assert read_run_state(config.output) == other
     assert [path.name for path in config.output.iterdir()] == ["training.json"]
 
 
@@ -39,7 +39,7 @@ def test_a_finished_training_is_returned_without_the_folder(
 ) -> None:
     whole = absolute_paths(config)
     fingerprint = whole.fingerprint(*input_digests(whole, *open_datasets(whole)))
-    write_record(whole.output, RunRecord(fingerprint, "FINISHED", None))
+    write_run_state(whole.output, RunState(fingerprint, "FINISHED", None))
     network = build_network(config.network.name, config.network.options)
     save_model(whole.output / MODEL, network, config.network, scores={"loss": 0.5})
     monkeypatch.setattr(job, "exclusive", None)

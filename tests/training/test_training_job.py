@@ -19,7 +19,7 @@ from ucn.training import job
 from ucn.training.config import TrackingConfig, TrainConfig
 from ucn.training.job import train
 from ucn.training.model import load_model
-from ucn.training.record import CHECKPOINTS
+from ucn.training.run_state import CHECKPOINTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

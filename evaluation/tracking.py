@@ -14,8 +14,8 @@ from ucn.training.tracking import DatasetLink, RunLogger, resolve_tracking, star
 
 
 @dataclass(frozen=True)
-class Record:
-    """An open run; ``run_id`` is None where none is kept."""
+class EvaluationRun:
+    """An open MLflow run; ``run_id`` is None where tracking is off."""
 
     run_id: str | None
     logger: RunLogger
@@ -35,10 +35,10 @@ class Record:
 
 
 @contextmanager
-def recorded_run(
+def mlflow_run(
     config: EvaluateConfig, names: Sequence[str], sets: Sequence[ShardDataset]
-) -> Iterator[Record]:
-    """Keep a run around the block; it ends as FAILED if the block raises.
+) -> Iterator[EvaluationRun]:
+    """Open a run for the block; it ends as FAILED if the block raises.
 
     The run is linked to the manifest of every set as a dataset input, and to the models by tags:
     ``model.folder`` and ``model.sha256`` of the first, ``model.NAME.folder`` and so on of others.
@@ -55,12 +55,12 @@ def recorded_run(
         DatasetLink(name, one.digest, one.uri, "evaluation")
         for name, one in zip(names, sets, strict=True)
     ]
-    # Where the run is kept is no parameter, and may hold a password.
+    # The tracking URI is no parameter, and may hold a password.
     params = config.model_dump(mode="json", exclude={"tracking"})
     run_id = start_run(tracking, config.run_name, params, tags, links)
     logger = RunLogger(tracking, run_id)
     try:
-        yield Record(run_id, logger)
+        yield EvaluationRun(run_id, logger)
     except BaseException:
         logger.finish("FAILED")
         raise

@@ -1,4 +1,4 @@
-"""What a preprocessing run is made from. Light to import: the command line's help needs it."""
+"""Configuration of preprocessing. Light to import: the command line's help needs it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

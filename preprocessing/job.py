@@ -174,7 +174,7 @@ def _begun_with(config: PreprocessConfig, manifest: Manifest | None) -> dict[str
 def _read_shards(
     store: Store, sizes: dict[str, int], most: int | None = None
 ) -> dict[str, FinishedShard]:
-    """The tars that a sound sidecar vouches for, by name; ``most`` are looked at."""
+    """The tars with a valid sidecar, by name; at most ``most`` are read."""
 
     def read(name: str) -> FinishedShard | None:
         try:

@@ -1,4 +1,4 @@
-"""Which pairs go into which shard: decided by the inputs and options alone."""
+"""The plan of the shards: a function of the inputs and options alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One sample: an image pair, its correspondences, and what is known of its geometry."""
+"""One sample: an image pair, its correspondences, and its geometry where known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ Kind = Literal["rigid", "flow", "homography", "semantic"]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Matches that a source vouches for.
+    """Verified matches of a source, before sampling.
 
     Attributes:
         matches_N4: x0, y0, x1, y1 in pixels; inside both images and visible in both.
@@ -52,7 +52,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class PairGeometry:
-    """What is known of a pair beyond its matches.
+    """Geometry and metadata of a pair.
 
     Attributes:
         kind: ``rigid`` for one static scene seen by two cameras, ``flow``, ``homography``, or

@@ -29,7 +29,7 @@ class Breakdown:
 
 
 def breakdowns(results: Sequence[PairResult], config: EvaluateConfig) -> list[Breakdown]:
-    """Part the points of a set in every way that is known of some; parts without points are absent.
+    """Splits the points by every attribute that the set has; empty parts are absent.
 
     Args:
         results: all pairs of the set.

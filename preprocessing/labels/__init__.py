@@ -1,1 +1,1 @@
-"""What makes a match trustworthy: visibility, motion, consistency."""
+"""Verified correspondences: visibility, motion, consistency."""

@@ -1,4 +1,4 @@
-"""Dense matches of two posed views whose depths are known: what both depth maps agree on."""
+"""Dense matches of two posed views with depth maps, where both maps agree."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""SIFT features of an image, and the matches that descriptors alone propose for two images.
+"""SIFT features of an image, and their putative matches in two images.
 
 SIFT: Lowe, IJCV 2004. Descriptors are compared under the Hellinger kernel ("RootSIFT": Arandjelovic
 and Zisserman, CVPR 2012).

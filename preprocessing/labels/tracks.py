@@ -1,4 +1,4 @@
-"""Image pairs of a reconstruction that share tracks, and the matches that the tracks give."""
+"""Image pairs of a reconstruction that share tracks, and the matches of these tracks."""
 
 from collections import Counter
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""SIFT matches that the known geometry of two views bears out.
+"""SIFT matches verified by the known geometry of two views.
 
 An epipolar line alone lets matches pass that are wrong along it. So each must also have the scale
 and rotation that its own depth calls for, and its neighbours must predict where it goes.
@@ -150,11 +150,11 @@ class _Sieve:
         self.rejected: dict[str, int] = {}
 
     def keep(self, reason: str, good_N: Bools) -> None:
-        """Keep what is good of all N."""
+        """Keeps the matches that pass all checks; mask over all N."""
         self.keep_of_kept(reason, good_N[self.kept])
 
     def keep_of_kept(self, reason: str, good: Bools) -> None:
-        """Keep what is good of those kept so far."""
+        """Keeps the matches that pass a check; mask over those kept so far."""
         self.rejected[reason] = int((~good).sum())
         self.kept = self.kept[good]
 

@@ -1,4 +1,4 @@
-"""The folder of cached tars: what one copy is, and how many processes make and evict them at once.
+"""The folder of cached tars, shared and evicted by many processes at once.
 
 A finished copy is ``SHA256.tar``; one in the making is ``.tmp-SHA256.tar``, of full size from the
 start, so that its room counts, and locked by its writer, so that what a killed writer left can be

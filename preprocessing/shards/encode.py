@@ -1,4 +1,4 @@
-"""A sample as the members of a tar: encoding and its inverse."""
+"""Encodes a sample as members of a tar, and decodes it."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Look at shards: a pair with its matches, or a sheet of pairs under what they are like."""
+"""Pictures of shards: a pair with its matches, or a sheet of pairs with statistics."""
 
 import io
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What the pairs of a dataset of shards are like, from a sample of them spread over it."""
+"""Statistics of a dataset of shards, from pairs spread evenly over it."""
 
 from dataclasses import dataclass
 

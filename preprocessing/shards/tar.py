@@ -1,4 +1,4 @@
-"""Write tars whose bytes depend on names and data alone."""
+"""Writes reproducible tars: their bytes depend on names and data alone."""
 
 import hashlib
 import tarfile

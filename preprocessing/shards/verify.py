@@ -1,6 +1,6 @@
 """Verify a dataset of shards against its manifest, bit by bit and sample by sample.
 
-Three things vouch for each other: a tar, its sidecar, and its row in the manifest. Where they
+Three records are compared: a tar, its sidecar, and its row in the manifest. Where they
 disagree, the one that the other two contradict is named.
 """
 

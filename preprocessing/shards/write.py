@@ -52,7 +52,7 @@ def write_shard(
         UserError: the store cannot be written or the disk is full.
         ValueError: a key that WebDataset would read as something else.
     """
-    # While the tar changes nothing vouches for it.
+    # The sidecar commits the tar: without it the tar counts as unfinished.
     store.delete(sidecar_name(name))
     index: list[IndexEntry] = []
     skipped: list[SkippedInput] = []

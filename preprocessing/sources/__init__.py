@@ -1,1 +1,1 @@
-"""One module a dataset: the only places that know a dataset's layout."""
+"""Sources: each knows the layout of one dataset."""

@@ -1,4 +1,4 @@
-"""What every source does last: from candidate matches to a sample, or to why there is none."""
+"""Turns candidate matches into a sample, or raises `SkippedPair` with the reason."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a source is: the only thing that knows a dataset."""
+"""The interface of a source, the one part that knows a dataset."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -36,7 +36,7 @@ class Source(Protocol):
         ...
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
-        """What changes when the pair's input files change, JSON-serialisable."""
+        """Identifies the pair's input files, such as by names and sizes; JSON-serialisable."""
         ...
 
     def load(self, pair: PairRef) -> Sample:

@@ -1,8 +1,8 @@
-"""The two ways in which input can be wrong: the user must mend it, or one pair is left out."""
+"""Errors of input: the user must mend it (`UserError`), or one pair is left out (`SkippedPair`)."""
 
 
 class UserError(Exception):
-    """What the user must mend. The message is one line: file or option, cause, remedy."""
+    """An error that the user must mend. The message is one line: file or option, cause, remedy."""
 
 
 class SkippedPair(Exception):

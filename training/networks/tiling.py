@@ -37,7 +37,7 @@ def describe_tiled(
 
 
 def tile_margin(network: DenseNetwork) -> int:
-    """By how many pixels a tile reaches over what it is kept for, on each side."""
+    """Overlap of a tile with its neighbours, on each side, in pixels."""
     return round_up(network.receptive_field // 2 + network.stride, ALIGNMENT)
 
 

@@ -1,4 +1,4 @@
-"""Moving objects in two scans: found by what they leave, reach, or by how they come and go."""
+"""Dynamic objects in two scans: one scan sees through, or into, the other's surfaces."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Objects that the images show to move otherwise than a static scene does.
+"""Image-based motion check: objects whose tracks contradict the camera's motion.
 
 A long flat side that slides along itself looks the same to a LiDAR a moment later: each of its
 places is still covered, at the same depth. Its texture gives it away.

@@ -79,7 +79,7 @@ class View:
 
 
 class CameraScan:
-    """A scan as one camera at the same instant has it: only what lies inside its image.
+    """LiDAR points of one scan that project into one camera's image.
 
     Args:
         points_3N: in the camera's frame, metres; all inside the image.

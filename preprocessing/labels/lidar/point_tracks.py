@@ -1,4 +1,4 @@
-"""Points followed from one image into another by pyramidal Lucas-Kanade."""
+"""Points tracked from one image to another by pyramidal Lucas-Kanade."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Which files of a folder belong together: image pairs and the flow between them, by name."""
+"""Groups the files of a folder by name: image pairs and the flow between them."""
 
 import hashlib
 import os

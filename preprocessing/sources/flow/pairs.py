@@ -1,4 +1,4 @@
-"""What the flow sources share: options, and pairs read from their files, each once while in use."""
+"""Shared by the flow sources: options, and reading a pair's files."""
 
 import hashlib
 from abc import ABC

@@ -1,4 +1,4 @@
-"""What the sources of labelled keypoints share: pairs within a category, and their samples."""
+"""Shared by the keypoint sources: pairs within a category, and their samples."""
 
 import hashlib
 from abc import ABC

@@ -1,4 +1,4 @@
-"""Which frames of a drive to pair, by how much of the view they share, from poses alone.
+"""Pairs frames of a drive by the overlap of their views, from poses alone.
 
 What is shared is predicted on a nominal street, so that a plan takes no scan; the scans have the
 last word when the pair is made.

@@ -1,4 +1,4 @@
-"""One recording of a camera beside a LiDAR: its frames, each read once while in use."""
+"""One recording of a camera and a LiDAR, and a cache of its decoded frames."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

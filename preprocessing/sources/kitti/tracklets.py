@@ -6,7 +6,6 @@ import numpy as np
 
 from ucn.arrays import Bools, Floats
 from ucn.geometry.rigid import transform_points
-from ucn.preprocessing.sources.kitti.boxes import inside_box
 from ucn.preprocessing.sources.kitti.files import Tracklet
 
 # An object moves when its box travels this far in the world over its life, or this far between the
@@ -62,3 +61,30 @@ def _moves(path_F3: Floats, row0: int, row1: int) -> bool:
     travel = np.linalg.norm(known_F3 - known_F3[0], axis=1).max()
     step = np.linalg.norm(path_F3[row1] - path_F3[row0])
     return bool(travel > _TRAVEL or step > _STEP)
+
+
+def inside_box(
+    points_3N: Floats, bottom: Floats, size: tuple[float, float, float], yaw: float, margin: float
+) -> Bools:
+    """Which points lie in an upright box.
+
+    Args:
+        points_3N: points in a frame whose z axis points up, metres.
+        bottom: centre of the box's bottom.
+        size: (height, width, length), the length along the box's x axis.
+        yaw: about z, radians.
+        margin: metres by which the box is grown on every side, its bottom excepted: the road
+            under a car does not move.
+    """
+    height, width, length = size
+    c, s = np.cos(yaw), np.sin(yaw)
+    x_N, y_N, up_N = points_3N - bottom[:, None]
+    along = c * x_N + s * y_N
+    across = -s * x_N + c * y_N
+    inside: Bools = (
+        (np.abs(along) <= length / 2 + margin)
+        & (np.abs(across) <= width / 2 + margin)
+        & (up_N >= 0)
+        & (up_N <= height + margin)
+    )
+    return inside

@@ -1,4 +1,4 @@
-"""A folder of any photos: what is in it, which are copies, which split each belongs to."""
+"""A folder of photos: its files, duplicates, and splits."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What the benchmarks of planar scenes share: options, and pairs with points that H takes over."""
+"""Shared by the planar benchmarks: options, and pairs with points mapped by H."""
 
 import hashlib
 from abc import ABC, abstractmethod

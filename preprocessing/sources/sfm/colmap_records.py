@@ -1,4 +1,4 @@
-"""What COLMAP's sparse models say, before it is put into our conventions."""
+"""Records of COLMAP's sparse models, in COLMAP's own conventions."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the structure-from-motion sources share: options, choice of pairs, samples from tracks."""
+"""Shared by the structure-from-motion sources: options, choice of pairs, samples from tracks."""
 
 import hashlib
 import re

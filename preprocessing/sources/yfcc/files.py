@@ -65,7 +65,7 @@ def read_scene_lists(folder: Path) -> SceneLists:
 
 
 def visible_pairs(scene: SceneLists, more_than: int) -> NDArray[np.intp]:
-    """Pairs [P, 2] of images i < j of which i says that they share more than so many 3D points.
+    """Image pairs [P, 2], i < j, that share more than `more_than` 3D points.
 
     Ordered by i, then j.
 

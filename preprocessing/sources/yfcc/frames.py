@@ -1,4 +1,4 @@
-"""Images of OANet's layout with their cameras and SIFT features, each read once while in use."""
+"""Images of OANet's layout with their cameras and SIFT features, and a cache of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

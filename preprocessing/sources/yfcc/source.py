@@ -1,4 +1,4 @@
-"""YFCC100M in OANet's layout: calibrated tourist photos, SIFT matches that the geometry bears out.
+"""YFCC100M in OANet's layout: calibrated tourist photos with verified SIFT matches.
 
 Pairs as in Open-UCN: images of one scene that share more than 100 points of its model, at most
 10,000 a scene. Where a COLMAP model lies beside a scene, its tracks are the matches.

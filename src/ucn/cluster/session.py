@@ -1,4 +1,4 @@
-"""Ray, joined or started: one code path for a laptop and a cluster."""
+"""Joins a Ray cluster or starts a local Ray: one code path for both."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What structure from motion knows of a scene: cameras, poses, points and who sees them."""
+"""A structure-from-motion model: cameras, poses, points and observations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Undistorting photographs: what a pinhole camera of the same intrinsics would have taken."""
+"""Undistortion: resamples a photograph as seen by a pinhole camera of the same intrinsics."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Pictures of matches: two images with their correspondences drawn, and sheets of such pictures."""
+"""Draws matches on image pairs, and lays pictures out in contact sheets."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The two shapes of every method: descriptors of points, and direct matchers."""
+"""The two interfaces of a method: it describes points, or matches them directly."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The exclusion radius: which cells lie too near the truth to be negatives."""
+"""The exclusion radius: cells too near the true position to be negatives."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Between image pixels and feature cells: the one place where the two grids meet.
+"""Maps between image pixels and feature cells, in one place for all networks.
 
 Cell j of a feature map lies at pixel ``j * stride + offset``; a network states both numbers.
 """

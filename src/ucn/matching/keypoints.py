@@ -1,4 +1,4 @@
-"""Keypoints of an image, for features at few places instead of everywhere."""
+"""Keypoint detectors, for sparse matching."""
 
 from typing import Literal
 

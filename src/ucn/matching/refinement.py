@@ -1,4 +1,4 @@
-"""Sub-pixel matches: the top of the similarity between the positions of the search grid."""
+"""Sub-pixel refinement: the maximum of the similarity between positions of the search grid."""
 
 import torch
 from torch import Tensor

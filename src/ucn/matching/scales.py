@@ -1,4 +1,4 @@
-"""Matching across changes of scale: images are described at several sizes, and compared at all.
+"""Matching across changes of scale: images are described, and compared, at several sizes.
 
 Every point has a stack of descriptors, one a level, the levels half an octave apart around the
 image's own size. What is twice as large in image 1 as in image 0 looks the same there at a level

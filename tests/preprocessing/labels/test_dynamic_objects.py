@@ -10,7 +10,7 @@ from ucn.preprocessing.labels.lidar.dynamic_objects import (
     above_ground_points,
     find_objects,
 )
-from ucn.preprocessing.sources.kitti.boxes import inside_box
+from ucn.preprocessing.sources.kitti.tracklets import inside_box
 
 
 def car_side(x: float, z: float) -> np.ndarray:

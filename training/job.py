@@ -14,6 +14,7 @@ from ray.train import (
     RunConfig,
     TrainingFailedError,
 )
+from ray.train.torch import TorchTrainer
 
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
@@ -42,7 +43,7 @@ from ucn.training.run_state import (
     read_run_state,
     write_run_state,
 )
-from ucn.training.scaling import ElasticTrainer, scaling
+from ucn.training.scaling import scaling
 from ucn.training.tracking import DatasetLink, RunLogger, register_model, start_run
 from ucn.training.worker import work
 
@@ -145,13 +146,15 @@ def _train_with_ray(config: TrainConfig, run_state: RunState) -> Checkpoint:
     messages: Any = ray.remote(num_cpus=0, label_selector=here)(Messages).remote()
     # Ray resumes what it finds under the same name.
     name = run_state.fingerprint[:16]
-    resume = mend_record(config.output / CHECKPOINTS / name)
-    trainer = ElasticTrainer(
+    folder = config.output / CHECKPOINTS / name
+    resume = mend_record(folder)
+    trainer = TorchTrainer(
         work,
         train_loop_config={
             "config": config,
             "run_id": run_state.run_id,
             "messages": messages,
+            "folder": folder,
             "resume": resume,
         },
         scaling_config=workers,

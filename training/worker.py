@@ -30,7 +30,8 @@ def work(options: dict[str, Any]) -> None:
 
     Args:
         options: ``config``; ``run_id`` in MLflow, or None; ``messages``, an actor of `Messages`;
-            and ``resume``, a checkpoint to start from that Ray does not know of, or None.
+            ``folder`` of the checkpoints; and ``resume``, a checkpoint to start from that Ray does
+            not know of, or None.
     """
     config: TrainConfig = options["config"]
     messages = options["messages"]
@@ -55,7 +56,7 @@ def work(options: dict[str, Any]) -> None:
         with _reporting_user_errors(messages):
             worker = Worker(
                 log,
-                partial(_checkpoint, config.steps, messages),
+                partial(_checkpoint, config.steps, options["folder"], messages),
                 log_again,
                 partial(_show, run),
                 _distribute,
@@ -109,27 +110,27 @@ def _distribute(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network, broadcast_buffers=False)
 
 
-def _checkpoint(steps: int, messages: Any, step: int, write: WriteState) -> None:
+def _checkpoint(steps: int, folder: Path, messages: Any, step: int, write: WriteState) -> None:
     """Hand a checkpoint to Ray; all workers meet here, and go on while rank 0 writes it.
 
     Args:
         steps: of the whole run; the last checkpoint is waited for.
+        folder: where Ray keeps the run's checkpoints.
         messages: as in `work`, told in the thread that writes if the disk is full.
     """
     if get_context().get_world_rank() != 0:
         report({"step": step})
         return
-    storage = Path(get_context().get_storage().experiment_fs_path)
 
     def publish(_: Checkpoint, name: str) -> Checkpoint:
         with _reporting_user_errors(messages):
-            write(storage / name)
-        return Checkpoint(storage / name)
+            write(folder / name)
+        return Checkpoint(folder / name)
 
     mode = CheckpointUploadMode.SYNC if step == steps else CheckpointUploadMode.ASYNC
     report(
         {"step": step},
-        checkpoint=Checkpoint(storage),
+        checkpoint=Checkpoint(folder),
         checkpoint_upload_mode=mode,
         checkpoint_upload_fn=publish,
         delete_local_checkpoint_after_upload=False,

@@ -97,7 +97,7 @@ def lose_a_node_and_bring_it_back(
         observer.wait_for(workers=1, step=LOST_AT + 1)
         cluster.add_node(num_cpus=1, **NODE)
         back = time.time()
-        # A checkpoint every two seconds, until Ray knows of the node: it looks every 20 s.
+        # One checkpoint interval every two seconds, until Ray has noticed the node.
         for steps in range(LOST_AT + 1, STEPS - EPOCH, CHECKPOINT_EVERY):
             observer.allow(steps)
             time.sleep(2)
@@ -118,7 +118,7 @@ def test_a_node_lost_in_mid_epoch_and_back_again_changes_nothing(
     from mlflow import MlflowClient
 
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
-    monkeypatch.setattr(scaling, "GROW_INTERVAL_S", 1.0)
+    monkeypatch.setattr(scaling, "RESIZE_INTERVAL_S", 1.0)
     observer = Observer(tmp_path / "notes")
     observer.allow(LOST_AT)
     monkeypatch.setattr(job, "work", observer.watch(job.work))

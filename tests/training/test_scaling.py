@@ -1,22 +1,15 @@
-"""How many workers train, and on what: refused, waited for, and when a run grows."""
+"""How many workers a run trains on: what is refused and what waits for nodes."""
 
 import logging
-import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from ray.train.v2._internal.execution.scaling_policy import (
-    ElasticScalingPolicy,
-    NoopDecision,
-    ResizeDecision,
-)
 
 from ucn.errors import UserError
 from ucn.training import worker as ray_worker
 from ucn.training.config import TrainConfig
-from ucn.training.scaling import WAIT_S, GrowAtCheckpoints, scaling, within_free_room
+from ucn.training.scaling import scaling
 
 
 def config(**values: Any) -> TrainConfig:
@@ -118,63 +111,6 @@ def test_a_cluster_is_waited_for_in_one_line(
 def test_an_elastic_run_does_not_guess_that_no_gpus_will_come() -> None:
     with pytest.raises(UserError, match="device: auto, but Ray has no GPU, or none yet"):
         scaling(config(workers=4, min_workers=1), {"CPU": 8}, nodes_may_come=True)
-
-
-def test_a_run_grows_when_a_checkpoint_has_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between checkpoints only the request for nodes is kept alive."""
-    policy = GrowAtCheckpoints(
-        scaling(config(workers=2, min_workers=1), {"CPU": 2}, nodes_may_come=False)
-    )
-    requests = []
-    monkeypatch.setattr(policy, "_maybe_send_resource_request", lambda: requests.append(1))
-    monkeypatch.setattr(
-        ElasticScalingPolicy, "make_decision_for_running_worker_group", lambda *_: "decided"
-    )
-
-    def decide(*reports: object) -> object:
-        statuses = {rank: SimpleNamespace(training_report=one) for rank, one in enumerate(reports)}
-        return policy.make_decision_for_running_worker_group(
-            SimpleNamespace(), SimpleNamespace(worker_statuses=statuses)
-        )
-
-    without, with_one = SimpleNamespace(checkpoint=None), SimpleNamespace(checkpoint="folder")
-    assert isinstance(decide(None, None), NoopDecision)
-    assert isinstance(decide(None, without), NoopDecision)
-    assert len(requests) == 2
-    assert decide(with_one, None) == "decided"
-    assert decide(with_one, without) == "decided"
-
-
-def test_waiting_for_nodes_leaves_the_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = GrowAtCheckpoints(
-        scaling(config(workers=2, min_workers=2), {"CPU": 2}, nodes_may_come=False)
-    )
-    waits: list[float] = []
-    monkeypatch.setattr(time, "sleep", waits.append)
-    for decision in (NoopDecision(), ResizeDecision(2, {"CPU": 1})):
-        monkeypatch.setattr(
-            ElasticScalingPolicy,
-            "make_decision_for_non_running_worker_group",
-            lambda _, decision=decision: decision,
-        )
-        assert policy.make_decision_for_non_running_worker_group() == decision
-    assert waits == [WAIT_S]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "free", "workers"),
-    [
-        (4, {"GPU": 3.0}, 4),
-        (4, {"GPU": 1.0, "CPU": 64.0}, 2),
-        (4, {"GPU": 0.5}, None),
-        (4, {}, None),
-    ],
-)
-def test_a_run_grows_into_what_is_free(
-    wanted: int, free: dict[str, float], workers: int | None
-) -> None:
-    found = within_free_room(ResizeDecision(wanted, {"GPU": 1}), 1, free)
-    assert found == (NoopDecision() if workers is None else ResizeDecision(workers, {"GPU": 1}))
 
 
 def test_a_gpu_that_pytorch_does_not_see_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

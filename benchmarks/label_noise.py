@@ -21,7 +21,7 @@ from ucn.geometry.epipolar import back_project, fundamental_matrix
 from ucn.geometry.rigid import invert_rigid, project_points, transform_points
 from ucn.images.read import read_photo
 from ucn.preprocessing.labels.sift_features import detect_sift, propose_matches
-from ucn.preprocessing.labels.verified_sift import View, verify_matches
+from ucn.preprocessing.labels.verified_sift import CalibratedFeatures, verify_matches
 from ucn.preprocessing.sources.stereo.motorcycle import MotorcycleConfig
 from ucn.preprocessing.sources.synthetic.config import WorldSpec
 from ucn.preprocessing.sources.synthetic.kitti_writer import truth_folder, write_world
@@ -83,7 +83,7 @@ def labels(case: Case) -> dict[str, Floats]:
     """Matches [N, 4] by rule."""
     config = YfccConfig(root="", out="")
     views = [
-        View(detect_sift(image, config.features), K, (image.shape[1], image.shape[0]))
+        CalibratedFeatures(detect_sift(image, config.features), K, (image.shape[1], image.shape[0]))
         for image, K in zip(case.images, (case.K0, case.K1), strict=True)
     ]
     proposed = propose_matches(views[0].features, views[1].features)

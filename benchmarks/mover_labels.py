@@ -21,7 +21,7 @@ from ucn.geometry.rigid import invert_rigid
 from ucn.preprocessing.labels.lidar.pairs import LidarMatches, match_scans
 from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage
 from ucn.preprocessing.sources.kitti.drive import find_drives
-from ucn.preprocessing.sources.kitti.sequence import Frame, LidarSequence
+from ucn.preprocessing.sources.kitti.sequence import LidarFrame, LidarSequence
 from ucn.preprocessing.sources.synthetic.config import WorldSpec
 from ucn.preprocessing.sources.synthetic.kitti_writer import drive_folder, truth_folder, write_world
 
@@ -102,7 +102,7 @@ def labels(sequence: LidarSequence, first: int, second: int) -> dict[str, LidarM
     return dict(zip(_RULES, (by(None), by((frame0.tracked, frame1.tracked))), strict=True))
 
 
-def relative_pose(frame0: Frame, frame1: Frame) -> Floats:
+def relative_pose(frame0: LidarFrame, frame1: LidarFrame) -> Floats:
     return np.asarray(invert_rigid(frame1.T_world_cam) @ frame0.T_world_cam)
 
 

@@ -98,10 +98,10 @@ def inspect(args: Sequence[str]) -> int:
     arguments = parse(InspectArguments, args, "ucn inspect", "Draw the matches of shards.")
     from ucn.images.draw import write_picture
     from ucn.preprocessing.shards.inspect import (
-        describe_dataset,
-        describe_sample,
         draw_sample,
         draw_sheet,
+        summarize_dataset,
+        summarize_sample,
     )
     from ucn.preprocessing.shards.read import ShardDataset
     from ucn.preprocessing.shards.statistics import dataset_statistics
@@ -109,11 +109,11 @@ def inspect(args: Sequence[str]) -> int:
     dataset = ShardDataset(arguments.uri)
     if arguments.sample is None:
         picture = draw_sheet(dataset, colour=arguments.colour)
-        description = describe_dataset(dataset_statistics(dataset))
+        description = summarize_dataset(dataset_statistics(dataset))
     else:
         sample = dataset[dataset.index_of(arguments.sample)]
         picture = draw_sample(sample, colour=arguments.colour)
-        description = describe_sample(sample)
+        description = summarize_sample(sample)
     write_picture(arguments.save, picture)
     _print(description)
     _print(f"wrote {arguments.save}")

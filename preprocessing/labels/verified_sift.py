@@ -40,7 +40,7 @@ _ROUNDS = 2
 
 
 @dataclass(frozen=True)
-class View:
+class CalibratedFeatures:
     """One image's features and intrinsics.
 
     Attributes:
@@ -76,8 +76,8 @@ class VerifiedMatches:
 
 
 def verify_matches(
-    view0: View,
-    view1: View,
+    view0: CalibratedFeatures,
+    view1: CalibratedFeatures,
     T_1_0: Floats,
     proposed: ProposedMatches,
     max_ratio: float,

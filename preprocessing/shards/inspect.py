@@ -53,12 +53,12 @@ def draw_sheet(dataset: ShardDataset, *, colour: Colouring = "displacement") -> 
     samples = [dataset[index] for index in spread_indices(len(dataset), _SHEET_PAIRS)]
     sheet = contact_sheet(
         [draw_sample(sample, lines=False, colour=colour) for sample in samples],
-        [f"{sample.key}: {describe_sample(sample)}" for sample in samples],
+        [f"{sample.key}: {summarize_sample(sample)}" for sample in samples],
     )
     return np.concatenate([_histograms(dataset_statistics(dataset), sheet.shape[1]), sheet])
 
 
-def describe_sample(sample: Sample) -> str:
+def summarize_sample(sample: Sample) -> str:
     """Number of matches, their displacement and depth, and how much of image 0 they cover.
 
     Ranges are the 5th to the 95th percentile.
@@ -69,7 +69,7 @@ def describe_sample(sample: Sample) -> str:
     return ", ".join([*parts, f"{coverage(sample):.0%} covered"])
 
 
-def describe_dataset(statistics: Statistics) -> str:
+def summarize_dataset(statistics: Statistics) -> str:
     """A line for each distribution: 5th percentile, median, 95th percentile."""
     rows = [
         ("matches a pair", statistics.counts_S, "{:.0f}"),

@@ -41,7 +41,7 @@ _MIN_DEPTH = 1.0
 
 
 @dataclass(frozen=True)
-class Rig:
+class CameraModel:
     """What projects a scan: K 3x3, the image's (width, height), and the grid for visibility."""
 
     K: Floats
@@ -50,7 +50,7 @@ class Rig:
 
 
 @dataclass(frozen=True)
-class View:
+class ProjectedPoints:
     """Points as a camera has them.
 
     Attributes:
@@ -67,9 +67,9 @@ class View:
     cells_N: Cells
     inverse_N: NDArray[np.float32]
 
-    def take(self, index_M: NDArray[np.intp]) -> "View":
+    def take(self, index_M: NDArray[np.intp]) -> "ProjectedPoints":
         """The view of some of the points."""
-        return View(
+        return ProjectedPoints(
             self.pixels_2N.take(index_M, axis=1),
             self.depth_N.take(index_M),
             self.visible_N.take(index_M),
@@ -91,7 +91,7 @@ class CameraScan:
     def __init__(
         self,
         points_3N: Floats,
-        view: View,
+        view: ProjectedPoints,
         source_N: NDArray[np.intp],
         grid: ScanGrid,
     ) -> None:
@@ -149,7 +149,7 @@ class LidarMatches:
     pose_inconsistency: float
 
 
-def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: Rig) -> CameraScan:
+def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: CameraModel) -> CameraScan:
     """The points of a scan (x, y, z, reflectance) that project into a camera's image."""
     # Most points lie behind or beside the camera: single precision, with a pixel to spare, suffices
     # to leave them out.
@@ -179,7 +179,7 @@ def match_scans(
     scan0: CameraScan,
     scan1: CameraScan,
     T_1_0: Floats,
-    rig: Rig,
+    rig: CameraModel,
     labelled0_N: Bools,
     images: tuple[TrackedImage, TrackedImage] | None = None,
 ) -> LidarMatches:
@@ -238,7 +238,7 @@ def match_scans(
     )
 
 
-def _view(points_3N: Floats, T_cam_points: Floats, rig: Rig) -> View:
+def _view(points_3N: Floats, T_cam_points: Floats, rig: CameraModel) -> ProjectedPoints:
     P_34 = rig.K @ T_cam_points[:3]
     u_N, v_N, depth_N = P_34[:, :3] @ points_3N + P_34[:, 3:]
     inverse_N = 1.0 / np.maximum(depth_N, _MIN_DEPTH)
@@ -247,11 +247,18 @@ def _view(points_3N: Floats, T_cam_points: Floats, rig: Rig) -> View:
     visible_N = (x_N >= -0.5) & (x_N <= width - 0.5) & (y_N >= -0.5) & (y_N <= height - 0.5)
     visible_N &= depth_N >= _MIN_DEPTH
     cells_N = np.where(visible_N, cells_of(x_N, y_N, rig.grid), 0)
-    return View(np.stack([x_N, y_N]), depth_N, visible_N, cells_N, inverse_N.astype(np.float32))
+    return ProjectedPoints(
+        np.stack([x_N, y_N]), depth_N, visible_N, cells_N, inverse_N.astype(np.float32)
+    )
 
 
 def _objects(
-    scan0: CameraScan, scan1: CameraScan, T_1_0: Floats, rig: Rig, view: View, found: Agreement
+    scan0: CameraScan,
+    scan1: CameraScan,
+    T_1_0: Floats,
+    rig: CameraModel,
+    view: ProjectedPoints,
+    found: Agreement,
 ) -> Objects:
     """The objects of scan 0's standing points, and which of them the scans show to have moved."""
     above_ground0, above_ground1 = scan0.above_ground, scan1.above_ground

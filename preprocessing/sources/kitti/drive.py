@@ -19,7 +19,7 @@ from ucn.preprocessing.sources.kitti.files import (
     read_scan,
     read_tracklets,
 )
-from ucn.preprocessing.sources.kitti.sequence import Frame, LidarSequence
+from ucn.preprocessing.sources.kitti.sequence import LidarFrame, LidarSequence
 from ucn.preprocessing.sources.kitti.tracklets import LabelledObjects
 
 _DAY = re.compile(r"\d{4}_\d{2}_\d{2}")
@@ -75,10 +75,10 @@ class Drive(LidarSequence):
         T_world_imu, _ = read_oxts(self._oxts / f"{frame:010d}.txt", self._mercator_scale)
         return T_world_imu @ invert_rigid(self.calibration.T_cam_imu)
 
-    def read_frame(self, frame: int) -> Frame:
+    def read_frame(self, frame: int) -> LidarFrame:
         image = read_image(self._images / f"{frame:010d}.png", self.calibration.size)
         scan_N4 = read_scan(self._scans / f"{frame:010d}.bin")
-        return Frame(image, self.view(scan_N4), self.camera_pose(frame))
+        return LidarFrame(image, self.view(scan_N4), self.camera_pose(frame))
 
     def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
         points_3N = self.read(frame0).view.points_3N

@@ -16,7 +16,7 @@ from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef
 from ucn.preprocessing.sources.kitti.overlap import pair_by_overlap
-from ucn.preprocessing.sources.kitti.sequence import CAMERA_HEIGHT, Frame, LidarSequence
+from ucn.preprocessing.sources.kitti.sequence import CAMERA_HEIGHT, LidarFrame, LidarSequence
 
 _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
@@ -150,7 +150,7 @@ class LidarSource:
 
 
 def _classes(
-    sequence: LidarSequence, frame: Frame, index_M: Array
+    sequence: LidarSequence, frame: LidarFrame, index_M: Array
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Semantic class of each match and how many matches each class has, where there are labels."""
     if frame.classes_N is None:

@@ -27,7 +27,7 @@ from ucn.preprocessing.sources.kitti.files import (
 )
 from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
 from ucn.preprocessing.sources.kitti.semantic import CLASS_NAMES, is_moving, read_labels
-from ucn.preprocessing.sources.kitti.sequence import Frame, LidarSequence
+from ucn.preprocessing.sources.kitti.sequence import LidarFrame, LidarSequence
 
 # Poses are known for 00 to 10. Validation as in SemanticKITTI, test as in learned odometry.
 _SPLITS = {
@@ -122,13 +122,13 @@ class OdometrySequence(LidarSequence):
         T_world_cam0 = np.vstack([poses_F34[frame], [0, 0, 0, 1]])
         return np.asarray(T_world_cam0 @ invert_rigid(self.calibration.T_cam_imu))
 
-    def read_frame(self, frame: int) -> Frame:
+    def read_frame(self, frame: int) -> LidarFrame:
         image = read_image(self._images / f"{frame:06d}.png", self.calibration.size)
         scan_N4 = read_scan(self._folder / "velodyne" / f"{frame:06d}.bin")
         view = self.view(scan_N4)
         labels_N = read_labels(self._folder / "labels" / f"{frame:06d}.label", len(scan_N4))
         classes_N = None if labels_N is None else labels_N.take(view.source_N)
-        return Frame(image, view, self.camera_pose(frame), classes_N)
+        return LidarFrame(image, view, self.camera_pose(frame), classes_N)
 
     def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
         """What SemanticKITTI labels as moving; nothing without labels."""

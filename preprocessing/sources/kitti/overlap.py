@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ucn.arrays import Bools, Floats
-from ucn.preprocessing.labels.lidar.pairs import Rig
+from ucn.preprocessing.labels.lidar.pairs import CameraModel
 
 # A nominal street: road, facades to both sides, and the end of what a LiDAR sees, metres.
 _FACADE_DISTANCE = 8.0
@@ -24,7 +24,7 @@ _TRAVEL, _TURN = 0.2, np.deg2rad(1.0)
 def pair_by_overlap(
     frames: Sequence[int],
     T_world_cam_F44: Floats,
-    rig: Rig,
+    rig: CameraModel,
     camera_height: float,
     overlaps: Sequence[float],
     max_gap: int,
@@ -68,7 +68,7 @@ def pair_by_overlap(
     return sorted(pairs)
 
 
-def _nominal_points(rig: Rig, camera_height: float) -> Floats:
+def _nominal_points(rig: CameraModel, camera_height: float) -> Floats:
     """Points [3, M] of the nominal street, evenly spread over the image."""
     width, height = rig.size
     x, y = np.meshgrid(
@@ -99,7 +99,7 @@ def _moves(T_1_0_F44: Floats) -> Bools:
     return np.asarray((np.linalg.norm(T_1_0_F44[:, :3, 3], axis=1) > _TRAVEL) | (turn_F > _TURN))
 
 
-def _shares(T_1_0_F44: Floats, points_3M: Floats, rig: Rig) -> Floats:
+def _shares(T_1_0_F44: Floats, points_3M: Floats, rig: CameraModel) -> Floats:
     """Share of the points that camera 1 has in its image; NaN for unknown poses."""
     P_F34 = rig.K @ T_1_0_F44[:, :3]
     u_FM, v_FM, z_FM = np.moveaxis(P_F34[:, :, :3] @ points_3M + P_F34[:, :, 3:], 1, 0)

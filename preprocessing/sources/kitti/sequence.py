@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ucn.arrays import Array, Bools, Floats
 from ucn.errors import SkippedPair
-from ucn.preprocessing.labels.lidar.pairs import CameraScan, Rig, view_scan
+from ucn.preprocessing.labels.lidar.pairs import CameraModel, CameraScan, view_scan
 from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage
 from ucn.preprocessing.labels.lidar.visibility import scan_grid
 from ucn.preprocessing.sources.kitti.files import Calibration
@@ -22,7 +22,7 @@ _CACHED_FRAMES = 32
 
 
 @dataclass(frozen=True)
-class Frame:
+class LidarFrame:
     """One instant of a sequence.
 
     Attributes:
@@ -85,7 +85,7 @@ class LidarSequence(ABC):
         """
 
     @abstractmethod
-    def read_frame(self, frame: int) -> Frame:
+    def read_frame(self, frame: int) -> LidarFrame:
         """Read a frame from its files.
 
         Raises:
@@ -100,7 +100,7 @@ class LidarSequence(ABC):
         """Names of the semantic classes."""
         return {}
 
-    def read(self, frame: int) -> Frame:
+    def read(self, frame: int) -> LidarFrame:
         """Read a frame, or take it from the last ones read.
 
         Raises:
@@ -109,10 +109,10 @@ class LidarSequence(ABC):
         return self._cached(frame)
 
     @cached_property
-    def rig(self) -> Rig:
+    def rig(self) -> CameraModel:
         """Of the sequence's camera."""
         K, size = self.calibration.K, self.calibration.size
-        return Rig(K, size, scan_grid(size, float(K[0, 0]), CAMERA_HEIGHT))
+        return CameraModel(K, size, scan_grid(size, float(K[0, 0]), CAMERA_HEIGHT))
 
     def view(self, scan_N4: NDArray[np.float32]) -> CameraScan:
         """What the camera sees of a scan."""

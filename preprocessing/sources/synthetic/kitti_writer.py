@@ -48,7 +48,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Frame:
+class RenderedFrame:
     """Everything recorded at one instant; images are uint8 [H, W, 3] or, if grey, [H, W]."""
 
     images: dict[int, U8]
@@ -56,7 +56,7 @@ class Frame:
     truth: Truth | None
 
 
-def render_frame(world: World, frame: int) -> Frame:
+def render_frame(world: World, frame: int) -> RenderedFrame:
     """Render images, scan and truth of one frame; depends on the spec and the number alone."""
     images: dict[int, U8] = {}
     for camera in world.spec.cameras:
@@ -65,7 +65,7 @@ def render_frame(world: World, frame: int) -> Frame:
             image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         images[camera] = image
     truth = render_truth(world, frame) if world.spec.truth else None
-    return Frame(images, scan(world, frame), truth)
+    return RenderedFrame(images, scan(world, frame), truth)
 
 
 def render_truth(world: World, frame: int) -> Truth:

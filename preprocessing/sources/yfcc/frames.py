@@ -11,7 +11,7 @@ from ucn.arrays import Array, Floats
 from ucn.errors import SkippedPair
 from ucn.images.read import read_photo
 from ucn.preprocessing.labels.sift_features import detect_sift
-from ucn.preprocessing.labels.verified_sift import View
+from ucn.preprocessing.labels.verified_sift import CalibratedFeatures
 from ucn.preprocessing.sources.recent import Recent
 from ucn.preprocessing.sources.yfcc.files import SceneLists, read_camera
 
@@ -19,7 +19,7 @@ CACHED_BYTES = 192 << 20
 
 
 @dataclass(frozen=True)
-class Frame:
+class PosedImage:
     """One image.
 
     Attributes:
@@ -29,7 +29,7 @@ class Frame:
     """
 
     image: Array
-    view: View
+    view: CalibratedFeatures
     T_cam_world: Floats
 
     @property
@@ -64,7 +64,7 @@ class FrameReader:
         self._colour = colour
         self._frames = Recent(self._read, CACHED_BYTES)
 
-    def read(self, sequence: str, index: int) -> Frame:
+    def read(self, sequence: str, index: int) -> PosedImage:
         """The frame at a place in the scene's lists.
 
         Raises:
@@ -73,7 +73,7 @@ class FrameReader:
         """
         return self._frames.get((sequence, index))
 
-    def _read(self, place: tuple[str, int]) -> Frame:
+    def _read(self, place: tuple[str, int]) -> PosedImage:
         sequence, index = place
         lists = self._lists(sequence)
         camera = read_camera(lists.folder / lists.calibrations[index], self._root)
@@ -86,8 +86,10 @@ class FrameReader:
             )
         image, S = reduce_image(image, self._max_side)
         grey = to_grey(image)
-        view = View(detect_sift(grey, self._features), S @ camera.K, (grey.shape[1], grey.shape[0]))
-        return Frame(image if self._colour else grey, view, camera.T_cam_world)
+        view = CalibratedFeatures(
+            detect_sift(grey, self._features), S @ camera.K, (grey.shape[1], grey.shape[0])
+        )
+        return PosedImage(image if self._colour else grey, view, camera.T_cam_world)
 
 
 def to_grey(image: Array) -> Array:

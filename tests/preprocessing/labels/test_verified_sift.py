@@ -16,7 +16,11 @@ from ucn.preprocessing.labels.sift_features import (
     detect_sift,
     propose_matches,
 )
-from ucn.preprocessing.labels.verified_sift import VerifiedMatches, View, verify_matches
+from ucn.preprocessing.labels.verified_sift import (
+    CalibratedFeatures,
+    VerifiedMatches,
+    verify_matches,
+)
 
 Array = np.ndarray
 SIZE = (640, 480)
@@ -142,7 +146,7 @@ class Wall:
     def verify(self) -> VerifiedMatches:
         none = np.zeros((len(self.points), 128), np.uint8)
         views = [
-            View(SiftFeatures(ends, scales, angles % 360, none), K, SIZE)
+            CalibratedFeatures(SiftFeatures(ends, scales, angles % 360, none), K, SIZE)
             for ends, scales, angles in zip(self.ends, self.scales, self.angles, strict=True)
         ]
         every = np.arange(len(self.points))

@@ -8,10 +8,10 @@ import pytest
 
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.inspect import (
-    describe_dataset,
-    describe_sample,
     draw_sample,
     draw_sheet,
+    summarize_dataset,
+    summarize_sample,
 )
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.statistics import (
@@ -44,7 +44,7 @@ def test_statistics_are_those_of_the_samples(dataset: ShardDataset) -> None:
     np.testing.assert_allclose(np.sort(statistics.displacement_M), np.sort(expected))
     depths = np.concatenate([dataset[index].attributes["depth0"] for index in range(6)])
     np.testing.assert_allclose(np.sort(statistics.depth_M), np.sort(depths))
-    text = describe_dataset(statistics)
+    text = summarize_dataset(statistics)
     assert text.startswith("6 pairs, 45 matches\n")
     assert "matches a pair     5 / 8 / 10" in text
 
@@ -76,7 +76,7 @@ def test_colours_show_displacement_or_depth(make_sample: Callable[..., Sample]) 
     assert (by_displacement != by_depth).any()
     flat = Sample(sample.key, sample.image0, sample.image1, sample.matches_N4, sample.metadata)
     np.testing.assert_array_equal(draw_sample(flat, colour="depth"), by_displacement)
-    assert "units" in describe_sample(sample)
+    assert "units" in summarize_sample(sample)
 
 
 def test_the_sheet_shows_histograms_above_the_pairs(dataset: ShardDataset) -> None:

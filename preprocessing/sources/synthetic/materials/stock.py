@@ -20,7 +20,7 @@ from ucn.preprocessing.sources.synthetic.materials.textures import F32, TILE, Pa
 
 
 @dataclass
-class Store:
+class MaterialLibrary:
     """Materials and cut-outs collected while a world is laid out."""
 
     materials: list[Material] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Stock:
     gable: int
 
 
-def make_stock(rng: np.random.Generator, palette: Palette, store: Store) -> Stock:
+def make_stock(rng: np.random.Generator, palette: Palette, store: MaterialLibrary) -> Stock:
     """Paint the shared materials."""
     return Stock(
         walls=[store.add(wall_tile(rng, palette, TILE), 0.35) for _ in range(5)],

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ucn.preprocessing.sources.synthetic.materials.stock import Stock, Store
+from ucn.preprocessing.sources.synthetic.materials.stock import MaterialLibrary, Stock
 from ucn.preprocessing.sources.synthetic.materials.textures import F64, Palette
 from ucn.preprocessing.sources.synthetic.scene.ground import ROAD_LEFT, ROAD_RIGHT
 from ucn.preprocessing.sources.synthetic.scene.scenery import building, lamp, sign, tree, yard
@@ -11,7 +11,7 @@ from ucn.preprocessing.sources.synthetic.scene.trajectory import Road
 
 
 def line_road(
-    rng: np.random.Generator, road: Road, palette: Palette, store: Store, stock: Stock
+    rng: np.random.Generator, road: Road, palette: Palette, store: MaterialLibrary, stock: Stock
 ) -> list[Surfaces]:
     """Everything that stands beside the road, on both sides."""
     parts: list[Surfaces] = []
@@ -42,7 +42,12 @@ def _frontage(road: Road, s0: float, s1: float, lateral: float) -> F64:
 
 
 def _furniture(
-    rng: np.random.Generator, road: Road, store: Store, stock: Stock, side: int, kerb: float
+    rng: np.random.Generator,
+    road: Road,
+    store: MaterialLibrary,
+    stock: Stock,
+    side: int,
+    kerb: float,
 ) -> list[Surfaces]:
     """Trees, lamps, signs, bollards, bins and cabinets along the kerb."""
     parts = []

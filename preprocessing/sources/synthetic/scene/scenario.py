@@ -6,7 +6,7 @@ import numpy as np
 
 from ucn.preprocessing.sources.synthetic.calibration import Rig, make_rig
 from ucn.preprocessing.sources.synthetic.config import WorldSpec
-from ucn.preprocessing.sources.synthetic.materials.stock import Store
+from ucn.preprocessing.sources.synthetic.materials.stock import MaterialLibrary
 from ucn.preprocessing.sources.synthetic.materials.textures import F64, Palette, make_palette
 from ucn.preprocessing.sources.synthetic.scene.traffic import Vehicle, make_models, park, send_out
 from ucn.preprocessing.sources.synthetic.scene.trajectory import (
@@ -56,7 +56,7 @@ class Scenario:
         return shifted
 
 
-def plan_scenario(spec: WorldSpec, palette: Palette, store: Store) -> Scenario:
+def plan_scenario(spec: WorldSpec, palette: Palette, store: MaterialLibrary) -> Scenario:
     """Road, motion and vehicles of ``spec``; the vehicles' pictures go into ``store``."""
     motion, bends, paint, traffic, springs = (stream(spec, part) for part in range(5))
     distance_F = travelled(spec, motion)
@@ -72,9 +72,9 @@ def plan_scenario(spec: WorldSpec, palette: Palette, store: Store) -> Scenario:
     )
 
 
-def make_store(spec: WorldSpec) -> tuple[Palette, Store]:
+def make_store(spec: WorldSpec) -> tuple[Palette, MaterialLibrary]:
     """Palette of ``spec`` and a store whose first material stands for the ground."""
-    store = Store()
+    store = MaterialLibrary()
     store.add(np.full((8, 8, 3), 0.4, np.float32), 0.2)
     return make_palette(stream(spec, 5), spec.textures), store
 

@@ -3,13 +3,13 @@
 import numpy as np
 
 from ucn.preprocessing.sources.synthetic.materials.facades import STOREY_METRES, paint_facade
-from ucn.preprocessing.sources.synthetic.materials.stock import Stock, Store
+from ucn.preprocessing.sources.synthetic.materials.stock import MaterialLibrary, Stock
 from ucn.preprocessing.sources.synthetic.materials.textures import Palette
 from ucn.preprocessing.sources.synthetic.scene.surfaces import Surfaces, box, join, prism, quad
 
 
 def building(
-    rng: np.random.Generator, palette: Palette, store: Store, stock: Stock, width: float
+    rng: np.random.Generator, palette: Palette, store: MaterialLibrary, stock: Stock, width: float
 ) -> Surfaces:
     """House with its own front, plain sides, a pitched or flat roof, and things that stick out."""
     storeys = int(rng.integers(2, 6))

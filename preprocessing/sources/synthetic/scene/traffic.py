@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ucn.preprocessing.sources.synthetic.config import WorldSpec
-from ucn.preprocessing.sources.synthetic.materials.stock import Store
+from ucn.preprocessing.sources.synthetic.materials.stock import MaterialLibrary
 from ucn.preprocessing.sources.synthetic.materials.textures import F64, Palette
 from ucn.preprocessing.sources.synthetic.materials.vehicle_skins import (
     TONES,
@@ -40,14 +40,16 @@ class Vehicle:
 
 
 @dataclass(frozen=True)
-class Model:
+class VehicleModel:
     """A painted vehicle, ready to be placed many times."""
 
     skin: VehicleSkin
     body: Surfaces
 
 
-def make_models(rng: np.random.Generator, palette: Palette, store: Store) -> list[Model]:
+def make_models(
+    rng: np.random.Generator, palette: Palette, store: MaterialLibrary
+) -> list[VehicleModel]:
     """Paint the vehicles of this world; each kind's odds are those of a town."""
     models = []
     tones = rng.permutation(len(TONES))
@@ -62,12 +64,12 @@ def make_models(rng: np.random.Generator, palette: Palette, store: Store) -> lis
             glass=store.add(skin.glass, 0.05, gloss=0.45, grain=0.1),
             mask=store.cut_out(skin.side_mask),
         )
-        models.append(Model(skin, build_vehicle(skin, parts)))
+        models.append(VehicleModel(skin, build_vehicle(skin, parts)))
     return models
 
 
 def park(
-    rng: np.random.Generator, spec: WorldSpec, road: Road, models: list[Model]
+    rng: np.random.Generator, spec: WorldSpec, road: Road, models: list[VehicleModel]
 ) -> list[Vehicle]:
     """Vehicles in the parking lanes, never too large for them."""
     vehicles = []
@@ -93,7 +95,7 @@ def send_out(
     spec: WorldSpec,
     road: Road,
     travelled_F: F64,
-    models: list[Model],
+    models: list[VehicleModel],
 ) -> list[Vehicle]:
     """Moving vehicles: perhaps one ahead in the car's lane, the others oncoming in a column."""
     frame = np.arange(spec.frames, dtype=np.float64)
@@ -130,7 +132,7 @@ def _place(road: Road, s_F: F64, lateral_F: F64, turned: float) -> F64:
     return np.stack([pose(points[k, 0], points[k, 1], 0.0, float(yaw[k])) for k in range(len(s_F))])
 
 
-def _vehicle(instance: int, model: Model, poses_F44: F64) -> Vehicle:
+def _vehicle(instance: int, model: VehicleModel, poses_F44: F64) -> Vehicle:
     return Vehicle(
         instance,
         OBJECT_TYPES[model.skin.kind],

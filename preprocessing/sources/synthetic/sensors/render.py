@@ -14,7 +14,7 @@ from ucn.preprocessing.sources.synthetic.scene.lighting import SKY_BOTTOM_DEGREE
 from ucn.preprocessing.sources.synthetic.scene.world import GROUND_MATERIAL, GROUND_REACH, World
 from ucn.preprocessing.sources.synthetic.sensors.ground_light import ground_colours
 from ucn.preprocessing.sources.synthetic.sensors.raycast import NOTHING
-from ucn.preprocessing.sources.synthetic.sensors.view import View, look
+from ucn.preprocessing.sources.synthetic.sensors.view import VisibleSurfaces, look
 
 GRAIN = ((2.7, 1.3), (19.0, 0.6))
 """Size in metres and strength of the two repeats of the fine grain."""
@@ -69,7 +69,7 @@ def render_radiance(world: World, frame: int, camera: int) -> F32:
     return image.reshape(world.spec.height, world.spec.width, 3)
 
 
-def _choose_samples(view: View) -> tuple[Samples, NDArray[np.intp], NDArray[np.intp]]:
+def _choose_samples(view: VisibleSurfaces) -> tuple[Samples, NDArray[np.intp], NDArray[np.intp]]:
     """Samples, first those of the whole pixels, then four for each edge pixel; and both lists."""
     height, width = view.index_HW.shape
     blocks = view.index_HW.reshape(height // 2, 2, width // 2, 2).transpose(0, 2, 1, 3)
@@ -92,7 +92,7 @@ def _choose_samples(view: View) -> tuple[Samples, NDArray[np.intp], NDArray[np.i
     return samples, whole, edge
 
 
-def _make_shader(world: World, frame: int, camera: int, view: View) -> Shader:
+def _make_shader(world: World, frame: int, camera: int, view: VisibleSurfaces) -> Shader:
     surfaces = view.surfaces
     outer = surfaces.normals_N3
     # What has two sides shows the camera the one that it looks at.

@@ -22,7 +22,7 @@ NEAR = 0.05
 
 
 @dataclass(frozen=True)
-class View:
+class VisibleSurfaces:
     """Surfaces, their coefficients in the camera's frame, and the nearest one along each ray."""
 
     surfaces: Surfaces
@@ -31,7 +31,7 @@ class View:
     index_HW: NDArray[np.int32]
 
 
-def look(world: World, frame: int, camera: int, samples: int) -> View:
+def look(world: World, frame: int, camera: int, samples: int) -> VisibleSurfaces:
     """Visibility on a grid of ``samples`` x ``samples`` rays a pixel."""
     surfaces = world.surfaces(frame)
     intrinsics = world.rig.intrinsics(camera)
@@ -41,7 +41,7 @@ def look(world: World, frame: int, camera: int, samples: int) -> View:
     facing = front_facing(origin, edge_u, edge_v, surfaces.two_sided_N)
     bounds = _image_bounds(origin, edge_u, edge_v, facing, grid)
     index = trace(grid, coefficients, bounds, surfaces.mask_N, world.masks)
-    return View(surfaces, coefficients, grid, index)
+    return VisibleSurfaces(surfaces, coefficients, grid, index)
 
 
 def camera_grid(intrinsics_33: F64, width: int, height: int, samples: int) -> RayGrid:

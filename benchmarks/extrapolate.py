@@ -20,7 +20,7 @@ import cv2
 from ucn.errors import SkippedPair
 from ucn.preprocessing.shards.write import Outcome, write_shard
 from ucn.preprocessing.sources.registry import SOURCES
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import open_store
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from ucn.preprocessing.sources.base import PairRef
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
 from ucn.preprocessing.sources.synthetic.config import WorldSpec
 from ucn.preprocessing.sources.synthetic.kitti_writer import write_world
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import open_store
 
 
 def main() -> None:

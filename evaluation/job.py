@@ -23,7 +23,7 @@ from ucn.evaluation.state import EvaluationState, fingerprints
 from ucn.evaluation.tracking import mlflow_run
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.storage.files import write_json
-from ucn.storage.lease import Lease, exclusive
+from ucn.storage.lock import Lock, folder_lock
 
 Task = tuple[int, int]
 """Number of the set and of the pair in it."""
@@ -69,12 +69,10 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     finished = state.finished()
     if finished is not None:
         return _result(config, finished.run_id)
-    # The lease is beside the output folder, since that is logged to MLflow as it is.
-    with exclusive(state.partial) as lease:
+    # The lock is beside the output folder, since that is logged to MLflow as it is.
+    with folder_lock(state.partial) as lock:
         finished = state.finished()  # by another driver, in the meantime
-        run_id = (
-            finished.run_id if finished else _run(config, sets, patch_sets, tasks, state, lease)
-        )
+        run_id = finished.run_id if finished else _run(config, sets, patch_sets, tasks, state, lock)
     return _result(config, run_id)
 
 
@@ -84,7 +82,7 @@ def _run(
     patch_sets: Mapping[Path, PatchPairs],
     tasks: Sequence[Task],
     state: EvaluationState,
-    lease: Lease,
+    lock: Lock,
 ) -> str | None:
     """Evaluate the pairs that are left and write all results; return the id of the MLflow run."""
     names = set_names(config.shards)
@@ -106,7 +104,7 @@ def _run(
             )
         ]
         metrics = all_metrics(reports, patches, config)
-        lease.check()
+        lock.check()
         write_output(reports, patches, metrics, config)
         run.log(metrics, all_curves(reports), config.output)
     state.finish(run.run_id)

@@ -11,7 +11,7 @@ from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import named_models
 from ucn.evaluation.worker import PairWorker
-from ucn.storage.stores.open import absolute_uri
+from ucn.storage.stores import absolute_uri
 from ucn.training.model import model_place
 
 

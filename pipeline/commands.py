@@ -125,7 +125,7 @@ def verify(args: Sequence[str]) -> int:
     arguments = parse(VerifyArguments, args, "ucn verify", "Check shards, bit by bit.")
     from ucn.preprocessing.shards.format import read_manifest
     from ucn.preprocessing.shards.verify import verify_dataset
-    from ucn.storage.stores.open import open_store
+    from ucn.storage.stores import open_store
 
     store = open_store(arguments.uri)
     faults = verify_dataset(arguments.uri, arguments.workers)

@@ -28,10 +28,8 @@ from ucn.preprocessing.shards.format import (
 )
 from ucn.preprocessing.shards.write import Outcome, finished_shard, write_manifest, write_shard
 from ucn.storage.files import TEMPORARY_PREFIX
-from ucn.storage.lease import Lease, exclusive
-from ucn.storage.lease_holder import LEASE
-from ucn.storage.stores.base import Store
-from ucn.storage.stores.open import absolute_uri, open_store
+from ucn.storage.lock import LOCK_NAME, Lock, folder_lock
+from ucn.storage.stores import Store, absolute_uri, open_store
 
 _SHARD_FILE = re.compile(r"[a-z0-9_]+-\d{6}\.(tar|json)")
 # Sidecars read at once: over a network it is their number that takes the time.
@@ -67,8 +65,8 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     config.prepare()
     plans = plan_shards(config.open_source(), config, _begun_with(config, manifest))
     if manifest is None or not is_up_to_date(manifest, plans, sizes) or _leftovers(plans, sizes):
-        with exclusive(config.out) as lease:
-            manifest = _complete(store, config, plans, lease)
+        with folder_lock(config.out) as lock:
+            manifest = _complete(store, config, plans, lock)
     if not manifest.totals.samples:
         reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
         raise UserError(
@@ -78,7 +76,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 
 
 def _complete(
-    store: Store, config: PreprocessConfig, plans: list[ShardPlan], lease: Lease
+    store: Store, config: PreprocessConfig, plans: list[ShardPlan], lock: Lock
 ) -> Manifest:
     """Make what the folder lacks, as it is now that no other driver changes it."""
     sizes = store.sizes()
@@ -89,12 +87,12 @@ def _complete(
     if not stands and MANIFEST in sizes:
         # No manifest may list what changes now.
         store.delete(MANIFEST)
-    for name in _leftovers(plans, sizes) - {LEASE}:
+    for name in _leftovers(plans, sizes) - {LOCK_NAME}:
         store.delete(name)
     if manifest is not None and stands:
         return manifest
     content = _begun_with(config, manifest)
-    return _make(store, config, content, plans, _finished(plans, shards), lease)
+    return _make(store, config, content, plans, _finished(plans, shards), lock)
 
 
 def _make(
@@ -103,7 +101,7 @@ def _make(
     content: dict[str, Any],
     plans: list[ShardPlan],
     finished: dict[str, FinishedShard],
-    lease: Lease,
+    lock: Lock,
 ) -> Manifest:
     """Make the shards that are not finished, and publish the manifest."""
     store.prepare()
@@ -117,12 +115,12 @@ def _make(
         unit="pair",
     ) as progress:
         for index, shard in run_tasks(_make_shard, tasks, config.workers):
-            lease.check()
+            lock.check()
             finished[tasks[index].plan.name] = shard
             progress.update(len(tasks[index].plan.pairs))
     # Killed workers, whose tasks others took over, left theirs.
     store.prepare()
-    lease.check()
+    lock.check()
     return write_manifest(store, [finished[plan.name] for plan in plans], content)
 
 
@@ -248,5 +246,5 @@ def _leftovers(plans: list[ShardPlan], sizes: dict[str, int]) -> set[str]:
         for name in sizes
         if (_SHARD_FILE.fullmatch(name) and name not in planned)
         or name.startswith(TEMPORARY_PREFIX)
-        or name == LEASE
+        or name == LOCK_NAME
     }

@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
 from ucn.storage.files import as_user_error
-from ucn.storage.lease import Lease, exclusive
+from ucn.storage.lock import Lock, folder_lock
 from ucn.training.config import TrainConfig
 from ucn.training.data.inputs import (
     absolute_paths,
@@ -85,11 +85,11 @@ def train(config: TrainConfig) -> TrainResult:
     stored = read_run_state(config.output)
     if stored is not None and stored.fingerprint in wanted and stored.status == "FINISHED":
         return _finished(config, stored)
-    with exclusive(config.output) as lease:
+    with folder_lock(config.output) as lock:
         state = open_run_state(config.output, wanted, overwrite=config.overwrite)
         if state.status == "FINISHED":
             return _finished(config, state)
-        return _run(config, state, lease, dataset_links(training, validation), training.digest)
+        return _run(config, state, lock, dataset_links(training, validation), training.digest)
 
 
 def _finished(config: TrainConfig, state: RunState) -> TrainResult:
@@ -100,7 +100,7 @@ def _finished(config: TrainConfig, state: RunState) -> TrainResult:
 def _run(
     config: TrainConfig,
     run_state: RunState,
-    lease: Lease,
+    lock: Lock,
     datasets: list[DatasetLink],
     training_data: str,
 ) -> TrainResult:
@@ -119,7 +119,7 @@ def _run(
     try:
         with ray_session():
             checkpoint = _train_with_ray(config, run_state)
-            lease.check()
+            lock.check()
             sweep_unfinished(config.output)
             with checkpoint.as_directory() as folder:
                 metrics = _publish(config, Path(folder), training_data)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.storage.files import as_json, atomic_folder
-from ucn.storage.stores.open import absolute_uri, open_store
+from ucn.storage.stores import absolute_uri, open_store
 from ucn.training.config import NetworkConfig
 from ucn.training.networks import build_network
 from ucn.training.networks.base import DenseNetwork

@@ -54,7 +54,7 @@ def read_run_state(output: Path) -> RunState | None:
 def open_run_state(output: Path, fingerprints: Sequence[str], *, overwrite: bool) -> RunState:
     """Read how far the training in a folder is; with ``overwrite``, discard another training.
 
-    Only the driver that holds the folder's lease may call this.
+    Only the driver that holds the folder's lock may call this.
 
     Args:
         output: the folder.

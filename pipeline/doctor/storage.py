@@ -14,9 +14,7 @@ from ucn.pipeline.places import Place
 from ucn.preprocessing.shards.format import MANIFEST
 from ucn.storage.addresses import redact
 from ucn.storage.files import TEMPORARY_PREFIX
-from ucn.storage.stores.base import Store, write_bytes
-from ucn.storage.stores.local import LocalStore
-from ucn.storage.stores.open import absolute_uri, open_store
+from ucn.storage.stores import LocalStore, Store, absolute_uri, open_store, write_bytes
 
 _CONNECT_S = 5.0
 

@@ -24,7 +24,7 @@ from typing import Any
 from ucn.errors import UserError
 from ucn.preprocessing.shards.cache_folder import LocalCache, Outcome, make_copy
 from ucn.preprocessing.shards.format import ShardEntry
-from ucn.storage.stores.base import Store
+from ucn.storage.stores import Store
 
 logger = logging.getLogger(__name__)
 

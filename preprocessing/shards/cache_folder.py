@@ -18,7 +18,7 @@ from typing import BinaryIO, Literal
 
 from ucn.preprocessing.shards.format import MANIFEST, ShardEntry
 from ucn.storage.files import TEMPORARY_PREFIX
-from ucn.storage.stores.base import Store
+from ucn.storage.stores import Store
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ucn.errors import UserError
-from ucn.storage.stores.base import Store
+from ucn.storage.stores import Store
 
 FORMAT = "ucn-shards"
 VERSION = 1

@@ -25,9 +25,7 @@ from ucn.preprocessing.shards.format import (
     read_sidecar_bytes,
     sidecar_name,
 )
-from ucn.storage.stores.base import Store
-from ucn.storage.stores.local import LocalStore
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import LocalStore, Store, open_store
 
 # Sidecars read at once: over a network it is their number that takes the time.
 READERS = 16

@@ -31,10 +31,8 @@ from ucn.preprocessing.shards.format import (
 from ucn.preprocessing.shards.read import read_sample
 from ucn.preprocessing.shards.write import add_up, file_sha256, finished_shard
 from ucn.storage.files import TEMPORARY_PREFIX
-from ucn.storage.lease_holder import LEASE
-from ucn.storage.stores.base import Store
-from ucn.storage.stores.local import LocalStore
-from ucn.storage.stores.open import open_store
+from ucn.storage.lock import LOCK_NAME
+from ucn.storage.stores import LocalStore, Store, open_store
 
 # Lines about the inside of one tar; a cut tar would have one for each member.
 _LINES = 3
@@ -231,7 +229,7 @@ def _repeated_keys(names: Sequence[str], checked: Sequence[_Checked]) -> Iterato
 def _unexpected_files(store: Store, names: Sequence[str]) -> Iterator[str]:
     known = {file for name in names for file in (name, sidecar_name(name))} | {MANIFEST}
     for file in sorted(store.sizes().keys() - known):
-        if file == LEASE:
+        if file == LOCK_NAME:
             yield f"{file}: a run works here, or was interrupted; `ucn preprocess` sweeps it"
         elif file.startswith(TEMPORARY_PREFIX):
             yield f"{file}: left by an interrupted run; `ucn preprocess` sweeps it"

@@ -22,7 +22,7 @@ from ucn.preprocessing.shards.format import (
     to_json,
 )
 from ucn.preprocessing.shards.tar import TarWriter
-from ucn.storage.stores.base import Store, write_bytes
+from ucn.storage.stores import Store, write_bytes
 
 # A frame takes part in a pair per gap and direction; 64 encoded frames are some 20 MB.
 _ENCODED_FRAMES = 64

@@ -6,7 +6,7 @@ from ucn.cluster.session import ray_session
 from ucn.cluster.tasks import run_tasks
 from ucn.errors import UserError
 from ucn.preprocessing.shards.format import digest, read_manifest
-from ucn.storage.stores.local import LocalStore
+from ucn.storage.stores import LocalStore
 
 
 def test_in_this_process_in_order() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.textures import textured
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.write import write_manifest, write_shard
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import open_store
 
 FOCAL = 200.0
 

@@ -15,7 +15,7 @@ from ucn.evaluation.state import EvaluationState, fingerprints
 from ucn.evaluation.worker import PairWorker
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.read import ShardDataset
-from ucn.storage.lease import exclusive
+from ucn.storage.lock import folder_lock
 from ucn.training.config import NetworkConfig, TrackingConfig
 from ucn.training.model import save_model
 from ucn.training.networks import build_network
@@ -65,7 +65,7 @@ def test_a_second_evaluation_into_one_folder_is_refused(shift_set: Path, tmp_pat
         tracking=TrackingConfig(enabled=False),
     )
     with (
-        exclusive(EvaluationState(config.output, ["f"]).partial),
+        folder_lock(EvaluationState(config.output, ["f"]).partial),
         pytest.raises(UserError, match=r"report\.unfinished: another run writes here \(host "),
     ):
         evaluate(config)

@@ -4,9 +4,8 @@ import hashlib
 from pathlib import Path
 
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
-from ucn.storage.lease_holder import LEASE
-from ucn.storage.stores.base import Store
-from ucn.storage.stores.open import open_store
+from ucn.storage.lock import LOCK_NAME
+from ucn.storage.stores import Store, open_store
 
 
 def drives_config(root: Path, out: Path | str, **options: object) -> KittiRawConfig:
@@ -35,5 +34,5 @@ def store_digests(store: Store) -> dict[str, str]:
     return {
         name: hashlib.sha256(store.read(name)).hexdigest()
         for name in sorted(store.sizes())
-        if name != LEASE
+        if name != LOCK_NAME
     }

@@ -1,6 +1,6 @@
 """The machine's clock jumps by an hour under a job; the home folder cannot be written.
 
-Durations are measured by a clock that nobody sets, and leases by the store's or the kernel's; what
+Durations are measured by a clock that nobody sets, and locks by the store's or the kernel's; what
 still looks at the time of day is listed here, with why that is harmless.
 """
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 HOUR_S = 3600.0
 LOOKS_AT_THE_TIME_OF_DAY = {
     # Shown to people, never compared.
-    "src/ucn/storage/lease_holder.py",
+    "src/ucn/storage/lock.py",
     "pipeline/cluster/words.py",
     # Which copies are kept: at worst one is fetched again, or none is evicted for an hour.
     "preprocessing/shards/cache.py",

@@ -19,9 +19,9 @@ from ucn.errors import UserError
 from ucn.pipeline.main import main
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.verify import verify_dataset
-from ucn.storage.stores.arrow import ArrowStore
-from ucn.storage.stores.base import Store, write_bytes
-from ucn.storage.stores.s3 import S3Store
+from ucn.storage.arrow import ArrowStore
+from ucn.storage.s3 import S3Store
+from ucn.storage.stores import Store, write_bytes
 from ucn.training.config import NetworkConfig
 from ucn.training.loop.checkpoint import STATE, load_checkpoint, save_checkpoint
 from ucn.training.model import WEIGHTS, load_model, save_model

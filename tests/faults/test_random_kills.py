@@ -28,7 +28,7 @@ from tests.tell import tell
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.verify import verify_dataset
-from ucn.storage.lease_holder import LEASE
+from ucn.storage.lock import LOCK_NAME
 from ucn.training.model import WEIGHTS
 from ucn.training.run_state import read_run_state
 
@@ -197,7 +197,7 @@ def kill_preprocessing(
         )
         assert not lost
         assert not more
-        assert not (out / LEASE).exists()
+        assert not (out / LOCK_NAME).exists()
         assert verify_dataset(out) == []
 
     return disturb

@@ -16,8 +16,8 @@ from ucn.pipeline.main import main
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.verify import verify_dataset
-from ucn.storage.lease_holder import LEASE
-from ucn.storage.stores.open import open_store
+from ucn.storage.lock import LOCK_NAME
+from ucn.storage.stores import open_store
 
 OUT = "s3://faults/drives/train"
 RATE = 0.4
@@ -27,8 +27,8 @@ AT_ONCE = ("500", "503", CUT, LOST, SHORT)
 @pytest.fixture
 def server(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server with one empty bucket; waits are what they are to each other, and short."""
-    monkeypatch.setattr("ucn.storage.stores.s3._FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr("ucn.storage.stores.s3._LONGEST_SILENCE_S", 0.5)
+    monkeypatch.setattr("ucn.storage.s3._FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("ucn.storage.s3._LONGEST_SILENCE_S", 0.5)
     with s3_server.bucket("faults", monkeypatch):
         yield s3_server
 
@@ -85,7 +85,7 @@ def test_access_denied_in_the_middle_and_granted_again(
     # What is there is whole. The lease could not be taken back: it would expire by itself.
     found = store_digests(open_store(OUT))
     assert found.items() < reference.items()
-    open_store(OUT).delete(LEASE)
+    open_store(OUT).delete(LOCK_NAME)
     assert main(words) == 0
     assert store_digests(open_store(OUT)) == reference
     tell(f"access denied from request {after} on: {len(found)} of {len(reference)} there; 0 lost")

@@ -25,7 +25,7 @@ from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.preprocessing.shards.write import write_manifest, write_shard
 from ucn.storage import array_files
 from ucn.storage.array_files import read_npy, read_npz
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import open_store
 
 TAR, SIDECAR = "train-000000.tar", "train-000000.json"
 Change = Callable[[dict[str, Any]], object]

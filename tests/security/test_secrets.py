@@ -11,7 +11,7 @@ from ucn.errors import UserError
 from ucn.evaluation import record
 from ucn.evaluation.config import EvaluateConfig
 from ucn.storage.addresses import holds_secret, redact
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import open_store
 from ucn.training.config import TrackingConfig
 from ucn.training.tracking import RunLogger, register_model, start_run
 from ucn.training.tracking.client import brief
@@ -112,7 +112,7 @@ def test_an_endpoint_that_cannot_be_is_told_without_its_password(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr("ucn.storage.stores.s3._ATTEMPTS", 1)
+    monkeypatch.setattr("ucn.storage.s3._ATTEMPTS", 1)
     with pytest.raises(UserError) as error:
         open_store("s3://bucket/folder").sizes()
     assert str(error.value).startswith("s3://bucket/folder: ")

@@ -20,53 +20,65 @@ from ucn.preprocessing import job
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
-from ucn.storage import lease_holder
-from ucn.storage.lease import exclusive
-from ucn.storage.lease_file import hold_file
-from ucn.storage.lease_holder import LEASE, Holder, parse_holder, this_driver
-from ucn.storage.lease_object import ObjectLease, Seen, acquire, judge
-from ucn.storage.stores.base import Store, write_bytes
-from ucn.storage.stores.open import open_store
-from ucn.storage.stores.s3_conditional import lease_object as s3_lease
+from ucn.storage.lock import (
+    EXPIRY_VARIABLE,
+    LOCK_NAME,
+    ObjectLock,
+    Owner,
+    file_lock,
+    folder_lock,
+    parse_owner,
+    this_owner,
+)
+from ucn.storage.s3 import ObjectVersion, S3Store
+from ucn.storage.stores import Store, open_store, write_bytes
 
-OUT = "s3://leases/drives/train"
+OUT = "s3://locks/drives/train"
 REFUSED = "another run writes here"
 
 
-class Shelf:
-    """An object of a store in memory, with the store's clock in hand."""
+class MemoryStore:
+    """The lock object of a store, in memory, with a clock that tests set."""
 
-    folder = "s3://made-up/folder"
+    uri = "s3://made-up/folder"
 
     def __init__(self) -> None:
         self.now, self.written = 1000.0, 0.0
         self.data: bytes | None = None
-        self.loses_answers = 0
+        self.lost_answers = 0
 
-    def read(self) -> Seen | None:
+    def read_version(self, name: str, size: int) -> ObjectVersion | None:
+        assert name == LOCK_NAME
         if self.data is None:
             return None
-        return Seen(self.data, hashlib.md5(self.data).hexdigest(), self.now - self.written)
+        etag = hashlib.md5(self.data).hexdigest()
+        return ObjectVersion(self.data[:size], etag, self.now - self.written)
 
-    def put(self, data: bytes, replaces: str | None) -> str | None:
-        seen = self.read()
-        if (seen and seen.etag) != replaces:
+    def put_if(self, name: str, data: bytes, etag: str | None) -> str | None:
+        found = self.read_version(name, 0)
+        if (found and found.etag) != etag:
             return None
         self.data, self.written = data, self.now
-        if self.loses_answers:
-            # Done, repeated by the client, and then refused since it is done.
-            self.loses_answers -= 1
+        if self.lost_answers:
+            # The client repeats the request, whose condition does not hold any more.
+            self.lost_answers -= 1
             return None
         return hashlib.md5(data).hexdigest()
 
-    def delete(self, etag: str) -> None:
-        seen = self.read()
-        if seen and seen.etag == etag:
+    def delete_if(self, name: str, etag: str) -> None:
+        found = self.read_version(name, 0)
+        if found and found.etag == etag:
             self.data = None
 
+    def replace(self, owner: Owner) -> None:
+        self.data, self.written = owner.encode(), self.now
 
-def driver(expiry_s: float = 60.0) -> Holder:
-    return this_driver().model_copy(update={"expiry_s": expiry_s})
+    def owner(self) -> Owner | None:
+        return parse_owner(self.data or b"")
+
+
+def owner(expiry_s: float = 60.0) -> Owner:
+    return this_owner().model_copy(update={"expiry_s": expiry_s})
 
 
 def config(root: Path, out: str, **options: object) -> KittiRawConfig:
@@ -116,7 +128,7 @@ def bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-that-must-not-show")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("UCN_LEASE_S", "3")
-    made = boto3.resource("s3").Bucket("leases")
+    made = boto3.resource("s3").Bucket("locks")
     made.create()
     yield
     made.objects.delete()
@@ -128,9 +140,9 @@ def test_one_thread_at_a_time_holds_a_folder_and_nothing_stays(tmp_path: Path) -
 
     def compete(_: int) -> None:
         for _ in range(60):
-            with suppress(UserError), hold_file(folder) as lease:
+            with suppress(UserError), file_lock(folder) as lock:
                 inside[0] += 1
-                lease.check()
+                lock.check()
                 time.sleep(0)
                 held.append(inside[0])
                 inside[0] -= 1
@@ -141,18 +153,18 @@ def test_one_thread_at_a_time_holds_a_folder_and_nothing_stays(tmp_path: Path) -
     assert list(folder.glob("*")) == []
 
 
-def test_a_folder_that_was_there_stays_and_a_removed_lease_is_noticed(tmp_path: Path) -> None:
-    with hold_file(tmp_path) as lease:
-        lease.check()
-        (tmp_path / LEASE).unlink()
-        with hold_file(tmp_path) as other, pytest.raises(UserError, match="was removed while"):
+def test_a_folder_that_was_there_stays_and_a_removed_lock_is_noticed(tmp_path: Path) -> None:
+    with file_lock(tmp_path) as lock:
+        lock.check()
+        (tmp_path / LOCK_NAME).unlink()
+        with file_lock(tmp_path) as other, pytest.raises(UserError, match="was removed during"):
             other.check()
-            lease.check()
+            lock.check()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_refusal_says_who_since_when_and_what_to_do(tmp_path: Path) -> None:
-    with hold_file(tmp_path), pytest.raises(UserError) as error, hold_file(tmp_path):
+    with file_lock(tmp_path), pytest.raises(UserError) as error, file_lock(tmp_path):
         pass
     text = str(error.value)
     assert text.startswith(f"{tmp_path}: {REFUSED} (host ")
@@ -160,13 +172,13 @@ def test_the_refusal_says_who_since_when_and_what_to_do(tmp_path: Path) -> None:
     assert text.endswith("or choose another output folder")
 
 
-def test_a_link_in_place_of_the_lease_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine")
-    (tmp_path / LEASE).symlink_to(precious)
+    (tmp_path / LOCK_NAME).symlink_to(precious)
     with (
-        pytest.raises(UserError, match=r"\.lease: is no file that can be locked"),
-        hold_file(tmp_path),
+        pytest.raises(UserError, match=r"\.lease: not a regular file; remove it"),
+        file_lock(tmp_path),
     ):
         pass
     assert precious.read_text() == "mine"
@@ -178,131 +190,167 @@ def test_a_file_system_without_locks_is_warned_of(
     def refuse(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("ucn.storage.lease_file.fcntl.flock", refuse)
-    with hold_file(tmp_path) as lease:
-        lease.check()
+    monkeypatch.setattr("ucn.storage.lock.fcntl.flock", refuse)
+    with file_lock(tmp_path) as lock:
+        lock.check()
     assert "has no locks" in caplog.text
 
 
-def test_what_others_wrote_into_a_lease_is_not_shown() -> None:
-    good = json.loads(this_driver().model_dump_json())
-    assert parse_holder(json.dumps(good).encode()) is not None
+def test_a_store_without_conditional_puts_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with folder_lock("gs://bucket/folder") as lock:
+        lock.check()
+    assert "gs://bucket/folder: such a store has no locks" in caplog.text
+
+
+def test_what_others_wrote_into_a_lock_is_not_shown() -> None:
+    good = json.loads(this_owner().model_dump_json())
+    assert parse_owner(json.dumps(good).encode()) is not None
     for change in ({"host": "a\nb"}, {"host": "\x1b[31m"}, {"since": "now"}, {"expiry_s": 1e9}):
-        assert parse_holder(json.dumps(good | change).encode()) is None
-    assert parse_holder(b"\xff") is None
+        assert parse_owner(json.dumps(good | change).encode()) is None
+    assert parse_owner(b"\xff") is None
 
 
 @pytest.mark.parametrize("text", ["0", "abc", "nan", "1e9"])
 def test_an_expiry_that_cannot_be_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lease_holder.EXPIRY_VARIABLE, text)
+    monkeypatch.setenv(EXPIRY_VARIABLE, text)
     with pytest.raises(UserError, match="not a number of seconds from 3 to 3600"):
-        this_driver()
+        this_owner()
 
 
-def test_judged_by_the_stores_clock_alone() -> None:
-    assert judge("a", Seen(b"", "a", 59.0), 60) == "wait"
-    assert judge("a", Seen(b"", "a", 61.0), 60) == "expired"
-    assert judge("a", Seen(b"", "b", 0.0), 60) == "alive"
-    assert judge("a", Seen(b"", "a", -3600.0), 60) == "wait"
-
-
-def test_a_dead_holder_is_waited_for_and_replaced(caplog: pytest.LogCaptureFixture) -> None:
-    shelf, dead, mine = Shelf(), driver(), driver()
-    acquire(shelf, dead)
+def test_a_dead_owner_is_waited_for_and_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    store, mine = MemoryStore(), owner()
+    store.replace(owner())
     waited: list[float] = []
 
-    def pause(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         waited.append(seconds)
-        shelf.now += seconds
+        store.now += seconds
 
-    acquire(shelf, mine, pause)
+    with ObjectLock(store, mine, sleep):
+        assert store.owner() == mine
     assert 60 <= sum(waited) <= 62
-    assert parse_holder(shelf.data or b"") == mine
-    assert caplog.text.count("waiting for another run (host ") == 1
+    assert caplog.text.count("locked by another run (host ") == 1
 
 
-def test_a_living_holder_is_left_alone_at_its_first_beat() -> None:
-    shelf, mine = Shelf(), driver()
-    etag = acquire(shelf, driver())
+def test_a_lock_that_expired_before_the_start_is_replaced_at_once() -> None:
+    store = MemoryStore()
+    store.replace(owner())
+    store.now += 61
+
+    def sleep(_: float) -> None:
+        raise AssertionError("waits")
+
+    with ObjectLock(store, owner(), sleep) as lock:
+        lock.check()
+
+
+def test_a_clock_of_the_store_that_steps_back_does_not_expire_a_lock() -> None:
+    store = MemoryStore()
+    store.replace(owner())
+    store.now -= 3600
     waited: list[float] = []
 
-    def pause(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 100:
+            store.data = None
+
+    with ObjectLock(store, owner(), sleep):
+        assert len(waited) == 100
+
+
+def test_an_owner_that_renews_its_lock_is_not_waited_for_any_longer() -> None:
+    store, other = MemoryStore(), owner()
+    store.replace(other)
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
         waited.append(seconds)
         if len(waited) == 15:
-            assert shelf.put(driver().model_dump_json().encode(), etag)
+            store.replace(other.model_copy(update={"beat": 1}))
 
-    with pytest.raises(UserError, match=REFUSED):
-        acquire(shelf, mine, pause)
+    with pytest.raises(UserError, match=REFUSED), ObjectLock(store, owner(), sleep):
+        pass
     assert len(waited) == 15
+    assert store.owner() == other.model_copy(update={"beat": 1})
 
 
 def test_a_step_of_the_clients_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf = Shelf()
-    acquire(shelf, driver())
-    looks: list[float] = []
+    store = MemoryStore()
+    store.replace(owner())
+    waited: list[float] = []
 
-    def pause(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         monkeypatch.setattr(time, "time", lambda: 4e9)
-        looks.append(seconds)
-        if len(looks) == 3:
-            shelf.data = None
+        waited.append(seconds)
+        if len(waited) == 3:
+            store.data = None
 
-    acquire(shelf, driver(), pause)
-    assert len(looks) == 3, "waits until the holder lets go, however late it is here"
-
-
-def test_of_two_that_find_an_expired_lease_one_has_it() -> None:
-    shelf, late = Shelf(), driver()
-    acquire(shelf, driver())
-    shelf.now += 100
-    seen = shelf.read()
-    assert seen is not None
-    acquire(shelf, driver())
-    assert shelf.put(late.model_dump_json().encode(), seen.etag) is None
+    with ObjectLock(store, owner(), sleep):
+        assert len(waited) == 3, "waits until the owner releases the lock"
 
 
-def test_lost_answers_lose_no_lease() -> None:
-    shelf, mine = Shelf(), driver()
-    shelf.loses_answers = 1
-    lease = ObjectLease(shelf, mine, acquire(shelf, mine))
-    shelf.loses_answers = 1
-    lease.release()
-    lease.check()
-    assert shelf.data is None
+def test_of_two_that_find_an_expired_lock_one_gets_it() -> None:
+    store, first, second = MemoryStore(), owner(), owner()
+    store.replace(owner())
+    store.now += 100
+    original = store.put_if
+
+    def put_too_late(name: str, data: bytes, etag: str | None) -> str | None:
+        store.replace(first)
+        return original(name, data, etag)
+
+    def sleep(_: float) -> None:
+        store.replace(first.model_copy(update={"beat": 1}))
+
+    store.put_if = put_too_late
+    with pytest.raises(UserError, match=REFUSED), ObjectLock(store, second, sleep):
+        pass
 
 
-def test_something_else_in_place_of_the_lease_is_named() -> None:
-    shelf = Shelf()
-    shelf.data = b"a film" * 1000
-    with pytest.raises(UserError, match="its lease is not one of ours; delete that object"):
-        acquire(shelf, driver())
+def test_lost_answers_lose_no_lock() -> None:
+    store = MemoryStore()
+    store.lost_answers = 1
+    with ObjectLock(store, owner()) as lock:
+        store.lost_answers = 1
+    lock.check()
+    assert store.data is None
 
 
-def test_a_driver_that_was_cut_off_notices() -> None:
-    shelf, mine = Shelf(), driver(3)
-    lease = ObjectLease(shelf, mine, acquire(shelf, mine))
-    shelf.now += 10
-    acquire(shelf, driver())
-    deadline = time.monotonic() + 20
-    with pytest.raises(UserError, match="another run has taken over here \\(host "):
-        while time.monotonic() < deadline:
-            lease.check()
-            time.sleep(0.01)
-    lease.release()
-    assert shelf.data is not None, "the other's lease is not deleted"
+def test_something_else_in_place_of_the_lock_is_named() -> None:
+    store = MemoryStore()
+    store.data = b"a film" * 1000
+    with (
+        pytest.raises(UserError, match=r"/\.lease: not a lock of this program; delete that object"),
+        ObjectLock(store, owner()),
+    ):
+        pass
+
+
+def test_an_owner_that_was_cut_off_notices() -> None:
+    store = MemoryStore()
+    with ObjectLock(store, owner(3)) as lock:
+        store.now += 10
+        store.replace(owner())
+        deadline = time.monotonic() + 20
+        with pytest.raises(UserError, match="another run has taken over here \\(host "):
+            while time.monotonic() < deadline:
+                lock.check()
+                time.sleep(0.01)
+    assert store.data is not None, "the other's lock is not deleted"
 
 
 @pytest.mark.usefixtures("bucket")
-def test_s3_refuses_a_second_driver_and_keeps_no_lease(
+def test_s3_refuses_a_second_driver_and_keeps_no_lock(
     world_root: Path, reference: dict[str, str]
 ) -> None:
-    with exclusive(OUT) as lease:
+    with folder_lock(OUT) as lock:
         found = subprocess.run(command(world_root, OUT), capture_output=True, text=True)
-        lease.check()
-        assert set(open_store(OUT).sizes()) == {LEASE}
+        lock.check()
+        assert set(open_store(OUT).sizes()) == {LOCK_NAME}
     assert found.returncode == 2
     waiting, refused = found.stderr.splitlines()
-    assert "waiting for another run (host " in waiting
+    assert "locked by another run (host " in waiting
     assert refused.startswith(f"ucn: {OUT}: {REFUSED} (host ")
     assert "a-secret-that-must-not-show" not in found.stderr
     preprocess(config(world_root, OUT))
@@ -328,21 +376,21 @@ def test_a_stopped_driver_on_s3_is_replaced_and_finds_out(
 
 
 @pytest.mark.usefixtures("bucket")
-def test_the_age_is_that_of_the_server() -> None:
-    thing = s3_lease(OUT)
-    etag = thing.put(b"1", None)
+def test_conditional_requests_and_the_age_by_the_servers_clock() -> None:
+    store, name = S3Store(OUT), "object"
+    etag = store.put_if(name, b"12345", None)
     assert etag is not None
-    assert thing.put(b"2", None) is None
-    assert thing.put(b"2", '"other"') is None
-    seen = thing.read()
-    assert seen is not None
-    assert seen.etag == etag
-    assert -1 <= seen.age_s <= 5
-    thing.delete('"other"')
-    assert thing.read() is not None
-    thing.delete(etag)
-    assert thing.read() is None
-    assert thing.put(b"2", etag) is None
+    assert store.put_if(name, b"2", None) is None
+    assert store.put_if(name, b"2", '"other"') is None
+    found = store.read_version(name, 3)
+    assert found is not None
+    assert (found.data, found.etag) == (b"123", etag)
+    assert -1 <= found.age_s <= 5
+    store.delete_if(name, '"other"')
+    assert store.read_version(name, 3) is not None
+    store.delete_if(name, etag)
+    assert store.read_version(name, 3) is None
+    assert store.put_if(name, b"2", etag) is None
 
 
 def test_of_two_drivers_in_a_folder_one_is_refused_and_a_killed_one_holds_nobody_up(
@@ -350,7 +398,7 @@ def test_of_two_drivers_in_a_folder_one_is_refused_and_a_killed_one_holds_nobody
 ) -> None:
     out = tmp_path / "out"
     words = command(world_root, str(out))
-    first = start_and_stop(words, open_store(out), LEASE)
+    first = start_and_stop(words, open_store(out), LOCK_NAME)
     try:
         second = subprocess.run(words, capture_output=True, text=True)
         assert (second.returncode, second.stderr.count("\n")) == (2, 1)
@@ -359,23 +407,23 @@ def test_of_two_drivers_in_a_folder_one_is_refused_and_a_killed_one_holds_nobody
     finally:
         first.kill()
         first.wait()
-    assert (out / LEASE).exists()
+    assert (out / LOCK_NAME).exists()
     preprocess(config(world_root, str(out)))
     assert digests(open_store(out)) == reference
 
 
-def test_a_finished_dataset_is_not_locked_and_an_old_lease_is_swept(
+def test_a_finished_dataset_is_not_locked_and_an_old_lock_is_swept(
     world_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = str(tmp_path / "out")
     preprocess(config(world_root, out))
-    write_bytes(open_store(out), LEASE, this_driver().model_dump_json().encode())
+    write_bytes(open_store(out), LOCK_NAME, this_owner().model_dump_json().encode())
     assert verify_dataset(out) == [
         ".lease: a run works here, or was interrupted; `ucn preprocess` sweeps it"
     ]
     preprocess(config(world_root, out))
     assert verify_dataset(out) == []
-    monkeypatch.setattr(job, "exclusive", None)
+    monkeypatch.setattr(job, "folder_lock", None)
     preprocess(config(world_root, out))
 
 
@@ -383,25 +431,25 @@ def test_two_configurations_at_once_do_not_mix(
     world_root: Path, tmp_path: Path, reference: dict[str, str]
 ) -> None:
     out = tmp_path / "out"
-    with hold_file(out), pytest.raises(UserError, match=REFUSED):
+    with file_lock(out), pytest.raises(UserError, match=REFUSED):
         preprocess(config(world_root, str(out), gaps=(2,), overwrite=True))
     assert not out.exists()
 
 
-def test_a_lost_lease_ends_the_run_before_the_manifest(
+def test_a_lost_lock_ends_the_run_before_the_manifest(
     world_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     made: list[str] = []
 
-    def remove_lease(store: Store, name: str, *rest: object) -> object:
+    def remove_lock(store: Store, name: str, *rest: object) -> object:
         made.append(name)
-        (out / LEASE).unlink(missing_ok=True)
+        (out / LOCK_NAME).unlink(missing_ok=True)
         return original(store, name, *rest)
 
     original: Callable[..., object] = job.write_shard
-    monkeypatch.setattr(job, "write_shard", remove_lease)
-    with pytest.raises(UserError, match="was removed while this run worked"):
+    monkeypatch.setattr(job, "write_shard", remove_lock)
+    with pytest.raises(UserError, match="was removed during this run"):
         preprocess(config(world_root, str(out)))
     assert len(made) == 1
     assert not (out / "manifest.json").exists()

@@ -21,12 +21,10 @@ from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
-from ucn.storage.lease_holder import LEASE
-from ucn.storage.stores.arrow import ArrowStore
-from ucn.storage.stores.base import Store, write_bytes
-from ucn.storage.stores.local import LocalStore
-from ucn.storage.stores.open import absolute_uri, open_store
-from ucn.storage.stores.s3 import S3Store
+from ucn.storage.arrow import ArrowStore
+from ucn.storage.lock import LOCK_NAME
+from ucn.storage.s3 import S3Store
+from ucn.storage.stores import LocalStore, Store, absolute_uri, open_store, write_bytes
 
 BUCKET = "shards"
 
@@ -304,7 +302,7 @@ def test_a_killed_driver_resumes_to_the_same_bytes(
             time.sleep(0.01)
         driver.kill()
     sizes = store.sizes()
-    assert sizes.pop(LEASE)
+    assert sizes.pop(LOCK_NAME)
     assert "manifest.json" not in sizes
     assert 0 < len(sizes) < len(reference)
     for name in sizes:
@@ -362,7 +360,7 @@ def test_what_the_user_must_mend_is_one_line_without_secrets(
         return str(error.value)
 
     assert "no such bucket" in complaint("s3://nowhere/x")
-    monkeypatch.setattr("ucn.storage.stores.s3._ATTEMPTS", 2)
+    monkeypatch.setattr("ucn.storage.s3._ATTEMPTS", 2)
     through_faults(lambda *_: "503")
     assert "the server answers 503" in complaint(OUT)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -18,8 +18,7 @@ from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.preprocessing.shards.write import write_manifest, write_shard
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
-from ucn.storage.stores.base import Store, write_bytes
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import Store, open_store, write_bytes
 
 OUT = "s3://pairs/drives/train"
 
@@ -28,7 +27,7 @@ OUT = "s3://pairs/drives/train"
 def server(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server with one empty bucket, and the environment that leads to it."""
     # Waits stay what they are to each other, and short.
-    monkeypatch.setattr("ucn.storage.stores.s3._FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("ucn.storage.s3._FIRST_WAIT_S", 0.001)
     with s3_server.bucket("pairs", monkeypatch):
         yield s3_server
 
@@ -176,7 +175,7 @@ def test_a_file_that_one_put_cannot_hold_is_refused(server: Server) -> None:
 def test_what_the_user_must_mend(
     server: Server, monkeypatch: pytest.MonkeyPatch, kind: str, told: str, asked: int
 ) -> None:
-    monkeypatch.setattr("ucn.storage.stores.s3._LONGEST_WAIT_S", 0.001)
+    monkeypatch.setattr("ucn.storage.s3._LONGEST_WAIT_S", 0.001)
     server.fault = lambda method, path: kind
     with pytest.raises(UserError, match=rf"^{OUT}/a\.tar: {told}") as error:
         write_bytes(open_store(OUT), "a.tar", b"data")

@@ -9,7 +9,7 @@ import pytest
 
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.write import write_manifest, write_shard
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import open_store
 from ucn.training.config import TrainConfig
 
 

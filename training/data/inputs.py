@@ -4,7 +4,7 @@ from ucn.errors import UserError
 from ucn.preprocessing.shards.cache_folder import LocalCache
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.write import file_sha256
-from ucn.storage.stores.open import absolute_uri
+from ucn.storage.stores import absolute_uri
 from ucn.training.config import TrainConfig
 from ucn.training.data.mixture import Mixture
 from ucn.training.data.sampler import Sampler

@@ -34,7 +34,7 @@ def open_client(config: TrackingConfig) -> Any:
     return MlflowClient(tracking_uri=config.uri)
 
 
-def may_pass(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed later: no connection, a server that is busy or broken."""
     from botocore import exceptions as s3
     from mlflow.exceptions import MlflowException
@@ -43,14 +43,14 @@ def may_pass(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         # What never reached the server is an internal error, 500, to MLflow.
         status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        return _is_passing(status)
+        return _is_transient_status(status)
     if isinstance(error, RequestException) and error.response is not None:
-        return _is_passing(error.response.status_code)
+        return _is_transient_status(error.response.status_code)
     broken = RequestException, ConnectionError, TimeoutError, s3.ConnectionError, s3.HTTPClientError
     return isinstance(error, broken)
 
 
-def _is_passing(status: int) -> bool:
+def _is_transient_status(status: int) -> bool:
     return status in (408, 429) or (status >= 500 and status != 501)
 
 

@@ -1,4 +1,4 @@
-"""Calls to a server that may go away: kept in order, made in the background until they succeed."""
+"""Delivery to MLflow in the background, in order, repeated until it succeeds."""
 
 import logging
 import threading
@@ -6,32 +6,31 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from ucn.training.tracking.client import brief, may_pass
+from ucn.storage.retry import Result, backoff, retry
+from ucn.training.tracking.client import brief, is_transient
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
-
 PATIENCE_S = 30.0
-"""How long the start waits for the server, and the end for what is still to be delivered."""
+"""Seconds that the start waits for the server, and the end for undelivered entries."""
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 ATTEMPTS = 5
-"""After so many failures a call is given up if the server answers others."""
+"""Failed attempts after which a call is given up if the server answers other requests."""
 METRICS_AT_ONCE = 1000
-"""What MLflow takes in one request."""
+"""Limit of MLflow's for one request."""
 ROOM = 256 << 20
-"""Bytes, about, that wait at most."""
+"""Bound of the queue, in bytes (estimated)."""
 ENTRY_BYTES = 500
-"""What a point or a small call takes while it waits, about."""
+"""Estimated bytes of a queued point or small call."""
 
 
 class Point(NamedTuple):
-    """One value of a metric; its time, in milliseconds, is that of its making, not of delivery.
+    """One value of a metric, with the time in milliseconds when it was measured.
 
-    MLflow's databases take a point that is delivered twice, since an answer was lost, for one.
+    If an answer is lost and a point is delivered twice, MLflow's databases store it once.
     """
 
     name: str
@@ -42,50 +41,46 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class _Entry:
-    """Points of one step, or another call; ``size`` in bytes, about."""
+    """Points of one step, or another call; ``size`` is in bytes (estimated)."""
 
     points: tuple[Point, ...]
     call: Callable[[], object] | None
     size: int
 
 
-def patiently(uri: str, call: Callable[[], Result]) -> Result:
-    """Make a call, which may be made again, until it succeeds: for `PATIENCE_S` at most.
+def retry_request(uri: str, call: Callable[[], Result]) -> Result:
+    """Make a call, which may be repeated, until it succeeds, for at most `PATIENCE_S`.
 
     Args:
-        uri: of the server, for messages.
+        uri: of the server, for the warning.
 
     Raises:
-        Exception: the call's own, where trying again is of no use, or was of none.
+        Exception: the last error of the call.
     """
-    deadline, wait = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
-    while True:
-        try:
-            return call()
-        except Exception as error:
-            if not may_pass(error) or time.monotonic() + wait > deadline:
-                raise
-            if wait == FIRST_WAIT_S:
-                logger.warning(
-                    "%s: MLflow does not answer (%s); trying again for %.0f s",
-                    uri,
-                    brief(error),
-                    PATIENCE_S,
-                )
-        time.sleep(wait)
-        wait *= 2
+
+    def warn_once(error: Exception, failures: int) -> None:
+        if failures == 1:
+            logger.warning(
+                "%s: MLflow does not answer (%s); trying again for %.0f s",
+                uri,
+                brief(error),
+                PATIENCE_S,
+            )
+
+    deadline = time.monotonic() + PATIENCE_S
+    return retry(call, is_transient, backoff(FIRST_WAIT_S, deadline=deadline), warn_once)
 
 
 class Delivery:
     """Delivers points and makes calls, in order, in one background thread.
 
-    While the server is away, what is to be delivered waits; that is warned of once, and its end
-    is told. What the server refuses is left out, with a warning for each reason.
+    While the server does not answer, entries wait. The beginning and the end of an outage are
+    logged. Entries that the server refuses are dropped, with one warning for each reason.
 
     Args:
         uri: of the server, for messages.
         send: delivers up to `METRICS_AT_ONCE` points.
-        probe: a harmless request: it tells a call that fails from a server that is away.
+        probe: a harmless request, which shows whether the server answers.
     """
 
     def __init__(
@@ -107,15 +102,15 @@ class Delivery:
         self._thread.start()
 
     def put_points(self, points: tuple[Point, ...]) -> None:
-        """Deliver the points of a step: all of them, or none."""
+        """Queue the points of a step; they are delivered together."""
         self._put(_Entry(points, None, ENTRY_BYTES * len(points)))
 
     def put(self, call: Callable[[], object], size: int = ENTRY_BYTES) -> None:
-        """Make a call, which may be made again; ``size`` bytes are held until then."""
+        """Queue a call, which may be repeated and holds ``size`` bytes until then."""
         self._put(_Entry((), call, size))
 
     def close(self) -> None:
-        """Wait until all is delivered, at most `PATIENCE_S`; nothing can be added afterwards."""
+        """Wait until all is delivered, at most `PATIENCE_S`; later entries are dropped."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -154,7 +149,7 @@ class Delivery:
             singly = max(0, singly - 1)
             error = self._deliver(entries)
             if error is not None and len(entries) > 1:
-                # One of them spoils the others.
+                # One bad entry fails the whole request.
                 singly = len(entries)
                 continue
             with self._changed:
@@ -168,7 +163,7 @@ class Delivery:
                 logger.warning("%s: MLflow refuses an entry (%s)", self._uri, reason)
 
     def _head(self, alone: bool) -> list[_Entry]:
-        """Wait for the first entry, and the points that can go with it; empty at the end."""
+        """Wait for the first entry; return it with the points to send with it; empty at the end."""
         with self._changed:
             while not self._entries and not self._closing:
                 self._changed.wait()
@@ -184,8 +179,8 @@ class Delivery:
             return head
 
     def _deliver(self, entries: list[_Entry]) -> Exception | None:
-        """Try until it succeeds, or is given up at the end; return why it never will."""
-        wait, failures = FIRST_WAIT_S, 0
+        """Retry until delivered or closed; return the error of entries that cannot be delivered."""
+        waits, failures = backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0
         while not self._abandoned:
             is_last = failures >= ATTEMPTS and self._answers()
             try:
@@ -193,34 +188,34 @@ class Delivery:
                     entries[0].call()
                 else:
                     self._send([point for entry in entries for point in entry.points])
-            except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
-                if is_last or not may_pass(error):
+            except Exception as error:  # noqa: BLE001 - no error of tracking stops a run
+                if is_last or not is_transient(error):
                     return error
                 failures += 1
-                self._tell_away(error)
+                self._log_outage(error)
             else:
-                self._tell_back()
+                self._log_recovery()
                 return None
-            wait = self._pause(wait)
+            if self._wait(next(waits)):
+                waits = backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
         return None
 
-    def _pause(self, wait: float) -> float:
-        """Wait, but not beyond the moment when the end begins; return how long to wait next."""
+    def _wait(self, seconds: float) -> bool:
+        """Wait; return True, and early, if `close` is called meanwhile."""
         with self._changed:
             if self._closing:
-                self._changed.wait_for(lambda: self._abandoned, wait)
-            elif self._changed.wait_for(lambda: self._closing, wait):
-                return FIRST_WAIT_S
-        return min(2 * wait, LONGEST_WAIT_S)
+                self._changed.wait_for(lambda: self._abandoned, seconds)
+                return False
+            return self._changed.wait_for(lambda: self._closing, seconds)
 
     def _answers(self) -> bool:
         try:
             self._probe()
         except Exception as error:  # noqa: BLE001 - only whether it answers counts
-            return not may_pass(error)
+            return not is_transient(error)
         return True
 
-    def _tell_away(self, error: Exception) -> None:
+    def _log_outage(self, error: Exception) -> None:
         if self._away_since is None:
             self._away_since = time.monotonic()
             logger.warning(
@@ -229,7 +224,7 @@ class Delivery:
                 brief(error),
             )
 
-    def _tell_back(self) -> None:
+    def _log_recovery(self) -> None:
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
             self._away_since = None

@@ -8,7 +8,7 @@ from typing import Any
 from ucn.storage.addresses import redact
 from ucn.training.config import TrackingConfig
 from ucn.training.tracking.client import brief, open_client
-from ucn.training.tracking.delivery import patiently
+from ucn.training.tracking.delivery import retry_request
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def register_model(
         return config.model_name and _version(client, config.model_name, run_id, scores)
 
     try:
-        return patiently(uri, register)
+        return retry_request(uri, register)
     except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
         logger.warning(
             "%s: the model is not registered (%s); it is in %s", uri, brief(error), folder

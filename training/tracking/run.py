@@ -14,7 +14,13 @@ from ucn.images.draw import Picture, write_picture
 from ucn.storage.addresses import redact
 from ucn.training.config import TrackingConfig
 from ucn.training.tracking.client import SQLITE, brief, open_client
-from ucn.training.tracking.delivery import ENTRY_BYTES, METRICS_AT_ONCE, Delivery, Point, patiently
+from ucn.training.tracking.delivery import (
+    ENTRY_BYTES,
+    METRICS_AT_ONCE,
+    Delivery,
+    Point,
+    retry_request,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +66,7 @@ def start_run(
         return None
     try:
         client = open_client(config)
-        experiment_id = patiently(redact(config.uri), lambda: _experiment(client, config))
+        experiment_id = retry_request(redact(config.uri), lambda: _experiment(client, config))
         all_tags = dict(tags) | {f"manifest_sha256.{link.name}": link.digest for link in datasets}
         run_id = str(client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id)
     except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on

@@ -1,1 +1,1 @@
-"""Files and objects: atomic writes, stores, leases, safe array formats."""
+"""Files and objects: atomic writes, stores, the lock, array files from untrusted sources."""

@@ -24,9 +24,8 @@ from ucn.preprocessing.shards import cache_folder
 from ucn.preprocessing.shards.cache_folder import LocalCache, default_folder, make_room
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.write import write_manifest, write_shard
-from ucn.storage.stores.base import write_bytes
-from ucn.storage.stores.open import open_store
-from ucn.storage.stores.s3 import S3Store
+from ucn.storage.s3 import S3Store
+from ucn.storage.stores import open_store, write_bytes
 
 Reads = Counter[tuple[str, int]]
 SHARDS, SAMPLES = 3, 4

@@ -21,7 +21,7 @@ from ucn.preprocessing.shards.statistics import (
     spread_indices,
 )
 from ucn.preprocessing.shards.write import write_manifest, write_shard
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import open_store
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from ucn.preprocessing.shards.format import Sidecar, parse_sidecar, read_sidecar
 from ucn.preprocessing.shards.read import ShardDataset, read_sample
 from ucn.preprocessing.shards.tar import TarWriter
 from ucn.preprocessing.shards.write import write_manifest, write_shard
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import open_store
 
 Maker = Callable[..., Sample]
 

@@ -20,8 +20,7 @@ from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.preprocessing.shards.write import write_manifest, write_shard
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
 from ucn.preprocessing.sources.stereo.motorcycle import MotorcycleConfig
-from ucn.storage.stores.base import Store, write_bytes
-from ucn.storage.stores.open import open_store
+from ucn.storage.stores import Store, open_store, write_bytes
 
 Maker = Callable[..., Sample]
 

@@ -1,4 +1,4 @@
-"""What pyarrow reaches by a URI, such as ``gs://``, as a store."""
+"""The store for other URIs that pyarrow knows, such as ``gs://``."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,16 +15,13 @@ from ucn.storage.addresses import redact
 from ucn.storage.files import temporary_folder
 
 _BLOCK = 8 << 20
-_PATIENCE_S = 60
+_RETRY_S = 60
 
 
 class ArrowStore:
-    """Files below a URI of pyarrow's file systems; see :class:`.base.Store`.
+    """Files below a URI of pyarrow's file systems; see :class:`ucn.storage.stores.Store`.
 
-    An object is uploaded from a finished file; object stores show it when its upload ends.
-
-    Args:
-        uri: such as ``gs://BUCKET/PREFIX``.
+    A file is uploaded after it is finished. Object stores show it when the upload ends.
     """
 
     def __init__(self, uri: str) -> None:
@@ -34,7 +31,7 @@ class ArrowStore:
         return {"uri": self.uri}
 
     def sizes(self) -> dict[str, int]:
-        with self._told(""):
+        with self._as_user_error(""):
             system, folder = self._place
             selector = fs.FileSelector(folder, allow_not_found=True)
             return {
@@ -44,7 +41,7 @@ class ArrowStore:
             }
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        with self._told(name):
+        with self._as_user_error(name):
             system, folder = self._place
             with system.open_input_file(f"{folder}/{name}") as file:
                 file.seek(start)
@@ -55,7 +52,7 @@ class ArrowStore:
     def local_copy(self, name: str) -> Iterator[Path]:
         with temporary_folder() as temporary:
             path = temporary / name
-            with self._told(name):
+            with self._as_user_error(name):
                 system, folder = self._place
                 with (
                     system.open_input_stream(f"{folder}/{name}", buffer_size=_BLOCK) as source,
@@ -69,35 +66,35 @@ class ArrowStore:
         with temporary_folder() as temporary:
             path = temporary / name
             yield path
-            # A stream commits what it has when its block is left by an error: nothing but the one
-            # write of the whole may fail inside.
+            # pyarrow commits a stream even if its block is left by an exception, so the block
+            # contains one write of the whole file.
             data = path.read_bytes()
-            with self._told(name):
+            with self._as_user_error(name):
                 system, folder = self._place
                 with system.open_output_stream(f"{folder}/{name}") as target:
                     target.write(data)
 
     def delete(self, name: str) -> None:
-        with self._told(name):
+        with self._as_user_error(name):
             system, folder = self._place
             if system.get_file_info(f"{folder}/{name}").type == fs.FileType.File:
                 system.delete_file(f"{folder}/{name}")
 
     def prepare(self) -> None:
-        with self._told(""):
+        with self._as_user_error(""):
             system, folder = self._place
             system.create_dir(folder, recursive=True)
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        # Without credentials Google's client would try for a quarter of an hour.
-        limit = f"?retry_limit_seconds={_PATIENCE_S}" if self.uri.startswith("gs://") else ""
+        # Without credentials, Google's client would retry for 15 minutes.
+        limit = f"?retry_limit_seconds={_RETRY_S}" if self.uri.startswith("gs://") else ""
         system, folder = fs.FileSystem.from_uri(self.uri + limit)
         return system, folder
 
     @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
-        """Turn what the user can mend into one line."""
+    def _as_user_error(self, name: str) -> Iterator[None]:
+        """Raise errors of pyarrow as one line for the user."""
         place = f"{self.uri}/{name}".rstrip("/")
         try:
             yield

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ucn.errors import UserError
-from ucn.storage.lease import exclusive
+from ucn.storage.lock import folder_lock
 from ucn.training import job
 from ucn.training.config import TrainConfig
 from ucn.training.data.inputs import absolute_paths, input_digests, open_datasets
@@ -26,7 +26,7 @@ def test_a_second_training_is_refused_and_overwrites_nothing(config: TrainConfig
     other = RunState("another configuration", "RUNNING", "run")
     write_run_state(config.output, other)
     with (
-        exclusive(config.output),
+        folder_lock(config.output),
         pytest.raises(UserError, match=r"run: another run writes here \(host .*, process"),
     ):
         train(config)
@@ -42,5 +42,5 @@ def test_a_finished_training_is_returned_without_the_folder(
     write_run_state(whole.output, RunState(fingerprint, "FINISHED", None))
     network = build_network(config.network.name, config.network.options)
     save_model(whole.output / MODEL, network, config.network, scores={"loss": 0.5})
-    monkeypatch.setattr(job, "exclusive", None)
+    monkeypatch.setattr(job, "folder_lock", None)
     assert train(config).metrics == {"loss": 0.5}

@@ -1,0 +1,150 @@
+"""Stores: one flat folder of files, on a local disk, in S3, or anywhere else that pyarrow writes.
+
+S3 is accessed with boto3, other remote file systems with pyarrow. obstore could replace both, but
+it hides the ``Date`` header that the lock needs (:mod:`.lock`) and S3's error codes, from which the
+error messages are made.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ucn.errors import UserError
+from ucn.storage.files import atomic_path, make_folder, sweep_temporaries
+
+
+class Store(Protocol):
+    """A folder of finished files. Picklable, and safe to use from several threads.
+
+    Every method raises UserError, naming the address, if the store cannot be reached or denies
+    access.
+    """
+
+    @property
+    def uri(self) -> str:
+        """URI or local path of the folder, without a trailing slash."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Size in bytes of each file by name, from one listing; empty if there is no folder.
+
+        Temporary files of killed writers (``.tmp-...``) in a local folder are included.
+        """
+        ...
+
+    def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        """Read a file, or ``size`` bytes from ``start``; fewer if the file ends before.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        ...
+
+    def local_copy(self, name: str) -> AbstractContextManager[Path]:
+        """Yield a local path of the file, valid inside the block.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        ...
+
+    def publishing(self, name: str) -> AbstractContextManager[Path]:
+        """Yield a local path to write to; it is published as ``name`` if the block succeeds.
+
+        Readers see the whole file or none. An existing file is replaced.
+        """
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete a file if it exists."""
+        ...
+
+    def prepare(self) -> None:
+        """Create the folder, and delete temporary files of killed writers."""
+        ...
+
+
+def open_store(uri: str | Path) -> Store:
+    """Return the store at a local path, ``file://``, ``s3://``, or another URI that pyarrow knows.
+
+    Raises:
+        UserError: the URI names no folder, or holds credentials.
+    """
+    text = absolute_uri(uri)
+    scheme, separator, location = text.partition("://")
+    if not separator:
+        return LocalStore(text)
+    if "@" in location.partition("/")[0] or "?" in location:
+        # The URI is not shown, since it may hold a secret.
+        raise UserError(
+            f"{scheme}://...: a URI with credentials or options; write {scheme}://BUCKET/FOLDER "
+            "and set the rest in the environment"
+        )
+    if scheme == "s3":
+        from ucn.storage.s3 import S3Store
+
+        return S3Store(text)
+    from ucn.storage.arrow import ArrowStore
+
+    return ArrowStore(text)
+
+
+def absolute_uri(uri: str | Path) -> str:
+    """Make a local path absolute; return a URI unchanged but for trailing slashes."""
+    text = str(uri).removeprefix("file://")
+    if "://" in text:
+        return text.rstrip("/")
+    return str(Path(text).expanduser().absolute())
+
+
+def write_bytes(store: Store, name: str, data: bytes) -> None:
+    """Publish ``data`` as ``name``."""
+    with store.publishing(name) as path:
+        path.write_bytes(data)
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """Files in a local folder, published by an atomic rename; see :class:`Store`."""
+
+    uri: str
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.uri)
+
+    def sizes(self) -> dict[str, int]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
+    def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        with (self._folder / name).open("rb") as file:
+            file.seek(start)
+            # read() allocates the requested size, which may come from an untrusted index.
+            rest = max(os.fstat(file.fileno()).st_size - start, 0)
+            return file.read(-1 if size is None else min(size, rest))
+
+    @contextmanager
+    def local_copy(self, name: str) -> Iterator[Path]:
+        path = self._folder / name
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        yield path
+
+    @contextmanager
+    def publishing(self, name: str) -> Iterator[Path]:
+        with atomic_path(self._folder / name) as temporary:
+            yield temporary
+
+    def delete(self, name: str) -> None:
+        (self._folder / name).unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        make_folder(self._folder)
+        sweep_temporaries(self._folder)

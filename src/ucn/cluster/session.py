@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 
 from ucn.errors import UserError
@@ -13,17 +14,18 @@ from ucn.storage.addresses import redact
 
 @contextmanager
 def ray_session(num_cpus: int | None = None) -> Iterator[None]:
-    """Have a Ray to submit to inside the block.
+    """Provides a Ray inside the block.
 
-    Joins the cluster that the environment variable ``RAY_ADDRESS`` names, else starts a local one,
-    which listens on loopback alone.
-    A Ray that this process has initialised already is used as it is and left running.
+    A Ray that this process has initialised is used as it is and left running. Otherwise this joins
+    the cluster of the environment variable ``RAY_ADDRESS``, or starts a local Ray that listens on
+    loopback only.
 
     Args:
-        num_cpus: CPUs that a local Ray may use; None for all of the machine. Ignored when joining.
+        num_cpus: CPUs of a local Ray; None for all of the machine. Ignored when joining.
 
     Raises:
-        UserError: the cluster cannot be joined, or a local Ray does not start in time.
+        UserError: the cluster cannot be joined, or a local Ray does not start in time or cannot be
+            kept on loopback.
     """
     # Ray reads these while it is imported.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -40,7 +42,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     try:
         with nullcontext() if address else _loopback():
             ray.init(
-                # Without a word Ray joins whatever it finds recorded in /tmp/ray, dead or alive.
+                # Without an address Ray joins the cluster recorded in /tmp/ray, dead or alive.
                 address=address or "local",
                 num_cpus=None if address else num_cpus,
                 include_dashboard=None if address else False,
@@ -50,9 +52,9 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
             )
     except ConnectionError:
         raise UserError(
-            f"{named}: cannot be joined; is it up, is this machine one of its nodes (`ray start "
-            "--address`), and are RAY_AUTH_MODE=token and the token those of its head? `ucn "
-            "doctor` looks; `ucn submit` works from other machines"
+            f"{named}: cannot be joined; is it running, is this machine one of its nodes (`ray "
+            "start --address`), and are RAY_AUTH_MODE=token and the token those of its head? See "
+            "`ucn doctor`; `ucn submit` works from other machines"
         ) from None
     except ray.exceptions.AuthenticationError:
         raise UserError(
@@ -63,24 +65,27 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         if not address:
             raise
         raise UserError(
-            f"{named}: is no address to join by; set it to HEAD:6379, or unset it for a local Ray"
+            f"{named}: not the address of a cluster; set it to HEAD:6379, or unset it for a local "
+            "Ray"
         ) from None
     except Exception as error:
-        # Ray has no class of its own for it.
+        # Ray raises a plain Exception.
         if "timed out during startup" not in str(error):
             raise
         raise UserError(
             "Ray did not start in time: too little CPU or memory is free here; try again when the "
-            "machine is less busy (`ucn doctor` looks)"
+            "machine is less busy, see `ucn doctor`"
         ) from None
     try:
+        if not address and not ray.get_runtime_context().gcs_address.startswith("127."):
+            raise UserError(_not_on_loopback())
         yield
     finally:
         ray.shutdown()
 
 
 def _provide_token() -> None:
-    """Where Ray could not keep its token in the home folder, give this process one of its own."""
+    """Gives this process its own token if Ray cannot write one into the home folder."""
     home = Path.home()
     folder = home / ".ray"
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
@@ -92,16 +97,29 @@ def _provide_token() -> None:
 
 @contextmanager
 def _loopback() -> Iterator[None]:
-    """Let a Ray that starts inside the block be this machine's alone.
+    """Keeps a Ray that starts inside the block on loopback.
 
-    Ray listens on all interfaces of a Linux machine, and takes 127.0.0.1 for a request to find an
-    address that others reach. On macOS and Windows it does what is wanted; this is its switch.
+    On Linux Ray listens on all interfaces and replaces the address 127.0.0.1 by one that other
+    machines reach. On macOS and Windows it stays on loopback, and this is the switch between both.
+
+    Raises:
+        UserError: this release of Ray has no such switch.
     """
-    from ray._private import ray_constants
+    try:
+        from ray._private import ray_constants
 
-    before = ray_constants.ENABLE_RAY_CLUSTER
+        before = ray_constants.ENABLE_RAY_CLUSTER
+    except (ImportError, AttributeError):
+        raise UserError(_not_on_loopback()) from None
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _not_on_loopback() -> str:
+    return (
+        f"ray {version('ray')}: a local Ray of this release listens on all interfaces; install the "
+        "version of requirements.lock, or set RAY_ADDRESS to a running cluster"
+    )

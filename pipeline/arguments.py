@@ -1,8 +1,9 @@
-"""Command-line arguments to a configuration: YAML layers, then KEY=VALUE, then --flags."""
+"""From command-line arguments to a configuration: YAML files, KEY=VALUE words, --flags."""
 
 import contextlib
 import io
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -17,21 +18,25 @@ from ucn.errors import UserError
 
 Model = TypeVar("Model", bound=FrozenConfig)
 
+_ASSIGNMENT = re.compile(r"[A-Za-z_][\w.-]*=")
+# Flags that take no value.
+_SWITCHES = ("--again", "--detach", "--json")
+
 
 def parse(
     model: type[Model], args: Sequence[str], prog: str, description: str, *, layered: bool = False
 ) -> Model:
-    """Parse a command's arguments.
+    """Parses the arguments of a command.
 
     Args:
-        model: what they describe; its fields are the flags.
-        args: without the command's own name.
-        prog: shown as the command's name.
-        description: shown in its help.
+        model: the result's class; its fields are the flags.
+        args: without the name of the command.
+        prog: name of the command in its help.
+        description: text of its help.
         layered: accept ``--config FILE`` (later files win) and ``KEY=VALUE`` before the flags.
 
     Raises:
-        UserError: a file is missing or no YAML, a name is unknown, a value does not fit.
+        UserError: a file is missing or not YAML, an option is unknown, a value is invalid.
         SystemExit: with 0 after help.
     """
     default: Model | None = None
@@ -39,25 +44,25 @@ def parse(
         values, args = read_layers(args, model)
         description += "\n\nAlso: --config FILE.yaml (repeatable) and KEY=VALUE, before the flags."
         default = _partial(model, values, "")
-    complaint = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(message):
             parsed = tyro.cli(
                 model, args=list(args), prog=prog, description=description, default=default
             )
     except SystemExit as end:
         if not end.code:
             raise
-        raise UserError(f"{_condense(complaint.getvalue())}; see {prog} --help") from None
+        raise UserError(f"{_condense(message.getvalue())}; see {prog} --help") from None
     return cast(Model, parsed)
 
 
 def read_layers(
     args: Sequence[str], model: type[FrozenConfig] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Take ``--config FILE`` and ``KEY=VALUE`` out of the arguments and merge them.
+    """Takes ``--config FILE`` and ``KEY=VALUE`` out of the arguments and merges them.
 
-    From the first flag on words are the flags' values, such as ``--model NAME=FOLDER``.
+    Words after the first flag are values of flags, such as ``--model NAME=FOLDER``.
 
     Args:
         args: the command's arguments.
@@ -65,17 +70,12 @@ def read_layers(
             option can override one that uses the new name, and the other way round.
 
     Returns:
-        The merged values, and the arguments that are left.
+        The merged values and the other arguments.
 
     Raises:
-        UserError: a file is missing or no YAML mapping.
+        UserError: a file is missing or not a YAML mapping.
     """
-    values: dict[str, Any] = {}
-
-    def add(layer: Mapping[str, Any]) -> None:
-        nonlocal values
-        values = merge(values, model.with_new_names(layer) if model else layer)
-
+    files: list[Path] = []
     assignments: list[str] = []
     rest: list[str] = []
     waiting = list(args)
@@ -84,13 +84,49 @@ def read_layers(
         if word == "--config":
             if not waiting:
                 raise UserError("--config: names no file; give a YAML file")
-            add(_read_yaml(Path(waiting.pop(0))))
+            files.append(Path(waiting.pop(0)))
         elif word.startswith("--config="):
-            add(_read_yaml(Path(word.partition("=")[2])))
+            files.append(Path(word.partition("=")[2]))
         elif not rest and not word.startswith("-") and "=" in word:
             assignments.append(word)
         else:
             rest.append(word)
+    return read_values(files, assignments, model), rest
+
+
+def split_assignments(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Splits arguments into KEY=VALUE words and all others. The words can stand anywhere."""
+    assignments: list[str] = []
+    others: list[str] = []
+    for before, word in zip(["", *args], args, strict=False):
+        is_value = before.startswith("--") and "=" not in before and before not in _SWITCHES
+        is_assignment = not is_value and _ASSIGNMENT.match(word)
+        (assignments if is_assignment else others).append(word)
+    return assignments, others
+
+
+def read_values(
+    files: Sequence[Path], assignments: Sequence[str], model: type[FrozenConfig] | None = None
+) -> dict[str, Any]:
+    """Merges YAML files, then KEY=VALUE words; later ones win.
+
+    Args:
+        files: YAML files.
+        assignments: KEY=VALUE words.
+        model: the configuration that the values are for. With it, a layer that uses the old name of
+            a renamed option can override one that uses the new name, and the other way round.
+
+    Raises:
+        UserError: a file is missing or not a YAML mapping, or a value is not YAML.
+    """
+    values: dict[str, Any] = {}
+
+    def add(layer: Mapping[str, Any]) -> None:
+        nonlocal values
+        values = merge(values, model.with_new_names(layer) if model else layer)
+
+    for path in files:
+        add(_read_yaml(path))
     for assignment in assignments:
         key, _, text = assignment.partition("=")
         try:
@@ -100,11 +136,11 @@ def read_layers(
         for part in reversed(key.split(".")):
             value = {part: value}
         add(value)
-    return values, rest
+    return values
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one tree of values over another; lists and scalars replace."""
+    """Merges two nested mappings; values of ``above`` win, lists are replaced."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -115,7 +151,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _condense(box: str) -> str:
-    """What a framed complaint says, up to its first rule, in one line."""
+    """The text of tyro's framed error message, up to its first rule, in one line."""
     lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
     body = itertools.takewhile(lambda line: set(line) != {"─"}, lines[1:])
     return " ".join(" ".join(body).split())
@@ -128,14 +164,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; see configs/ for examples") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         first = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read as YAML ({first}); mend the file") from None
+        raise UserError(f"{path}: cannot be read as YAML ({first}); correct the file") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no options; write NAME: VALUE lines")
+        raise UserError(f"{path}: not a mapping of options; write NAME: VALUE lines")
     return values
 
 
 def _partial(model: type[Model], values: Mapping[str, Any], place: str) -> Model:
-    """An instance for tyro to start from; what is required and not given is left for the flags."""
+    """An instance with the given values, from which tyro takes its defaults."""
     unknown = sorted(set(values) - set(model.model_fields))
     if unknown:
         known = ", ".join(model.model_fields)
@@ -146,7 +182,7 @@ def _partial(model: type[Model], values: Mapping[str, Any], place: str) -> Model
         if isinstance(kind, type) and issubclass(kind, FrozenConfig):
             below = values.get(name, {})
             if not isinstance(below, Mapping):
-                raise UserError(f"{place}{name}: {below!r} where options are expected")
+                raise UserError(f"{place}{name}: {below!r} is not a mapping of options")
             fields[name] = _partial(kind, below, f"{place}{name}.")
         elif name in values:
             declared: Any = Annotated[cast(Any, kind), None, *field.metadata]

@@ -1,1 +1,1 @@
-"""Jobs on a Ray cluster: submit a stage, follow it, list what is there."""
+"""`ucn submit` and `ucn status`: stages as jobs of a Ray cluster."""

@@ -1,166 +1,223 @@
-"""Ray's job client with bounds: each request ends, and what fails is told in one line."""
+"""Client of Ray's Jobs API: the dashboard's address, Ray's token, and requests with timeouts.
 
-import logging
+Endpoints: https://docs.ray.io/en/latest/cluster/running-applications/job-submission/rest.html
+Token: https://docs.ray.io/en/latest/ray-security/token-auth.html
+"""
+
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
-import ray
 import requests
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobSubmissionClient
 
 from ucn.errors import UserError
-from ucn.pipeline.cluster.token import MODE, find_token, token_header
+from ucn.storage.addresses import redact
 
-# Seconds to connect, and between two bytes of an answer; a dashboard that has just started keeps
-# a submission waiting for its job agent.
+API_SERVER, RAY_ADDRESS = "RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"
+AUTH_MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+COPY_TOKEN = "put there what `ray get-auth-token` prints on the cluster's head node"
+
+# Seconds to connect, and between two parts of an answer. A dashboard that has just started holds a
+# submission until its job agent is ready.
 _TIMEOUTS_S = (5.0, 60.0)
-_TALKATIVE = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env",
-)
-_API_SERVER = "RAY_API_SERVER_ADDRESS"
+_OTHER_SERVER = "not a Ray dashboard; give the dashboard's address, http://HOST:8265"
 
 
-class JobsError(Exception):
-    """The dashboard refuses a request.
+class JobsError(UserError):
+    """The dashboard refuses a request; ``status`` is the HTTP status, or 0 without an answer."""
 
-    Args:
-        status: of the answer, HTTP.
-        text: of the answer.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        # The last line of what may be a traceback.
-        lines = text.strip(" .\n").splitlines()
-        super().__init__(f"{status}: {lines[-1][:200] if lines else 'no reason given'}")
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
         self.status = status
 
 
 class UnavailableError(JobsError):
-    """The same request may succeed later."""
+    """The dashboard does not answer, or cannot serve the request now: a retry can succeed."""
 
 
-BROKEN = (
-    UnavailableError,
-    requests.RequestException,
-    aiohttp.ClientError,
-    # Not BrokenPipeError: that is whoever reads our own output.
-    ConnectionResetError,
-    ConnectionRefusedError,
-    TimeoutError,
-    # Ray's, where the stream of a log breaks off.
-    RuntimeError,
-)
-"""What a request or a stream raises when the connection fails, or the dashboard for the moment."""
+@dataclass(frozen=True)
+class Token:
+    """Ray's token.
+
+    Attributes:
+        source: environment variable or file that holds it, or that should hold it.
+        value: empty if there is none.
+        file_mode: permission bits of the file; None without a file.
+    """
+
+    source: str
+    value: str = field(default="", repr=False)
+    file_mode: int | None = None
 
 
-class JobsClient(JobSubmissionClient):
-    """Ray's client of its Jobs API, whose requests end after a while.
+def find_token(environment: Mapping[str, str], home: Path) -> Token:
+    """Finds the token where Ray does: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token."""
+    if value := environment.get(TOKEN, "").strip():
+        return Token(TOKEN, value)
+    path = Path(environment.get(TOKEN_PATH) or home / ".ray" / "auth_token")
+    try:
+        value = path.read_text().strip()
+        return Token(str(path), value, path.stat().st_mode & 0o777 if value else None)
+    except (OSError, UnicodeDecodeError):
+        return Token(str(path))
+
+
+def dashboard_address(given: str | None, environment: Mapping[str, str]) -> str:
+    """The dashboard's address, ``http://HOST:PORT``.
 
     Args:
-        address: of the dashboard, ``http://HOST:PORT``; the environment does not replace it.
+        given: ``http://HOST:PORT``, ``HOST:PORT`` or ``HOST``; None takes RAY_API_SERVER_ADDRESS,
+            else the host of RAY_ADDRESS, else 127.0.0.1.
+        environment: of this process.
 
     Raises:
-        UserError: nothing answers there, it wants another token, or it is another version of Ray.
+        UserError: this is not an address.
+    """
+    address = given or environment.get(API_SERVER) or ""
+    joined = environment.get(RAY_ADDRESS, "")
+    try:
+        if not address and joined.startswith(("http://", "https://")):
+            address = joined
+        elif not address:
+            # RAY_ADDRESS has the port of the GCS, and the dashboard another one.
+            is_local = joined in ("", "auto", "local")
+            host = None if is_local else urlsplit(f"//{joined.removeprefix('ray://')}").hostname
+            address = f"[{host}]" if host and ":" in host else host or "127.0.0.1"
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+        has_default_port = parts.port is None and parts.scheme == "http"
+    except ValueError:
+        is_valid = False
+    if not is_valid or any(letter.isspace() for letter in address):
+        raise UserError(
+            f"{redact(address or joined)}: not a dashboard's address; give http://HOST:8265, "
+            "without user and password (Ray uses a token: `ray get-auth-token`)"
+        )
+    port = ":8265" if has_default_port else ""
+    return f"{parts.scheme}://{parts.netloc}{port}{parts.path.rstrip('/')}"
+
+
+class JobsClient:
+    """Client of the Jobs API; each request ends after a bounded time.
+
+    Args:
+        address: of the dashboard, ``http://HOST:PORT``.
+
+    Raises:
+        UserError: the dashboard does not answer, refuses the token, or has another version of Ray.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
-        # They tell of each upload and each end of a stream.
-        for name in _TALKATIVE:
-            logging.getLogger(name).setLevel(logging.WARNING)
-        with as_user_error(address), _only_address(address):
-            try:
-                super().__init__(address, headers=token_header(os.environ, Path.home()))
-            except (ValueError, KeyError, TypeError, RuntimeError):
-                raise UserError(
-                    f"{address}: something answers, but no Ray dashboard; give its address, "
-                    "http://HOST:8265"
-                ) from None
-        theirs = str(self._server_ray_version)
-        if theirs != ray.__version__:
+        try:
+            theirs = self._request("GET", "/api/version")["ray_version"]
+        except UnavailableError:
+            raise
+        except (JobsError, KeyError, TypeError):
+            raise UserError(f"{address}: {_OTHER_SERVER}") from None
+        if theirs != (ours := version("ray")):
             raise UserError(
-                f"{address}: the cluster has Ray {theirs}, this is {ray.__version__}; use the "
+                f"{address}: the cluster has Ray {theirs}, this machine has {ours}; use the "
                 f"environment of the cluster's image here, or install ray=={theirs}"
             )
 
-    def nodes(self) -> list[dict[str, Any]]:
-        """The states of the nodes: ``state``, ``node_ip``, ``resources_total``.
-
-        Raises:
-            JobsError: the dashboard does not tell them.
-        """
-        try:
-            answer = self._do_request("GET", "/api/v0/nodes")
-            if answer.status_code != 200:
-                self._raise_error(answer)
-            found: list[dict[str, Any]] = answer.json()["data"]["result"]["result"]
-        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            raise UnavailableError(0, type(error).__name__) from None
+    def jobs(self) -> list[dict[str, Any]]:
+        """Ray's `JobDetails` of all jobs."""
+        found: list[dict[str, Any]] = self._request("GET", "/api/jobs/")
         return found
 
-    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        return super()._do_request(method, endpoint, timeout=_TIMEOUTS_S, **options)
+    def job(self, name: str) -> dict[str, Any] | None:
+        """Ray's `JobDetails` of one job, by its submission ID; None if there is no such job."""
+        try:
+            found: dict[str, Any] = self._request("GET", f"/api/jobs/{name}")
+        except JobsError as error:
+            if error.status != 404:
+                raise
+            return None
+        return found
 
-    def _raise_error(self, r: requests.Response) -> None:
-        passes = r.status_code in (408, 429) or r.status_code >= 500
-        raise (UnavailableError if passes else JobsError)(r.status_code, r.text)
+    def log(self, name: str) -> str:
+        """The whole log of a job so far."""
+        return str(self._request("GET", f"/api/jobs/{name}/logs")["logs"])
+
+    def submit(self, request: Mapping[str, Any], working_dir: Path | None = None) -> None:
+        """Submits a job.
+
+        Args:
+            request: ``entrypoint``, ``submission_id``, ``metadata``, ``runtime_env``.
+            working_dir: local folder that is copied to the nodes.
+
+        Raises:
+            UserError: the dashboard refuses, or the folder cannot be copied.
+        """
+        if working_dir is None:
+            self._request("POST", "/api/jobs/", json=request)
+            return
+        # The REST API has no upload of folders. Ray's client prefers the environment's address.
+        from ray.exceptions import RayError
+        from ray.job_submission import JobSubmissionClient
+
+        runtime_env = {**request["runtime_env"], "working_dir": str(working_dir.absolute())}
+        before = os.environ.get(API_SERVER)
+        os.environ[API_SERVER] = self.address
+        try:
+            client = JobSubmissionClient(self.address, headers=_headers())
+            client.submit_job(**{**request, "runtime_env": runtime_env})
+        except (requests.RequestException, ConnectionError, RuntimeError, RayError) as error:
+            raise UnavailableError(f"{self.address}: {_last_line(str(error))}; try again") from None
+        except (ValueError, OSError) as error:
+            raise UserError(f"--working-dir: {' '.join(str(error).split())}") from None
+        finally:
+            del os.environ[API_SERVER]
+            if before is not None:
+                os.environ[API_SERVER] = before
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        url = f"{self.address}{path}"
+        try:
+            answer = requests.request(
+                method, url, headers=_headers(), timeout=_TIMEOUTS_S, **options
+            )
+            if answer.ok:
+                return answer.json()
+        except requests.JSONDecodeError:
+            raise UnavailableError(f"{self.address}: {_OTHER_SERVER}") from None
+        except requests.RequestException as error:
+            reason = "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
+            raise UnavailableError(
+                f"{self.address}: {reason}; start the cluster, or forward its dashboard: `ssh -L "
+                "8265:127.0.0.1:8265 HEAD` or `kubectl port-forward`"
+            ) from None
+        status = answer.status_code
+        if status in (401, 403):
+            raise UserError(f"{self.address}: {_token_advice()}")
+        reason = f"{self.address}: the dashboard answers {status} ({_last_line(answer.text)})"
+        if status in (408, 429) or status >= 500:
+            raise UnavailableError(f"{reason}; try again once the cluster has started", status)
+        raise JobsError(reason, status)
 
 
-@contextmanager
-def as_user_error(address: str) -> Iterator[None]:
-    """Turn what goes wrong on the way to a dashboard into one line."""
-    try:
-        yield
-    except AuthenticationError:
-        raise UserError(_token_advice(address)) from None
-    except (requests.Timeout, requests.ConnectionError, ConnectionError) as error:
-        why = "no answer in time" if isinstance(error, requests.Timeout) else "cannot be reached"
-        raise UserError(
-            f"{address}: {why}; give the dashboard of a running cluster, http://HOST:8265, which "
-            "is forwarded from the head by `ssh -L 8265:127.0.0.1:8265 HEAD` or `kubectl "
-            "port-forward`"
-        ) from None
-    except (requests.RequestException, UnavailableError) as error:
-        why = str(error) if isinstance(error, UnavailableError) else type(error).__name__
-        raise UserError(
-            f"{address}: the dashboard does not serve the request ({why}); is the cluster still "
-            "starting? try again"
-        ) from None
-    except JobsError as error:
-        raise UserError(f"{address}: the dashboard refuses ({error})") from None
+def _headers() -> dict[str, str]:
+    if os.environ.get(AUTH_MODE, "token").lower() != "token":
+        return {}
+    token = find_token(os.environ, Path.home()).value
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-@contextmanager
-def _only_address(address: str) -> Iterator[None]:
-    """Ray lets the environment replace the address that its client is given."""
-    before = os.environ.get(_API_SERVER)
-    os.environ[_API_SERVER] = address
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_API_SERVER]
-        else:
-            os.environ[_API_SERVER] = before
+def _token_advice() -> str:
+    token = find_token(os.environ, Path.home())
+    if not token.value:
+        return f"needs a token, and there is none in {token.source}; {COPY_TOKEN}"
+    if not _headers():
+        return f"needs a token; set {AUTH_MODE}=token to send that of {token.source}"
+    return f"refuses the token of {token.source}; {COPY_TOKEN}"
 
 
-def _token_advice(address: str) -> str:
-    place = find_token(os.environ, Path.home())
-    if not place.present:
-        return (
-            f"{address}: wants a token, and there is none in {place.name}; put there what "
-            "`ray get-auth-token` prints on the cluster's head node"
-        )
-    if os.environ.get(MODE, "").lower() != "token":
-        return f"{address}: wants a token; set {MODE}=token to send the one of {place.name}"
-    return (
-        f"{address}: refuses the token of {place.name}; put there what `ray get-auth-token` prints "
-        "on the cluster's head node"
-    )
+def _last_line(text: str) -> str:
+    """The last line of a text, such as the error of a traceback."""
+    lines = text.strip(" .\n").splitlines()
+    return lines[-1][:200] if lines else "no reason given"

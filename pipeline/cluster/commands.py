@@ -1,28 +1,69 @@
-"""`ucn submit` and `ucn status`: parse, talk to the cluster, print."""
+"""`ucn submit` and `ucn status`: arguments and output."""
 
 import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
+import tyro
+
+from ucn.config import FrozenConfig
 from ucn.errors import UserError
-from ucn.pipeline.arguments import parse
-from ucn.pipeline.assignments import read_values, split_assignments
-from ucn.pipeline.cluster.address import dashboard_address
-from ucn.pipeline.cluster.arguments import StatusArguments, SubmitArguments
-from ucn.pipeline.stages import DEBUG
+from ucn.pipeline.arguments import parse, read_values, split_assignments
+from ucn.pipeline.stages import DEBUG, Stage
 
 _SUBMIT = """Run a stage as a job of a Ray cluster: submit it, follow its log, return its exit code.
 
-Also: KEY=VALUE words change options of the configuration, such as steps=800; paths in it must be
+KEY=VALUE words change options of the configuration, such as steps=800. Paths in it must be
 absolute, as the nodes see them, or URIs. `ucn` must be installed on the nodes.
 
-The same stage and configuration are the same job. Submitting it again comes back to it where it
-waits or runs, shows how it ended where it has succeeded (--again starts it anew), and starts it
-anew where it failed or was stopped: it goes on where it stopped. Ctrl-C leaves the job running.
+The same stage and configuration are the same job. Submitting it again follows a job that is pending
+or running, shows the result of one that has succeeded (--again runs it again), and resumes one that
+failed or was stopped. Ctrl-C leaves the job running.
 
-Exit code: that of the command on the cluster; 1 where the job was stopped or killed."""
-_STATUS = "The jobs that `ucn submit` has started on a cluster."
+Exit code: that of the command on the cluster; 1 if the job was stopped or killed."""
+_STATUS = "List the jobs that `ucn submit` has started on a cluster."
+
+
+class ClusterArguments(FrozenConfig):
+    """The cluster."""
+
+    address: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Dashboard, http://HOST:8265 (default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS's host, or
+    127.0.0.1)."""
+
+
+class SubmitArguments(ClusterArguments):
+    """Arguments of `ucn submit`."""
+
+    stage: tyro.conf.Positional[Stage]
+    """Command to run on the cluster."""
+    config: Annotated[
+        tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="FILE")
+    ] = ()
+    """Configuration of the command, a local YAML file; later files win."""
+    id: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """ID of the job (default: made from stage and configuration)."""
+    detach: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the job's ID and return without following the log."""
+    again: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Run a job again that has succeeded."""
+    working_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Copy this folder to the nodes, without the files that .gitignore names. Its code comes before
+    the installed code."""
+
+
+class StatusArguments(ClusterArguments):
+    """Arguments of `ucn status`."""
+
+    id: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[ID]")] = None
+    """Show one job in detail (default: list all)."""
+    log: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the log of the job ID."""
+    as_json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="json")] = False
+    """Print JSON."""
 
 
 def submit(args: Sequence[str]) -> int:
@@ -35,74 +76,64 @@ def submit(args: Sequence[str]) -> int:
     folder = arguments.working_dir
     if folder is not None and not folder.is_dir():
         raise UserError(f"--working-dir {folder}: no such folder")
-    address = dashboard_address(arguments.address, os.environ)
+    from ucn.pipeline.cluster.client import JobsClient, dashboard_address
     from ucn.pipeline.cluster.job import plan_job
+    from ucn.pipeline.cluster.submit import follow, submit
 
+    address = dashboard_address(arguments.address, os.environ)
     job = plan_job(arguments.stage, values, arguments.id)
-
-    from ucn.pipeline.cluster.client import JobsClient
-    from ucn.pipeline.cluster.submit import follow_to_end, submit
-    from ucn.pipeline.cluster.words import ago, lasting
-
     client = JobsClient(address)
+    debug = bool(os.environ.get(DEBUG))
     name, earlier = submit(
-        client,
-        job,
-        _tell,
-        again=arguments.again,
-        working_dir=folder,
-        debug=bool(os.environ.get(DEBUG)),
+        client, job, _tell, again=arguments.again, working_dir=folder, debug=debug
     )
+    was_over = earlier is not None and earlier.exit_code is not None
     if earlier is None:
         _tell(f"{name}: submitted to {address}")
-    elif earlier.is_over:
-        _tell(f"{name}: {earlier.state} {ago(earlier.ended)}; --again starts it anew")
+    elif was_over:
+        _tell(f"{name}: {earlier.outcome}; --again runs it again")
     else:
-        _tell(f"{name}: {earlier.state} for {lasting(earlier.started)}; coming back to it")
+        _tell(f"{name}: {earlier.state} for {earlier.took()}; following it again")
     if arguments.detach:
-        _print(name)
+        _show(f"{name}\n")
         return 0
-    if earlier is None or not earlier.is_over:
+    if not was_over:
         _tell(f"Ctrl-C leaves it running; `ray job stop {name} --address {address}` stops it")
     try:
-        state = follow_to_end(client, name, _show, _tell)
+        state = follow(client, name, _show, _tell)
     except KeyboardInterrupt:
         _tell(
-            f"{name} goes on at {address}; the same command comes back to it, and `ucn status "
-            f"{job.id} --address {address}` tells how it stands"
+            f"{name} continues at {address}; the same command follows it again, `ucn status "
+            f"{job.id} --address {address}` shows its state"
         )
         return 130
-    if earlier is None or not earlier.is_over:
+    if not was_over:
         _tell(f"{name}: {state.state}" + (f": {state.message}" if state.message else ""))
-    return state.exit_code
+    return state.exit_code or 0
 
 
 def status(args: Sequence[str]) -> int:
     """`ucn status [ID]`"""
     arguments = parse(StatusArguments, args, "ucn status", _STATUS)
-    if arguments.log and arguments.id is None:
-        raise UserError("--log: of which job? give its ID")
-    address = dashboard_address(arguments.address, os.environ)
+    wanted = arguments.id
+    if arguments.log and wanted is None:
+        raise UserError("--log: give the ID of a job")
     from ucn.pipeline.cluster import status as report
-    from ucn.pipeline.cluster.client import JobsClient
+    from ucn.pipeline.cluster.client import JobsClient, dashboard_address
 
-    client = JobsClient(address)
-    if arguments.id is None:
-        jobs = report.all_jobs(client)
-        if arguments.as_json:
-            _print(json.dumps([report.as_json(job) for job in jobs], indent=1))
-        elif jobs:
-            _print(report.as_table(jobs))
-        else:
-            _tell(f"{address}: no jobs of `ucn submit` there")
-        return 0
-    attempts = report.one_job(client, arguments.id)
+    client = JobsClient(dashboard_address(arguments.address, os.environ))
+    all_jobs = client.jobs()
+    jobs = report.job_states(all_jobs) if wanted is None else report.attempts_of(all_jobs, wanted)
+    if wanted is not None and not jobs:
+        raise UserError(f"{wanted}: no such job at {client.address}; `ucn status` lists all jobs")
     if arguments.log:
-        _show(report.log_of(client, attempts[-1]))
+        _show(client.log(jobs[-1].name))
     elif arguments.as_json:
-        _print(json.dumps([report.as_json(job) for job in attempts], indent=1))
+        _show(json.dumps([report.as_json(job) for job in jobs], indent=1) + "\n")
+    elif not jobs:
+        _tell(f"{client.address}: no jobs of `ucn submit`")
     else:
-        _print(report.as_detail(attempts))
+        _show((report.as_table(jobs) if wanted is None else report.as_detail(jobs)) + "\n")
     return 0
 
 
@@ -114,7 +145,3 @@ def _tell(line: str) -> None:
 def _show(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _print(line: str) -> None:
-    _show(f"{line}\n")

@@ -1,32 +1,22 @@
-"""Submitting a job so that the same job is never there twice, and following it to its end."""
+"""Submits a job once, and follows its log until it ends."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from ucn.errors import UserError
-from ucn.pipeline.cluster.client import BROKEN, JobsClient, JobsError, as_user_error
-from ucn.pipeline.cluster.follow import PATIENCE_S, Tell, follow
+from ucn.pipeline.cluster.client import JobsClient, JobsError, UnavailableError
 from ucn.pipeline.cluster.job import Job
-from ucn.pipeline.cluster.states import JobState, attempts_of, job_state
-from ucn.pipeline.cluster.words import ago
+from ucn.pipeline.cluster.status import JobState, attempts_of, job_state
 from ucn.pipeline.stages import DEBUG
 
-SUBMIT_PATIENCE_S = 60.0
-"""How long a cluster that takes no job yet is asked again."""
-_WAIT_S = 1.0
+SUBMIT_TIMEOUT_S = 60.0
+OUTAGE_TIMEOUT_S = 300.0
+_POLL_S, _LONGEST_POLL_S = 1.0, 30.0
+# Each poll reads the whole log: a long log is polled less often, at this rate on average.
+_CHARACTERS_PER_S = 1_000_000
 
-
-class Submitted(NamedTuple):
-    """A job that the cluster has.
-
-    Attributes:
-        name: Ray's id of the attempt that counts.
-        state: of an attempt that was there before; None of one that was started now.
-    """
-
-    name: str
-    state: JobState | None
+Tell = Callable[[str], None]
 
 
 def submit(
@@ -37,90 +27,141 @@ def submit(
     again: bool = False,
     working_dir: Path | None = None,
     debug: bool = False,
-    patience_s: float = SUBMIT_PATIENCE_S,
-) -> Submitted:
-    """Have a job on a cluster, once.
+    timeout_s: float = SUBMIT_TIMEOUT_S,
+) -> tuple[str, JobState | None]:
+    """Submits a job unless the cluster has it already.
 
-    A job that waits, runs or has succeeded is left as it is. One that failed or was stopped is
-    started anew, as the next attempt: it goes on where the last one stopped.
+    A job that is pending, running or has succeeded is left alone. A job that failed or was stopped
+    is submitted again as its next attempt, which resumes from what is on disk.
 
     Args:
         client: of the cluster.
         job: what to run.
-        tell: takes lines that say what was found and done.
-        again: start anew what has succeeded, too.
-        working_dir: folder to ship to the nodes.
-        debug: the log of a job that is started has the traceback of a fault of ours.
-        patience_s: how long to try again where the cluster takes no job yet.
+        tell: takes lines for the user.
+        again: also submit a job again that has succeeded.
+        working_dir: local folder that is copied to the nodes.
+        debug: let the job log tracebacks.
+        timeout_s: how long to retry while the cluster does not accept jobs.
+
+    Returns:
+        Ray's submission ID, and the state of the attempt if it existed before.
 
     Raises:
-        UserError: the cluster refuses or does not answer, or its job of that id has another
-            configuration.
+        UserError: the cluster refuses or does not answer, or has another job with this ID.
     """
-    deadline = time.monotonic() + patience_s
-    with as_user_error(client.address):
-        earlier = attempts_of(client.list_jobs(), job.id)
-    last = earlier[-1] if earlier else None
+    deadline = time.monotonic() + timeout_s
+    attempts = attempts_of(client.jobs(), job.id)
+    last = attempts[-1] if attempts else None
     if last is not None:
-        _refuse_other(last, job)
-        if not last.is_over or (last.state == "SUCCEEDED" and not again):
-            return Submitted(last.name, last)
-        why = f": {last.message}" if last.message else ""
-        tell(f"{last.name}: {last.state} {ago(last.ended)}{why}")
+        _check_same(last, job)
+        if last.exit_code is None or (last.exit_code == 0 and not again):
+            return last.name, last
+        tell(f"{last.name}: {last.outcome}")
     attempt = last.attempt + 1 if last else 1
     name = job.name(attempt)
-    runtime_env: dict[str, Any] = {}
-    if working_dir:
-        runtime_env["working_dir"] = str(working_dir.absolute())
-    if debug:
-        runtime_env["env_vars"] = {DEBUG: "1"}
+    request = {
+        "entrypoint": job.entrypoint,
+        "submission_id": name,
+        "metadata": job.metadata(attempt),
+        "runtime_env": {"env_vars": {DEBUG: "1"}} if debug else {},
+    }
     while True:
         try:
-            client.submit_job(
-                entrypoint=job.entrypoint,
-                submission_id=name,
-                metadata=job.metadata(attempt),
-                runtime_env=runtime_env,
-            )
-            return Submitted(name, None)
-        except (*BROKEN, JobsError) as error:
-            # The answer to a submission that succeeded may be lost, and another client may have
-            # submitted the same job in between.
+            client.submit(request, working_dir)
+            return name, None
+        except JobsError as error:
+            # The answer to an accepted submission can be lost, and another client can have
+            # submitted the same job.
             if (found := _find(client, name)) is not None:
-                _refuse_other(found, job)
-                return Submitted(name, found)
-            if not isinstance(error, BROKEN) or time.monotonic() > deadline:
-                with as_user_error(client.address):
-                    raise
-        except ValueError as error:
-            # What Ray says of a folder that is too large, or cannot be packed.
-            raise UserError(f"--working-dir: {' '.join(str(error).split())}") from None
-        time.sleep(_WAIT_S)
+                _check_same(found, job)
+                return name, found
+            if not isinstance(error, UnavailableError) or time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_S)
 
 
-def _refuse_other(found: JobState, job: Job) -> None:
+def _check_same(found: JobState, job: Job) -> None:
     if found.digest != job.digest:
         raise UserError(
-            f"{job.id}: the cluster has a job of this id with another configuration "
+            f"{job.id}: the cluster has a job with this ID and another configuration "
             f"({found.stage}, {found.state}); choose another --id"
         )
 
 
 def _find(client: JobsClient, name: str) -> JobState | None:
     try:
-        details = client.get_job_info(name)
-    except (*BROKEN, JobsError):
+        details = client.job(name)
+    except JobsError:
         return None
-    state = job_state(details)
-    if state is None:
-        raise UserError(f"{name}: the cluster has a job of this id that is not ours; give --id")
+    if details is None:
+        return None
+    if (state := job_state(details)) is None:
+        raise UserError(f"{name}: another program has started a job with this ID; choose --id")
     return state
 
 
-def follow_to_end(
-    client: JobsClient, name: str, show: Tell, tell: Tell, patience_s: float = PATIENCE_S
+def follow(
+    client: JobsClient,
+    name: str,
+    show: Tell,
+    tell: Tell,
+    timeout_s: float = OUTAGE_TIMEOUT_S,
+    poll_s: float = _POLL_S,
 ) -> JobState:
-    """Show the log of a job of ours until it ends; see :func:`.follow.follow`."""
-    state = job_state(follow(client, name, show, tell, patience_s))
-    assert state is not None, "a job keeps its metadata"
-    return state
+    """Shows the log of a job until it ends.
+
+    Args:
+        client: of the cluster.
+        name: Ray's submission ID.
+        show: takes what is new in the log.
+        tell: takes lines about the connection.
+        timeout_s: how long to retry while the cluster does not answer.
+        poll_s: pause between two polls; up to 30 s for long logs.
+
+    Raises:
+        UserError: the cluster does not answer for long, or does not know the job any more.
+    """
+    shown, lost_since = 0, None
+    while True:
+        pause = poll_s
+        try:
+            state = job_state(client.job(name) or {})
+            if state is None:
+                raise UserError(
+                    f"{name}: the cluster was restarted and no longer knows this job; the same "
+                    "command submits it again"
+                )
+            log = _read_log(client, name)
+        except UnavailableError:
+            now = time.monotonic()
+            if lost_since is None:
+                lost_since = now
+                tell(f"{client.address}: connection lost; reconnecting")
+            if now - lost_since > timeout_s:
+                raise UserError(
+                    f"{client.address}: no answer for {timeout_s:.0f} s; the job {name} continues "
+                    "if the cluster does; the same command follows it again"
+                ) from None
+        else:
+            if lost_since is not None:
+                lost_since = None
+                tell(f"{client.address}: connected again")
+            if log is not None and len(log) > shown:
+                show(log[shown:])
+                shown = len(log)
+            if state.exit_code is not None:
+                if log is None:
+                    tell(f"{name}: the end of its log cannot be read")
+                return state
+            pause = min(max(poll_s, shown / _CHARACTERS_PER_S), _LONGEST_POLL_S)
+        time.sleep(pause)
+
+
+def _read_log(client: JobsClient, name: str) -> str | None:
+    """The log; None if the dashboard cannot read it, for example because its node is gone."""
+    try:
+        return client.log(name)
+    except JobsError as error:
+        if error.status not in (404, 500):
+            raise
+        return None

@@ -1,1 +1,1 @@
-"""What of this machine, the cluster and the servers is in order; each probe is one function."""
+"""`ucn doctor`: checks of the machine, the Ray cluster, storage and MLflow."""

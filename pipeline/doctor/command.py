@@ -1,33 +1,41 @@
-"""`ucn doctor`: parse, look, print."""
+"""`ucn doctor`: arguments, the list of checks, output."""
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from ucn.config import FrozenConfig
-from ucn.pipeline.arguments import parse
-from ucn.pipeline.assignments import read_values, split_assignments
+from ucn.errors import UserError
+from ucn.pipeline.arguments import parse, read_values, split_assignments
+from ucn.pipeline.locations import Location, locations_of, tracking_of
+from ucn.pipeline.stages import check_stage, guess_stage
+from ucn.training.config import DataConfig, TrackingConfig
 
-_DESCRIPTION = """What of this machine, the cluster and the servers is in order, a line each: ok, a
-warning or a problem, with its remedy. Exit code 0, or 2 where there is a problem.
+if TYPE_CHECKING:
+    from ucn.pipeline.doctor.findings import Check
 
-Also: KEY=VALUE words change options of the configuration."""
+_DESCRIPTION = """Check this machine, the cluster, storage and MLflow. Each line is ok, a warning or
+a problem, with its remedy. The exit code is 0, or 2 if there is a problem.
+
+KEY=VALUE words change options of the configuration."""
 
 
 class DoctorArguments(FrozenConfig):
-    """What to look at."""
+    """Arguments of `ucn doctor`."""
 
     config: Annotated[
         tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="FILE")
     ] = ()
-    """Configuration whose inputs, outputs and tracking URI are tried; later ones win."""
+    """Configuration whose inputs, outputs and tracking URI are checked; later files win."""
     address: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Dashboard of a cluster to look at, http://HOST:8265; by default that of RAY_ADDRESS."""
+    """Dashboard of a cluster, http://HOST:8265 (default: that of RAY_ADDRESS)."""
     as_json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="json")] = False
     """Print JSON."""
 
@@ -37,14 +45,95 @@ def doctor(args: Sequence[str]) -> int:
     assignments, words = split_assignments(args)
     arguments = parse(DoctorArguments, words, "ucn doctor", _DESCRIPTION)
     values = read_values(arguments.config, assignments)
-    from ucn.pipeline.doctor.finding import as_json, as_lines, has_problem
-    from ucn.pipeline.doctor.probes import all_probes
-    from ucn.pipeline.doctor.run import run_probes
+    from ucn.pipeline.doctor.findings import as_lines, run_checks
 
-    findings = run_probes(all_probes(values, os.environ, Path.home(), arguments.address))
+    findings = run_checks(all_checks(values, os.environ, Path.home(), arguments.address))
     if arguments.as_json:
-        sys.stdout.write(json.dumps(as_json(findings), indent=1) + "\n")
+        text = json.dumps([asdict(finding) for finding in findings], indent=1)
     else:
-        sys.stdout.write(as_lines(findings) + "\n")
+        text = as_lines(findings)
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-    return 2 if has_problem(findings) else 0
+    return 2 if any(finding.status == "problem" for finding in findings) else 0
+
+
+def all_checks(
+    values: Mapping[str, Any], environment: Mapping[str, str], home: Path, dashboard: str | None
+) -> list["Check"]:
+    """The checks for a configuration.
+
+    Args:
+        values: of the configuration, merged; empty without one.
+        environment: of this process.
+        home: of the user.
+        dashboard: address that the user gives, if any.
+    """
+    from ucn.pipeline.doctor import machine
+    from ucn.pipeline.doctor.findings import Check, Finding
+    from ucn.pipeline.doctor.ray_cluster import check_ray
+    from ucn.pipeline.doctor.services import check_mlflow, check_s3_endpoint
+    from ucn.pipeline.doctor.storage import check_location
+    from ucn.pipeline.doctor.versions import check_versions
+
+    config: FrozenConfig | None = None
+    checks: list[Check] = []
+    if values:
+        stage = guess_stage(values)
+        try:
+            config = check_stage(stage, values)
+            finding = Finding("configuration", "ok", f"one of `ucn {stage}`")
+        except UserError as error:
+            finding = Finding("configuration", "problem", f"{error} (read as `ucn {stage}`'s)")
+        checks.append(Check("configuration", lambda: [finding]))
+    locations = [Location("current folder", ".", "output")]
+    tracking: TrackingConfig | None = TrackingConfig()
+    if config is not None:
+        locations, tracking = _outermost(locations_of(config)), tracking_of(config)
+    network = "check the network, and the configured address"
+    checks += [
+        Check("versions", check_versions),
+        Check("gpu", machine.check_gpus, "nvidia-smi hangs; restart the GPU's driver"),
+        Check("ray", partial(check_ray, environment, home, dashboard), network),
+    ]
+    if tracking is not None:
+        checks.append(Check("mlflow", partial(check_mlflow, tracking.uri, environment), network))
+    uses_s3 = any(location.uri.startswith("s3://") for location in locations)
+    if uses_s3:
+        checks.append(Check("s3 endpoint", partial(check_s3_endpoint, environment), network))
+    hint = "check the network, AWS_ENDPOINT_URL, and whether a network disk hangs"
+    checks += [Check(one.option, partial(check_location, one), hint) for one in locations]
+    cache_gib = _cache_gib(config)
+    folders = [("outputs", Path(one.uri)) for one in locations if _is_local_output(one)]
+    # Ray keeps sessions there, and objects that do not fit into memory.
+    temporary = environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp"
+    folders.append(("ray", Path(temporary) / "ray"))
+    if cache_gib and uses_s3:
+        from ucn.preprocessing.shards.cache_folder import default_folder
+
+        folders.append(("cache", default_folder()))
+    return [
+        *checks,
+        Check("disk", partial(machine.check_disks, folders, cache_gib)),
+        Check("memory", machine.check_memory),
+        Check("threads", partial(machine.check_threads, environment)),
+    ]
+
+
+def _cache_gib(config: FrozenConfig | None) -> float:
+    data = getattr(getattr(config, "train", config), "data", None)
+    return (data if isinstance(data, DataConfig) else DataConfig()).cache_gib
+
+
+def _outermost(locations: Sequence[Location]) -> list[Location]:
+    """Leaves out what the stages make, and local outputs below another output."""
+    outputs = {Path(one.uri) for one in locations if _is_local_output(one)}
+    return [
+        one
+        for one in locations
+        if one.role != "intermediate"
+        and not (_is_local_output(one) and set(Path(one.uri).parents) & outputs)
+    ]
+
+
+def _is_local_output(location: Location) -> bool:
+    return location.role == "output" and "://" not in location.uri

@@ -1,205 +1,161 @@
-"""Ray: which cluster is joined, by which token, and whether it answers."""
+"""The Ray cluster: address, token, dashboard and nodes."""
 
 import json
-import socket
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from ucn.errors import UserError
-from ucn.pipeline.cluster.address import dashboard_address
-from ucn.pipeline.cluster.token import MODE, TOKEN, TokenPlace, find_token
-from ucn.pipeline.doctor.finding import Finding
+from ucn.pipeline.cluster.client import (
+    API_SERVER,
+    AUTH_MODE,
+    COPY_TOKEN,
+    RAY_ADDRESS,
+    TOKEN,
+    JobsClient,
+    Token,
+    dashboard_address,
+    find_token,
+)
+from ucn.pipeline.doctor.findings import Finding
+from ucn.pipeline.doctor.services import connection_error
 
-_CONNECT_S = 5.0
-_LOCAL = ("", "local")
-# Below the time of a probe; Ray itself tries for longer.
-_JOIN_S = 25.0
-_JOIN = """
+# Less than the time limit of all checks; Ray itself retries for longer.
+_NODES_S = 25.0
+_NODES = """
 import json, sys
-import ray
-ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
-nodes = [
-    {"state": "ALIVE" if node["Alive"] else "DEAD", "resources_total": node["Resources"]}
-    for node in ray.nodes()
-]
+address = sys.argv[1]
+if address.startswith("http"):
+    from ray.util.state import list_nodes
+    nodes = [(node.state == "ALIVE", node.resources_total) for node in list_nodes(limit=10_000)]
+else:
+    import ray
+    ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+    nodes = [(node["Alive"], node["Resources"]) for node in ray.nodes()]
 print(json.dumps(nodes))
 """
 
+Nodes = Sequence[tuple[bool, Mapping[str, float]]]
+"""Of each node: whether it is alive, and its resources."""
 
-def look_at_ray(environment: Mapping[str, str], home: Path, address: str | None) -> list[Finding]:
-    """The cluster that drivers join, its token, and the dashboard that takes jobs.
 
-    Args:
-        environment: of this process.
-        home: of the user.
-        address: of a dashboard, where the user names one.
-    """
-    joined = environment.get("RAY_ADDRESS", "")
-    joins = joined not in _LOCAL
+def check_ray(environment: Mapping[str, str], home: Path, dashboard: str | None) -> list[Finding]:
+    """The cluster of RAY_ADDRESS, the token, and the dashboard, by default the cluster's."""
+    address = environment.get(RAY_ADDRESS, "")
+    joins = address not in ("", "local")
+    is_cluster = joins or dashboard is not None
     token = judge_token(
-        environment.get(MODE),
-        find_token(environment, home),
-        is_cluster=joins or address is not None,
-        joins=joins,
+        environment.get(AUTH_MODE), find_token(environment, home), is_cluster, joins
     )
-    if not joins:
-        text = "RAY_ADDRESS names no cluster: a command starts a Ray of its own"
-        findings = [Finding("ray address", "ok", text), token]
-        return findings if address is None else findings + look_at_dashboard(address, environment)
-    head = look_at_head(joined)
-    return [head[0], token, *look_at_dashboard(address, environment), *head[1:]]
+    if joins:
+        head, *nodes = check_head(address)
+        return [head, token, *check_dashboard(dashboard, environment), *nodes]
+    text = f"{RAY_ADDRESS} is not set: commands start a local Ray"
+    findings = [Finding("ray address", "ok", text), token]
+    return findings if dashboard is None else findings + check_dashboard(dashboard, environment)
 
 
-def ray_folder(environment: Mapping[str, str]) -> Path:
-    """Where Ray keeps its sessions, and spills objects to."""
-    return Path(environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp") / "ray"
-
-
-def judge_token(
-    mode: str | None, place: TokenPlace, *, is_cluster: bool, joins: bool = False
-) -> Finding:
-    """Whether Ray's token is there, is sent, and nobody else can read it.
+def judge_token(mode: str | None, token: Token, is_cluster: bool, joins: bool) -> Finding:
+    """Whether Ray's token exists, is sent, and is readable by its owner only.
 
     Args:
-        mode: value of ``RAY_AUTH_MODE``; None where it is not set.
-        place: where the token is looked for.
-        is_cluster: whether there is a cluster of several machines.
-        joins: whether commands join it, by ``RAY_ADDRESS``.
+        mode: RAY_AUTH_MODE.
+        token: as found.
+        is_cluster: whether a cluster is used, by RAY_ADDRESS or a dashboard.
+        joins: whether commands join a cluster by RAY_ADDRESS.
     """
     name = "ray token"
     if mode is not None and mode.lower() != "token":
-        text = f"{MODE}={mode}: whoever reaches Ray's ports runs code there"
+        text = f"{AUTH_MODE}={mode}: everyone who reaches Ray's ports can run code"
         if is_cluster:
-            return Finding(name, "warning", text, f"start the cluster with {MODE}=token")
+            return Finding(name, "warning", text, f"start the cluster with {AUTH_MODE}=token")
         return Finding(name, "ok", text)
-    if not place.present:
+    if not token.value:
         if mode is None and not is_cluster:
-            return Finding(name, "ok", f"none in {place.name}; a local Ray makes its own")
-        return Finding(
-            name,
-            "problem",
-            f"none in {place.name}",
-            "put there what `ray get-auth-token` prints on the cluster's head node",
-        )
-    if place.mode is not None and place.mode & 0o077:
-        return Finding(
-            name,
-            "warning",
-            f"{place.name} can be read by other users (mode {place.mode:04o})",
-            f"chmod 600 {place.name}",
-        )
-    where = f"in {place.name}" if place.name != TOKEN else f"in the variable {TOKEN}"
+            return Finding(name, "ok", f"none in {token.source}; a local Ray creates one")
+        return Finding(name, "problem", f"none in {token.source}", COPY_TOKEN)
+    if token.file_mode is not None and token.file_mode & 0o077:
+        text = f"{token.source} is readable by other users (mode {token.file_mode:04o})"
+        return Finding(name, "warning", text, f"chmod 600 {token.source}")
+    text = f"in {'the variable ' if token.source == TOKEN else ''}{token.source}"
     if mode is None and joins:
-        # Ray's own drivers then join without it; `ucn submit` and `ray start` find it.
-        text = f"{where}, but {MODE} is not set: who joins by RAY_ADDRESS does not send it"
-        return Finding(name, "warning", text, f"export {MODE}=token")
-    return Finding(name, "ok", f"{where}, {MODE}={mode or 'not set (found by itself)'}")
+        # Ray's drivers send no token then; `ucn submit` does.
+        text += f", but {AUTH_MODE} is not set: commands join without it"
+        return Finding(name, "warning", text, f"export {AUTH_MODE}=token")
+    return Finding(name, "ok", f"{text}, {AUTH_MODE}={mode or 'not set'}")
 
 
-def look_at_head(address: str) -> list[Finding]:
-    """Whether commands can join a cluster, by joining it; and its nodes.
-
-    Args:
-        address: ``RAY_ADDRESS``.
-    """
-    name, text = "ray address", f"RAY_ADDRESS={address}"
+def check_head(address: str) -> list[Finding]:
+    """Joins the cluster at RAY_ADDRESS, and lists its nodes."""
+    name, text = "ray address", f"{RAY_ADDRESS}={address}"
     if address.startswith(("http://", "https://")):
-        remedy = "set it to HEAD:6379; the dashboard is for RAY_API_SERVER_ADDRESS"
-        return [Finding(name, "problem", f"{text}: is no address to join by", remedy)]
-    why = None if address == "auto" else _connection_error(address)
-    if why is not None:
+        remedy = f"set it to HEAD:6379; {API_SERVER} is for the dashboard"
+        return [Finding(name, "problem", f"{text}: is the address of a dashboard", remedy)]
+    if address != "auto" and (reason := connection_error(address)):
         remedy = "start the cluster, set it to its HOST:6379, or unset it for a local Ray"
-        return [Finding(name, "problem", f"{text}: cannot be reached ({why})", remedy)]
-    nodes = nodes_by_joining(address)
-    if nodes is None:
+        return [Finding(name, "problem", f"{text}: no connection ({reason})", remedy)]
+    if (nodes := list_nodes(address)) is None:
         remedy = (
-            "check RAY_AUTH_MODE and the token, and that `ray start --address` has made this "
-            "machine a node; from others use `ucn submit`"
+            f"check {AUTH_MODE} and the token, and that `ray start --address` has made this "
+            "machine a node; use `ucn submit` from other machines"
         )
-        return [Finding(name, "problem", f"{text}: does not let this machine join", remedy)]
+        return [Finding(name, "problem", f"{text}: this machine cannot join", remedy)]
     return [Finding(name, "ok", f"{text}, joined"), judge_nodes(nodes)]
 
 
-def nodes_by_joining(address: str) -> list[dict[str, Any]] | None:
-    """The nodes of a cluster, as its dashboard would tell them; None if it cannot be joined."""
-    # In a process of its own, which can be ended: Ray tries for minutes.
-    join = [sys.executable, "-c", _JOIN, address]
+def check_dashboard(given: str | None, environment: Mapping[str, str]) -> list[Finding]:
+    """Whether the dashboard accepts this machine's token and version of Ray, and its nodes.
+
+    A dashboard that the user has not given need not be reachable from here.
+    """
+    name = "ray dashboard"
+    address = dashboard_address(given, environment)
+    if given is None and connection_error(address):
+        text = f"{address} is not reachable from here; only `ucn submit` needs it"
+        return [Finding(name, "ok", f"{text}, on the head or through ssh -L")]
     try:
-        done = subprocess.run(join, capture_output=True, text=True, timeout=_JOIN_S, check=True)
-        found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+        JobsClient(address)
+    except UserError as error:
+        return [Finding(name, "problem", str(error))]
+    findings = [Finding(name, "ok", f"{address} accepts jobs")]
+    # With RAY_ADDRESS, check_head lists the nodes.
+    if environment.get(RAY_ADDRESS, "") in ("", "local"):
+        nodes = list_nodes(address)
+        text, remedy = f"{address} does not list them", "see the dashboard's log on the head"
+        missing = Finding("ray nodes", "warning", text, remedy)
+        findings.append(missing if nodes is None else judge_nodes(nodes))
+    return findings
+
+
+def list_nodes(address: str) -> Nodes | None:
+    """Lists a cluster's nodes, as its driver or from ``http://`` its dashboard; None on failure."""
+    environment = dict(os.environ)
+    if address.startswith("http"):
+        # Ray's State API prefers the environment's address, and sends a token only in this mode.
+        environment[API_SERVER] = address
+        if find_token(environment, Path.home()).value:
+            environment.setdefault(AUTH_MODE, "token")
+    # In a process, which can be ended.
+    command = [sys.executable, "-c", _NODES, address]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_NODES_S, check=True, env=environment
+        )
+        found: Nodes = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
     return found
 
 
-def look_at_dashboard(given: str | None, environment: Mapping[str, str]) -> list[Finding]:
-    """Whether the dashboard takes our token and has our version of Ray; and the nodes.
-
-    Args:
-        given: address by the user; None takes the one that belongs to ``RAY_ADDRESS``, which need
-            not be reached from here, and does not tell the nodes again.
-        environment: of this process.
-    """
-    from ucn.pipeline.cluster.client import JobsClient, JobsError
-
-    name = "ray dashboard"
-    address = dashboard_address(given, environment)
-    if given is None and _connection_error(address) is not None:
-        text = f"{address} does not answer this machine; only `ucn submit` needs it"
-        return [Finding(name, "ok", f"{text}, on the head or through ssh -L")]
-    try:
-        client = JobsClient(address)
-    except UserError as error:
-        return [Finding(name, "problem", str(error))]
-    found = Finding(name, "ok", f"{address} answers, and takes jobs")
-    if environment.get("RAY_ADDRESS", "") not in _LOCAL:
-        return [found]
-    try:
-        return [found, judge_nodes(client.nodes())]
-    except JobsError as error:
-        return [found, Finding("ray nodes", "warning", f"{address}: does not tell them ({error})")]
-
-
-def judge_nodes(nodes: Sequence[Mapping[str, Any]]) -> Finding:
-    """What a cluster can work with.
-
-    Args:
-        nodes: Ray's states of nodes, with ``state`` and ``resources_total``.
-    """
-    alive = [node for node in nodes if node.get("state") == "ALIVE"]
-    cpus, gpus = (
-        sum(int((node.get("resources_total") or {}).get(kind, 0)) for node in alive)
-        for kind in ("CPU", "GPU")
-    )
+def judge_nodes(nodes: Nodes) -> Finding:
+    """Whether a cluster has CPUs."""
+    alive = [resources for is_alive, resources in nodes if is_alive]
+    cpus, gpus = (sum(int(one.get(kind, 0)) for one in alive) for kind in ("CPU", "GPU"))
     text = f"{len(alive)}, with {cpus} CPUs and {gpus or 'no'} GPUs together"
     if lost := len(nodes) - len(alive):
         text += f"; {lost} gone since the head started"
     if not cpus:
-        remedy = "start a node: ray start --address HEAD:6379"
-        return Finding("ray nodes", "problem", f"{text}: nothing can run", remedy)
+        return Finding("ray nodes", "problem", text, "start a node: ray start --address HEAD:6379")
     return Finding("ray nodes", "ok", text)
-
-
-def _connection_error(address: str) -> str | None:
-    """Why nothing listens at an address; None where something does."""
-    host, port = host_and_port(address)
-    if host is None or port is None:
-        return "is no HOST:PORT"
-    try:
-        socket.create_connection((host, port), _CONNECT_S).close()
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    return None
-
-
-def host_and_port(address: str) -> tuple[str | None, int | None]:
-    """The parts of ``HOST:PORT`` or ``SCHEME://HOST:PORT``; None for what is missing or wrong."""
-    try:
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        return parts.hostname, parts.port
-    except ValueError:
-        return None, None

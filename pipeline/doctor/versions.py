@@ -1,106 +1,58 @@
-"""Versions of Python and of the packages, against what the package requires."""
+"""Versions of Python and of the installed packages."""
 
 import importlib
 import platform
-from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ucn.pipeline.doctor.finding import Finding
+from ucn.pipeline.doctor.findings import Finding
 
-PACKAGE = "ucn"
 OPENCV = "opencv-contrib-python-headless"
-OTHER_OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python"}
-SHOWN = {
-    "torch": "torch",
-    "ray": "ray",
-    "mlflow": "mlflow",
-    "numpy": "numpy",
-    "cv2": OPENCV,
-    "webdataset": "webdataset",
-    "pykitti": "pykitti",
-}
-"""What is looked at, and the name under which it is installed."""
+_OTHER_OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python"}
+# Listed even if their version is right.
+_LISTED = {"torch", "ray", "mlflow", "numpy", "webdataset", "pykitti", OPENCV}
 
 
-def look_at_versions() -> list[Finding]:
-    """Python and the packages that decide results."""
-    try:
-        required = required_versions(metadata.requires(PACKAGE) or [])
-        python = str(metadata.metadata(PACKAGE).json.get("requires_python", ""))
-    except metadata.PackageNotFoundError:
-        required, python = {}, ""
+def check_versions() -> list[Finding]:
+    """Whether the installed packages are those that `ucn` requires."""
+    installed = {str(one.name).lower(): one.version for one in metadata.distributions() if one.name}
+    if "ucn" not in installed:
+        return [Finding("ucn", "problem", "not installed", "run make, or pip install .")]
+    python = str(metadata.metadata("ucn").json.get("requires_python", ""))
     findings = [judge_version("python", platform.python_version(), python)]
-    for name, package in SHOWN.items():
-        findings.append(judge_version(name, _installed(package), required.get(package, "")))
-    installed = {str(dist.name).lower() for dist in metadata.distributions() if dist.name}
-    return [*findings, *judge_opencv(installed, _import_error("cv2"))]
-
-
-def required_versions(requirements: Sequence[str]) -> Mapping[str, str]:
-    """The version specifier of each package that is no extra, such as ``==2.13.0``."""
-    parsed = [Requirement(text) for text in requirements]
-    return {
-        one.name.lower(): str(one.specifier)
-        for one in parsed
-        if one.marker is None or one.marker.evaluate({"extra": ""})
-    }
+    for package in map(Requirement, metadata.requires("ucn") or []):
+        if package.marker is None or package.marker.evaluate({"extra": ""}):
+            found = installed.get(package.name.lower())
+            finding = judge_version(package.name, found, str(package.specifier))
+            if package.name in _LISTED or finding.status != "ok":
+                findings.append(finding)
+    error = None
+    try:
+        importlib.import_module("cv2")
+    except (ImportError, AttributeError, OSError) as raised:
+        error = " ".join(str(raised).split())[:200]
+    return [*findings, *judge_opencv(set(installed), error)]
 
 
 def judge_version(name: str, installed: str | None, required: str) -> Finding:
-    """Whether an installed version is one that the package takes.
-
-    Args:
-        name: as it is shown.
-        installed: None where it is not.
-        required: specifier; an empty one takes every version.
-    """
+    """Compares an installed version (None: not installed) with a version specifier."""
     remedy = "install the environment of requirements.lock (make, or infra/Dockerfile)"
     if installed is None:
         return Finding(name, "problem", "not installed", remedy)
-    # Builds of one version, such as 2.13.0+cpu, are that version.
+    # 2.13.0+cpu is a build of 2.13.0.
     if not SpecifierSet(required).contains(installed.partition("+")[0], prereleases=True):
         return Finding(name, "problem", f"{installed}, but {required} is required", remedy)
     return Finding(name, "ok", installed)
 
 
 def judge_opencv(installed: set[str], import_error: str | None) -> list[Finding]:
-    """Whether the one cv2 that is there works: its packages overwrite each other's files.
-
-    Args:
-        installed: names of all packages, in lower case.
-        import_error: what importing it raises; None where it does not.
-    """
+    """Finds OpenCV packages that overwrite each other's files, and an error of ``import cv2``."""
     if import_error is not None:
-        return [
-            Finding("cv2", "problem", f"cannot be imported ({import_error})", f"install {OPENCV}")
-        ]
-    others = sorted(installed & OTHER_OPENCV)
-    if not others:
-        return []
-    names = " ".join(others)
-    return [
-        Finding(
-            "cv2",
-            "warning",
-            f"{names} overwrites files of {OPENCV}",
-            f"pip uninstall {names}, then pip install --force-reinstall --no-deps {OPENCV}",
-        )
-    ]
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _import_error(module: str) -> str | None:
-    try:
-        importlib.import_module(module)
-    except (ImportError, AttributeError, OSError) as error:
-        return " ".join(str(error).split())[:200]
-    return None
+        text = f"cannot be imported ({import_error})"
+        return [Finding("cv2", "problem", text, f"install {OPENCV}")]
+    if names := " ".join(sorted(installed & _OTHER_OPENCV)):
+        remedy = f"pip uninstall {names}, then pip install --force-reinstall --no-deps {OPENCV}"
+        return [Finding("cv2", "warning", f"{names} overwrites files of {OPENCV}", remedy)]
+    return []

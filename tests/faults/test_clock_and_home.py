@@ -32,7 +32,7 @@ HOUR_S = 3600.0
 LOOKS_AT_THE_TIME_OF_DAY = {
     # Shown to people, never compared.
     "src/ucn/storage/lock.py",
-    "pipeline/cluster/words.py",
+    "pipeline/cluster/status.py",
     # Which copies are kept: at worst one is fetched again, or none is evicted for an hour.
     "preprocessing/shards/cache.py",
     "preprocessing/shards/cache_folder.py",

@@ -76,7 +76,7 @@ def test_submitted_configurations_hold_on_a_cluster(
     for words in submitted:
         args = [word.replace("http://127.0.0.1:8265", "http://127.0.0.1:1") for word in words[1:]]
         assert main(args) == 2
-        assert "http://127.0.0.1:1: cannot be reached" in capsys.readouterr().err
+        assert "http://127.0.0.1:1: no connection" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,13 @@ import pytest
 
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
-from ucn.pipeline.arguments import merge, parse, read_layers
+from ucn.pipeline.arguments import (
+    merge,
+    parse,
+    read_layers,
+    read_values,
+    split_assignments,
+)
 from ucn.training.config import TrainConfig
 
 
@@ -62,3 +68,18 @@ def test_old_names_of_options_are_layered_like_new_ones(
     config = parse(TrainConfig, args, "ucn train", "", layered=True)
     assert (config.mining.search_stride, config.mining.cross_pair_negatives) == (2, True)
     assert config.schedule.ema_decay == 0.5
+
+
+def test_words_are_told_from_the_values_of_flags() -> None:
+    words = ["train", "steps=3", "--config", "a=b.yaml", "--detach", "data.x=[1,2]", "--id=x=y"]
+    assert split_assignments(words) == (
+        ["steps=3", "data.x=[1,2]"],
+        ["train", "--config", "a=b.yaml", "--detach", "--id=x=y"],
+    )
+
+
+def test_words_win_over_files(tmp_path: Path) -> None:
+    (tmp_path / "a=b.yaml").write_text("steps: 1\nseed: 2\n")
+    (tmp_path / "c.yaml").write_text("seed: 3\npoints: 4\n")
+    files = [tmp_path / "a=b.yaml", tmp_path / "c.yaml"]
+    assert read_values(files, ["points=5"]) == {"steps": 1, "seed": 3, "points": 5}

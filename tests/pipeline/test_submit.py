@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from ucn.pipeline.doctor.ray_cluster import look_at_dashboard, look_at_head
+from ucn.pipeline.doctor.ray_cluster import check_dashboard, check_head
 from ucn.pipeline.main import main
 
 pytestmark = pytest.mark.ray
@@ -207,7 +207,7 @@ def test_a_job_outlives_its_client_and_the_next_one_comes_back_to_it(
 
     proxy = CuttingProxy(cluster.port)
     second = cluster.start(*words, "--address", f"127.0.0.1:{proxy.port}")
-    assert f"{name}: " in read_until(second, "coming back to it")
+    assert f"{name}: " in read_until(second, "following it again")
     assert second.stdout is not None
     out = ""
     for _ in range(2):
@@ -230,7 +230,7 @@ def test_a_job_outlives_its_client_and_the_next_one_comes_back_to_it(
     code, again, err = ucn(*words)
     assert (code, again) == (0, out)
     assert "SUCCEEDED" in err
-    assert "--again starts it anew" in err
+    assert "--again runs it again" in err
     assert list(states(cluster)) == [name]
 
 
@@ -260,12 +260,12 @@ def test_a_stopped_job_is_started_anew_as_the_next_attempt(
     client.send_signal(signal.SIGINT)
     code, _, err = finish(client)
     assert code == 130
-    assert "held goes on at" in err
+    assert "held continues at" in err
     assert "Traceback" not in err
     assert states(cluster)["held"] == "RUNNING"
 
     watching = cluster.start(*words, "--address", cluster.address)
-    read_until(watching, "coming back to it")
+    read_until(watching, "following it again")
     requests.post(
         f"{cluster.address}/api/jobs/held/stop", headers=cluster.headers, timeout=30
     ).raise_for_status()
@@ -284,8 +284,8 @@ def test_a_stopped_job_is_started_anew_as_the_next_attempt(
     ("name", "value", "said"),
     [
         ("RAY_AUTH_TOKEN", "f00", "refuses the token of RAY_AUTH_TOKEN"),
-        ("RAY_AUTH_TOKEN_PATH", "/nowhere", "wants a token, and there is none in /nowhere"),
-        ("RAY_AUTH_MODE", "disabled", "wants a token; set RAY_AUTH_MODE=token"),
+        ("RAY_AUTH_TOKEN_PATH", "/nowhere", "needs a token, and there is none in /nowhere"),
+        ("RAY_AUTH_MODE", "disabled", "needs a token; set RAY_AUTH_MODE=token"),
     ],
 )
 def test_a_wrong_or_missing_token_is_told_in_one_line(
@@ -304,10 +304,10 @@ def test_the_doctor_joins_and_tells_the_nodes(
 ) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, cluster.environment[name])
-    dashboard, nodes = look_at_dashboard(cluster.address, {})
-    joined, same_nodes = look_at_head(f"127.0.0.1:{cluster.gcs}")
+    dashboard, nodes = check_dashboard(cluster.address, {})
+    joined, same_nodes = check_head(f"127.0.0.1:{cluster.gcs}")
     assert {dashboard.status, nodes.status, joined.status} == {"ok"}
     assert nodes.text == same_nodes.text == "1, with 2 CPUs and no GPUs together"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere")
-    (refused,) = look_at_head(f"127.0.0.1:{cluster.gcs}")
-    assert (refused.status, "does not let this machine join" in refused.text) == ("problem", True)
+    (refused,) = check_head(f"127.0.0.1:{cluster.gcs}")
+    assert (refused.status, "this machine cannot join" in refused.text) == ("problem", True)

@@ -1,7 +1,8 @@
-"""Jobs and a dashboard that misbehaves: what is refused, repeated, found again and given up."""
+"""Submitting jobs to a dashboard that fails: what is refused, retried, found again, given up."""
 
 import http.server
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -13,23 +14,26 @@ import ray
 import yaml
 
 from ucn.errors import UserError
-from ucn.pipeline.cluster import follow as following
-from ucn.pipeline.cluster.address import dashboard_address
-from ucn.pipeline.cluster.client import JobsClient
+from ucn.pipeline.cluster.client import JobsClient, dashboard_address
 from ucn.pipeline.cluster.job import plan_job
-from ucn.pipeline.cluster.submit import follow_to_end, submit
+from ucn.pipeline.cluster.submit import follow, submit
 from ucn.pipeline.main import main
 
 JOB = plan_job("preprocess", {"source": "motorcycle", "out": "/shards"})
 
 
 class Dashboard:
-    """A server with as much of Ray's Jobs API as a client needs, without streams of logs."""
+    """A server with the endpoints of Ray's Jobs API that the client uses."""
 
     def __init__(self) -> None:
         self.version: Any = {"ray_version": ray.__version__}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.log = ""
+        self.log_statuses: list[int] = []
+        """Statuses of the next answers to a request for the log, instead of 200."""
+        self.authorization: str | None = None
+        self.refusal: int | None = None
+        self.packages: list[str] = []
         self.posts = 0
         self.request: dict[str, Any] = {}
         self.on_post: Callable[[int], int | None] = lambda number: 200
@@ -44,6 +48,11 @@ class Dashboard:
 
             def do_POST(self) -> None:
                 dashboard.post(self)
+
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                dashboard.packages.append(self.path)
+                answer(self, 200, "")
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -70,16 +79,20 @@ class Dashboard:
         } | changes
 
     def get(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        self.authorization = handler.headers["Authorization"]
         parts = handler.path.strip("/").split("/")
         job = self.jobs.get(parts[2]) if len(parts) > 2 else None
-        if parts == ["api", "version"]:
+        if self.refusal is not None:
+            answer(handler, self.refusal, "no")
+        elif parts == ["api", "version"]:
             answer(handler, 200, self.version)
         elif parts == ["api", "jobs"]:
             answer(handler, 200, list(self.jobs.values()))
-        elif job is None or parts[-1] == "tail":
+        elif job is None:
             answer(handler, 404, "no such thing")
         elif parts[-1] == "logs":
-            answer(handler, 200, {"logs": self.log})
+            status = self.log_statuses.pop() if self.log_statuses else 200
+            answer(handler, status, {"logs": self.log})
         else:
             self.on_look(job)
             answer(handler, 200, job)
@@ -179,8 +192,12 @@ def test_the_configuration_arrives_as_it_was_read(tmp_path: Path) -> None:
         ("preprocess", {"source": "motorcycle", "out": "a"}, "out: a is a relative path"),
         ("preprocess", {"source": "kitti-raw", "root": "~/a", "out": "/a"}, "root: ~/a is a rel"),
         ("train", {"data": {"shards": "/a"}}, "output: runs/train is a relative path"),
-        ("train", {"output": "/a"}, "tracking.uri: sqlite:///mlflow.db is a file in the job's"),
-        ("train", {"output": "/a", "tracking": {"uri": "http://me:pw@h"}}, "http://h comes with"),
+        ("train", {"output": "/a"}, "tracking.uri: sqlite:///mlflow.db is a file"),
+        (
+            "train",
+            {"output": "/a", "tracking": {"uri": "http://me:pw@h"}},
+            "tracking.uri: http://h ",
+        ),
         ("train", {"stepz": 3}, "stepz: no such option"),
         ("evaluate", {"shards": ["/a"], "model": "x=b"}, "model: b is a relative path"),
         ("run", {"out": "/a"}, "no split train"),
@@ -230,11 +247,11 @@ def test_what_is_no_address_is_refused(given: str) -> None:
 
 def test_what_answers_must_be_a_dashboard_of_this_version(dashboard: Dashboard) -> None:
     dashboard.version = {"ray_version": "2.9.0"}
-    with pytest.raises(UserError, match=r"the cluster has Ray 2\.9\.0, this is"):
+    with pytest.raises(UserError, match=r"the cluster has Ray 2\.9\.0, this"):
         JobsClient(dashboard.address)
     for page in ("<html>", {"version": 3}, [1]):
         dashboard.version = page
-        with pytest.raises(UserError, match="no Ray dashboard"):
+        with pytest.raises(UserError, match="not a Ray dashboard"):
             JobsClient(dashboard.address)
 
 
@@ -246,23 +263,23 @@ def test_the_command_tells_in_one_line_that_nothing_answers(
     assert main(words) == 2
     captured = capfd.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
-    assert "cannot be reached" in captured.err
+    assert "no connection" in captured.err
 
 
 def test_a_submission_is_repeated_until_there_is_an_agent(dashboard: Dashboard) -> None:
     dashboard.on_post = lambda number: 500 if number < 3 else 200
     assert submit(JobsClient(dashboard.address), JOB, ignore) == (JOB.id, None)
     assert dashboard.posts == 3
-    with pytest.raises(UserError, match="does not serve the request"):
+    with pytest.raises(UserError, match="the dashboard answers 500"):
         dashboard.jobs.clear()
         dashboard.on_post = lambda number: 500
-        submit(JobsClient(dashboard.address), JOB, ignore, patience_s=0)
+        submit(JobsClient(dashboard.address), JOB, ignore, timeout_s=0)
 
 
 def test_a_lost_answer_makes_no_second_job(dashboard: Dashboard) -> None:
     dashboard.on_post = lambda number: None
-    found = submit(JobsClient(dashboard.address), JOB, ignore)
-    assert found.name == JOB.id
+    name, _ = submit(JobsClient(dashboard.address), JOB, ignore)
+    assert name == JOB.id
     assert list(dashboard.jobs) == [JOB.id]
     assert dashboard.posts == 1
 
@@ -276,9 +293,9 @@ def test_a_job_that_another_client_submits_meanwhile_is_come_back_to(dashboard: 
         return 500
 
     dashboard.on_post = refuse
-    found = submit(JobsClient(dashboard.address), JOB, ignore)
-    assert found.state is not None
-    assert (found.name, found.state.state) == (JOB.id, "PENDING")
+    name, earlier = submit(JobsClient(dashboard.address), JOB, ignore)
+    assert earlier is not None
+    assert (name, earlier.state) == (JOB.id, "PENDING")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +316,7 @@ def test_the_latest_attempt_decides(
         request = {"entrypoint": "", "metadata": JOB.metadata(attempt)}
         dashboard.add(request | {"submission_id": JOB.name(attempt)}, status=state)
     expected = name if name != JOB.id else f"{JOB.id}-2"
-    assert submit(JobsClient(dashboard.address), JOB, ignore, again=again).name == expected
+    assert submit(JobsClient(dashboard.address), JOB, ignore, again=again)[0] == expected
 
 
 def test_an_id_of_another_configuration_is_refused(dashboard: Dashboard) -> None:
@@ -326,14 +343,11 @@ def test_an_id_that_another_configuration_takes_meanwhile_is_refused(dashboard: 
 def test_a_job_of_another_program_is_left_alone(dashboard: Dashboard) -> None:
     dashboard.add({"submission_id": JOB.id, "entrypoint": "true", "metadata": {}})
     dashboard.on_post = lambda number: 500
-    with pytest.raises(UserError, match="that is not ours; give --id"):
+    with pytest.raises(UserError, match="another program has started a job with this ID"):
         submit(JobsClient(dashboard.address), JOB, ignore)
 
 
-def test_without_streams_the_log_is_read_from_time_to_time(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(following, "_FIRST_WAIT_S", 0.01)
+def test_the_log_is_shown_once_as_it_grows(dashboard: Dashboard) -> None:
     client = JobsClient(dashboard.address)
     submit(client, JOB, ignore)
     dashboard.log = "1\n"
@@ -346,22 +360,33 @@ def test_without_streams_the_log_is_read_from_time_to_time(
             job |= {"status": "FAILED", "driver_exit_code": 2, "message": "failed:\nucn: no"}
 
     dashboard.on_look = grow
-    state = follow_to_end(client, JOB.id, shown.append, ignore)
+    state = follow(client, JOB.id, shown.append, ignore, poll_s=0.01)
     assert (state.exit_code, state.message) == (2, "exit code 2: ucn: no")
     assert "".join(shown) == "1\n2\n3\n4\n"
     assert len(shown) > 1
 
 
-def test_a_cluster_that_stays_away_is_given_up(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(following, "_FIRST_WAIT_S", 0.01)
+@pytest.mark.parametrize("status", [500, 503])
+def test_how_a_job_ended_is_shown_without_its_log(dashboard: Dashboard, status: int) -> None:
+    """500: the node that kept the log is gone. 503: a proxy fails once, and the log is whole."""
+    client = JobsClient(dashboard.address)
+    submit(client, JOB, ignore)
+    dashboard.jobs[JOB.id]["status"] = "SUCCEEDED"
+    dashboard.log = "all of it"
+    dashboard.log_statuses = [status]
+    shown: list[str] = []
+    told: list[str] = []
+    assert follow(client, JOB.id, shown.append, told.append, poll_s=0.01).exit_code == 0
+    assert (shown, len(told)) == (([], 1) if status == 500 else (["all of it"], 2))
+
+
+def test_a_cluster_that_stays_away_is_given_up(dashboard: Dashboard) -> None:
     client = JobsClient(dashboard.address)
     submit(client, JOB, ignore)
     dashboard.stop()
     told: list[str] = []
-    with pytest.raises(UserError, match="the same command comes back to it"):
-        follow_to_end(client, JOB.id, ignore, told.append, patience_s=0.05)
+    with pytest.raises(UserError, match="the same command follows it again"):
+        follow(client, JOB.id, ignore, told.append, timeout_s=0.05, poll_s=0.01)
     assert told == [f"{client.address}: connection lost; reconnecting"]
 
 
@@ -369,5 +394,33 @@ def test_a_cluster_that_was_started_anew_knows_no_job(dashboard: Dashboard) -> N
     client = JobsClient(dashboard.address)
     submit(client, JOB, ignore)
     dashboard.on_look = lambda job: dashboard.jobs.clear()
-    with pytest.raises(UserError, match="knows no such job any more"):
-        follow_to_end(client, JOB.id, ignore, ignore)
+    with pytest.raises(UserError, match="no longer knows this job"):
+        follow(client, JOB.id, ignore, ignore, poll_s=0.01)
+
+
+def test_a_token_is_sent_but_not_printed(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "s3cret")
+    JobsClient(dashboard.address)
+    assert dashboard.authorization is None
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    client = JobsClient(dashboard.address)
+    assert dashboard.authorization == "Bearer s3cret"
+    dashboard.refusal = 403
+    with pytest.raises(UserError, match="refuses the token of RAY_AUTH_TOKEN") as error:
+        client.jobs()
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_local_folder_is_uploaded(
+    dashboard: Dashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
+    (tmp_path / "code.py").write_text("pass")
+    submit(JobsClient(dashboard.address), JOB, ignore, working_dir=tmp_path, debug=True)
+    assert dashboard.packages[0].startswith("/api/packages/gcs/_ray_pkg_")
+    runtime_env = dashboard.request["runtime_env"]
+    assert runtime_env["working_dir"].startswith("gcs://_ray_pkg_")
+    assert runtime_env["env_vars"] == {"UCN_DEBUG": "1"}
+    assert os.environ["RAY_API_SERVER_ADDRESS"] == "http://127.0.0.1:1"

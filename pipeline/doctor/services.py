@@ -1,0 +1,142 @@
+"""Servers that a stage uses: the S3 endpoint, and MLflow or its database."""
+
+import os
+import socket
+import sqlite3
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+
+from ucn.pipeline.doctor.findings import Finding
+from ucn.pipeline.doctor.machine import existing_parent
+from ucn.storage.addresses import redact
+
+_TIMEOUT_S = 5.0
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_USE_SERVER = "use an MLflow server: tracking.uri=http://SERVER:5000"
+
+
+def connection_error(address: str) -> str | None:
+    """Why a TCP connection to ``[SCHEME://]HOST[:PORT]`` fails; None if it is accepted."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+        if not parts.hostname or not port:
+            return "not HOST:PORT"
+        socket.create_connection((parts.hostname, port), _TIMEOUT_S).close()
+    except ValueError:
+        return "not HOST:PORT"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
+
+
+def check_s3_endpoint(environment: Mapping[str, str]) -> list[Finding]:
+    """Whether the S3 server of AWS_ENDPOINT_URL accepts connections."""
+    for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if uri := environment.get(variable):
+            text = f"{variable}={redact(uri)}"
+            if reason := connection_error(uri):
+                remedy = "start the server, or correct the address"
+                return [
+                    Finding("s3 endpoint", "problem", f"{text}: no connection ({reason})", remedy)
+                ]
+            return [Finding("s3 endpoint", "ok", f"{text} answers")]
+    return [Finding("s3 endpoint", "ok", "Amazon's; AWS_ENDPOINT_URL is not set")]
+
+
+def check_mlflow(uri: str, environment: Mapping[str, str]) -> list[Finding]:
+    """Whether MLflow can record runs at a tracking URI."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme in ("http", "https"):
+        return [_check_server(uri, environment)]
+    if scheme == "sqlite":
+        return [judge_sqlite(Path(uri.partition("///")[2]), environment.get("RAY_ADDRESS"))]
+    place = redact(uri)
+    if scheme not in _PORTS or "://" not in uri:
+        remedy = "set tracking.uri to sqlite:///FILE or http://SERVER:5000"
+        return [Finding("mlflow", "problem", f"{place}: not a tracking URI", remedy)]
+    if reason := connection_error(uri):
+        text, remedy = f"{place}: no connection ({reason})", "start it, or correct tracking.uri"
+        return [Finding("mlflow", "problem", text, remedy)]
+    text = f"{place} answers, but every node needs its password"
+    return [Finding("mlflow", "warning", text, _USE_SERVER)]
+
+
+def judge_sqlite(path: Path, ray_address: str | None) -> Finding:
+    """Whether a database file, which need not exist, can be read and written by all processes.
+
+    Args:
+        path: of the file.
+        ray_address: cluster that commands join, if any.
+    """
+    path = path.expanduser().absolute()
+    if path.exists():
+        try:
+            connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
+            try:
+                connection.execute("PRAGMA schema_version").fetchone()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            remedy = "set tracking.uri to another file, or repair this one"
+            return Finding("mlflow", "problem", f"{path}: not readable ({error})", remedy)
+    # SQLite also writes files beside the database.
+    folder = existing_parent(path.parent)
+    if not all(os.access(part, os.W_OK) for part in (folder, path) if part.exists()):
+        return Finding("mlflow", "problem", f"{path}: not writable", "choose another tracking.uri")
+    if ray_address:
+        text = f"{path}: not visible to the other machines of the cluster"
+        return Finding("mlflow", "warning", text, _USE_SERVER)
+    return Finding("mlflow", "ok", f"{path}{'' if path.exists() else ' (created on first use)'}")
+
+
+def judge_answer(uri: str, status: int, theirs: str | None) -> Finding:
+    """Judges the answer of an MLflow server.
+
+    Args:
+        uri: of the server.
+        status: HTTP status of a request for its experiments.
+        theirs: version of the server; None if it is not known.
+    """
+    place, ours = redact(uri), version("mlflow")
+    if status in (401, 403):
+        remedy = (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and add this host to the "
+            "server's --allowed-hosts"
+        )
+        return Finding("mlflow", "problem", f"{place}: access denied ({status})", remedy)
+    if status != 200:
+        remedy = "correct tracking.uri, or see the server's log"
+        return Finding("mlflow", "problem", f"{place}: answers {status}", remedy)
+    if theirs is not None and theirs.split(".")[:2] != ours.split(".")[:2]:
+        text = f"{place}: the server has MLflow {theirs}, this machine has {ours}"
+        return Finding("mlflow", "warning", text, "run the server from the same image")
+    return Finding("mlflow", "ok", f"{place} answers" + (f", version {theirs}" if theirs else ""))
+
+
+def _check_server(uri: str, environment: Mapping[str, str]) -> Finding:
+    user = environment.get("MLFLOW_TRACKING_USERNAME")
+    token = environment.get("MLFLOW_TRACKING_TOKEN")
+    with requests.Session() as session:
+        if user:
+            session.auth = (user, environment.get("MLFLOW_TRACKING_PASSWORD", ""))
+        elif token:
+            session.headers["Authorization"] = f"Bearer {token}"
+        base = uri.rstrip("/")
+        experiments = f"{base}/api/2.0/mlflow/experiments/search?max_results=1"
+        try:
+            answer = session.get(experiments, timeout=_TIMEOUT_S)
+            about = session.get(f"{base}/version", timeout=_TIMEOUT_S)
+        except requests.exceptions.SSLError:
+            reason, remedy = "certificate not trusted", "set REQUESTS_CA_BUNDLE to its authority's"
+        except requests.RequestException as error:
+            reason = "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
+            remedy = "start the server, or correct tracking.uri"
+        else:
+            theirs = about.text.strip() if about.ok and len(about.text) < 30 else None
+            return judge_answer(uri, answer.status_code, theirs)
+    return Finding("mlflow", "problem", f"{redact(uri)}: {reason}", remedy)

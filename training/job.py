@@ -32,8 +32,8 @@ from ucn.training.loop.checkpoint import load_checkpoint
 from ucn.training.loop.checkpoint_record import mend_record, sweep_unfinished
 from ucn.training.loop.loop import CPU, best_weights
 from ucn.training.loop.state import Metrics, initial_state
-from ucn.training.messages import Messages, progress_line
 from ucn.training.model import load_model, save_model
+from ucn.training.progress import Messages, progress_line
 from ucn.training.run_state import (
     CHECKPOINTS,
     MODEL,

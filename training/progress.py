@@ -1,10 +1,16 @@
-"""The progress line of a training run, on standard error."""
+"""What the driver of a run hears from its workers, and the progress line that it shows."""
 
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO
 
+from ucn.training.loop.state import Metrics
+
+POLL_S = 0.5
+LOG_INTERVAL_S = 10.0
 SHOWN = (
     ("loss", "loss", "{:.4f}"),
     ("hit_ratio", "hits", "{:.2f}"),
@@ -13,13 +19,64 @@ SHOWN = (
     ("pairs_per_second", "pairs/s", "{:.1f}"),
     ("workers", "workers", "{:.0f}"),
 )
-LOG_INTERVAL_S = 10.0
+"""Metric, label and format of each part of the line."""
+
+
+class Messages:
+    """Holds the latest metrics and the first user error of the workers; runs as a Ray actor."""
+
+    def __init__(self) -> None:
+        self._step = -1
+        self._metrics: Metrics = {}
+        self._user_error: str | None = None
+
+    def put(self, step: int, metrics: Metrics) -> None:
+        """Update the latest metrics; those that ``metrics`` lacks keep their values."""
+        self._step, self._metrics = step, self._metrics | metrics
+
+    def get(self) -> tuple[int, Metrics]:
+        """Return the last step, -1 before the first, and the latest metrics."""
+        return self._step, self._metrics
+
+    def report_user_error(self, message: str) -> None:
+        """Keep the message of a `UserError`, unless another one came first."""
+        self._user_error = self._user_error or message
+
+    def user_error(self) -> str | None:
+        """Return the message of the first `UserError`."""
+        return self._user_error
+
+
+@contextmanager
+def progress_line(steps: int, read: Callable[[], tuple[int, Metrics]]) -> Iterator[None]:
+    """Show the progress of a run on standard error during the block.
+
+    Args:
+        steps: of the whole run.
+        read: returns what `Messages.get` does.
+    """
+    line = ProgressLine(steps)
+    ended = threading.Event()
+
+    def show() -> None:
+        while not ended.wait(POLL_S):
+            line.update(*read())
+
+    thread = threading.Thread(target=show, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        line.update(*read())
+        line.close()
 
 
 class ProgressLine:
     """One line: steps, loss, hit ratio, validation PCK, pairs a second, workers, time left.
 
-    On a terminal the line is redrawn; elsewhere a new one is written now and then.
+    On a terminal the line is redrawn. Elsewhere a new line is written every `LOG_INTERVAL_S`.
 
     Args:
         steps: of the whole run.
@@ -39,7 +96,7 @@ class ProgressLine:
         if step < 0 or step == self._shown_step:
             return
         if self._first is None:
-            # What was done before a restart says nothing about the time left.
+            # The time left is estimated from the steps since the last restart only.
             self._first = step, now
         is_terminal = self._stream.isatty()
         done = step + 1
@@ -51,7 +108,7 @@ class ProgressLine:
         self._stream.flush()
 
     def describe(self, step: int, metrics: Mapping[str, float], now: float) -> str:
-        """Put the line together."""
+        """Format the line."""
         parts = [f"train {step + 1}/{self._steps}"]
         parts += [f"{label} {form.format(metrics[n])}" for n, label, form in SHOWN if n in metrics]
         if self._first is not None and step > self._first[0]:
@@ -61,6 +118,6 @@ class ProgressLine:
         return ", ".join(parts)
 
     def close(self) -> None:
-        """Leave the line as it is."""
+        """End the line on a terminal."""
         if self._stream.isatty() and self._shown_step >= 0:
             self._stream.write("\n")

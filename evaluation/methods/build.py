@@ -10,8 +10,11 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
 from ucn.evaluation.methods.baselines.googlenet import googlenet_describer
 from ucn.evaluation.methods.network import network_describer
-from ucn.evaluation.scores.patch_verification import DescribePatches, network_patch_describer
-from ucn.evaluation.scores.patches import describe_patches
+from ucn.evaluation.scores.patch_verification import (
+    DescribePatches,
+    describe_patches,
+    network_patch_describer,
+)
 from ucn.matching.descriptors import Describe, Match
 from ucn.training.model import SHIPPED, load_model
 

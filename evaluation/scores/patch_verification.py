@@ -1,14 +1,17 @@
-"""FPR95 of a descriptor on a folder of Brown's patches; each patch is described once."""
+"""Patch verification: whether two patches show the same point, by one descriptor each.
+
+FPR95 on the patches of Brown, Hua and Winder (PAMI 2011). Each patch is described once.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ucn.evaluation.scores.brown_patches import PATCH, Ints, PatchPairs, read_patches
-from ucn.evaluation.scores.patches import fpr95, patch_similarities
-from ucn.matching.descriptors import Floats, Pixels
+from ucn.matching.descriptors import Describe, Floats, Pixels
 from ucn.matching.features import sample_features
 from ucn.training.model import Model
 
@@ -18,15 +21,96 @@ DescribePatches = Callable[[Pixels], Floats]
 
 # Four sheets: 4 MB of pixels.
 _CHUNK = 1024
-# More at once gain nothing on a CPU: their activations leave its cache.
+# Larger batches are no faster on a CPU: their activations do not fit into its cache.
 _BATCH = 16
 
 
-def network_patch_describer(model: Model) -> DescribePatches:
-    """Describe patches with a network, many in a pass, each by its feature at the centre.
+def fpr95(scores_N: NDArray[np.floating], same_N: NDArray[np.bool_]) -> float:
+    """False positive rate at 95 % recall, percent.
 
-    The same as `.patches.describe_patches` with the network's `Describe`, up to
-    rounding.
+    Pairs are accepted from the highest score down until at least 95 % of the matching ones are;
+    pairs of equal scores are accepted together, so that the figure does not depend on their order
+    and a constant score gives 100.
+
+    Args:
+        scores_N: larger for patches that look more alike; infinite ones are allowed.
+        same_N: whether the two patches show the same point.
+
+    Returns:
+        The share of pairs of different points that are accepted.
+
+    Raises:
+        ValueError: shapes that disagree, an undefined score, or no pair of either kind.
+    """
+    if scores_N.ndim != 1 or scores_N.shape != same_N.shape or same_N.dtype != np.bool_:
+        raise ValueError(f"{scores_N.shape} scores of {same_N.shape} {same_N.dtype} labels")
+    if np.isnan(scores_N).any():
+        raise ValueError("a score is undefined")
+    positive, negative = np.sort(scores_N[same_N]), scores_N[~same_N]
+    if not len(positive) or not len(negative):
+        raise ValueError(f"{len(positive)} matching and {len(negative)} other pairs; both needed")
+    # In whole numbers: 0.95 has no exact binary value.
+    accepted = -(-95 * len(positive) // 100)
+    return float(100.0 * np.mean(negative >= positive[-accepted]))
+
+
+def score_patches(pairs: PatchPairs, described_PD: Floats) -> float:
+    """FPR95 of pairs, percent.
+
+    Args:
+        described_PD: of all chunks of :func:`patch_chunks`, concatenated.
+
+    Raises:
+        ValueError: as :func:`fpr95`.
+    """
+    _, place_2N = np.unique([pairs.first_N, pairs.second_N], return_inverse=True)
+    first_N, second_N = place_2N.reshape(2, -1)
+    return fpr95(patch_similarities(described_PD[first_N], described_PD[second_N]), pairs.same_N)
+
+
+def patch_similarities(first_ND: Floats, second_ND: Floats) -> Floats:
+    """Cosine of each patch's descriptor with that of its partner: float32 [N]."""
+    if first_ND.shape != second_ND.shape:
+        raise ValueError(f"descriptors {first_ND.shape} and {second_ND.shape}")
+    similarities_N: Floats = np.einsum("nd,nd->n", first_ND, second_ND)
+    return similarities_N
+
+
+def patch_chunks(pairs: PatchPairs) -> list[Ints]:
+    """List the distinct patches of pairs in chunks, ascending; no sheet is in two chunks."""
+    numbers_P = np.unique([pairs.first_N, pairs.second_N])
+    return np.split(numbers_P, np.flatnonzero(np.diff(numbers_P // _CHUNK)) + 1)
+
+
+def describe_chunk(folder: Path, numbers_N: Ints, describe: DescribePatches) -> Floats:
+    """Read patches by number and describe them: float32 [N, D].
+
+    Raises:
+        UserError: as `ucn.evaluation.scores.brown_patches.read_patches`.
+    """
+    return describe(read_patches(folder, numbers_N))
+
+
+def describe_patches(patches_NHW: Pixels, describe: Describe) -> Floats:
+    """Describe each patch by the descriptor at its centre: float32 [N, D].
+
+    Args:
+        patches_NHW: uint8, N > 0.
+
+    Raises:
+        ValueError: no patches.
+    """
+    if patches_NHW.ndim != 3 or not len(patches_NHW):
+        raise ValueError(f"patches of shape {patches_NHW.shape}; [N, H, W] wanted")
+    height, width = patches_NHW.shape[1:]
+    centre_12 = np.array([[(width - 1) / 2, (height - 1) / 2]], np.float32)
+    return np.concatenate([describe(patch_HW, centre_12) for patch_HW in patches_NHW])
+
+
+def network_patch_describer(model: Model) -> DescribePatches:
+    """Describe patches with a network in batches, each patch by its feature at the centre.
+
+    The same as :func:`describe_patches` with the network's `Describe`, up to rounding.
     """
     device = next(model.network.parameters()).device
     centre_112 = torch.full((1, 1, 2), (PATCH - 1) / 2, device=device)
@@ -46,33 +130,3 @@ def network_patch_describer(model: Model) -> DescribePatches:
         return described
 
     return describe
-
-
-def patch_chunks(pairs: PatchPairs) -> list[Ints]:
-    """List the distinct patches of pairs in chunks, ascending; no sheet is in two chunks."""
-    numbers_P = np.unique([pairs.first_N, pairs.second_N])
-    return np.split(numbers_P, np.flatnonzero(np.diff(numbers_P // _CHUNK)) + 1)
-
-
-def describe_chunk(folder: Path, numbers_N: Ints, describe: DescribePatches) -> Floats:
-    """Read patches by number and describe them: float32 [N, D].
-
-    Raises:
-        UserError: as `ucn.evaluation.scores.brown_patches.read_patches`.
-    """
-    return describe(read_patches(folder, numbers_N))
-
-
-def score_patches(pairs: PatchPairs, described_PD: Floats) -> float:
-    """FPR95 of pairs, percent.
-
-    Args:
-        described_PD: of all chunks of :func:`patch_chunks`, one below the other.
-
-    Raises:
-        ValueError: as `ucn.evaluation.scores.patches.fpr95`.
-    """
-    _, place_2N = np.unique([pairs.first_N, pairs.second_N], return_inverse=True)
-    first_N, second_N = place_2N.reshape(2, -1)
-    scores_N = patch_similarities(described_PD[first_N], described_PD[second_N])
-    return fpr95(scores_N, pairs.same_N)

@@ -25,7 +25,7 @@ from ucn.evaluation.export.match import (
 )
 from ucn.evaluation.export.pairs import PairMatches, merge_keypoints, unique_matches
 from ucn.evaluation.export.search import DescribePoints, search_image, search_second
-from ucn.evaluation.methods.baselines.dense_sift import describe_sift
+from ucn.evaluation.methods.baselines.opencv_descriptors import describe_sift
 from ucn.preprocessing.sample import Sample
 
 FOUND = ImageMatches(

@@ -14,11 +14,11 @@ from ucn.evaluation.scores.brown_patches import PatchPairs
 from ucn.evaluation.scores.patch_verification import (
     DescribePatches,
     describe_chunk,
+    describe_patches,
     network_patch_describer,
     patch_chunks,
     score_patches,
 )
-from ucn.evaluation.scores.patches import describe_patches
 from ucn.training.config import NetworkConfig
 from ucn.training.model import Model, load_model, save_model
 from ucn.training.networks import build_network

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucn.evaluation.scores.patches import describe_patches, fpr95, patch_similarities
+from ucn.evaluation.scores.patch_verification import describe_patches, fpr95, patch_similarities
 
 
 def brute_force(scores: list[int], same: list[bool]) -> float:

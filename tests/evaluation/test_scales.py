@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucn.evaluation.config import MatchingConfig, Scales
-from ucn.evaluation.methods.baselines.dense_sift import describe_sift
+from ucn.evaluation.methods.baselines.opencv_descriptors import describe_sift
 from ucn.evaluation.methods.dense import describe_pair, match_points, second_similarities
 from ucn.matching.descriptors import unit_rows
 from ucn.matching.scales import (

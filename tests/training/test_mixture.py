@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ucn.preprocessing.shards.read import ShardDataset
-from ucn.training.data.mixture import Mixture
+from ucn.training.data.inputs import Mixture
 
 
 def test_samples_come_in_the_order_of_the_datasets(

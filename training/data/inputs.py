@@ -1,18 +1,48 @@
-"""What a training run reads: paths, shards, and their record in MLflow."""
+"""The inputs of a training run: paths, datasets, and their digests."""
+
+from collections.abc import Sequence
+
+import numpy as np
 
 from ucn.errors import UserError
+from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.cache_folder import LocalCache
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.write import file_sha256
 from ucn.storage.stores import absolute_uri
 from ucn.training.config import TrainConfig
-from ucn.training.data.mixture import Mixture
 from ucn.training.data.sampler import Sampler
 from ucn.training.tracking import DatasetLink, resolve_tracking
 
 
+class Mixture:
+    """The samples of several datasets, one dataset after another.
+
+    Args:
+        datasets: at least one.
+
+    Attributes:
+        datasets: as given.
+        sizes: samples in each.
+        digest: of the manifests of all, in order.
+    """
+
+    def __init__(self, datasets: Sequence[ShardDataset]) -> None:
+        self.datasets = tuple(datasets)
+        self.sizes = tuple(map(len, datasets))
+        self.digest = ",".join(dataset.digest for dataset in datasets)
+        self._ends = np.cumsum(self.sizes)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        return self.datasets[which][index - int(self._ends[which])]
+
+
 def absolute_paths(config: TrainConfig) -> TrainConfig:
-    """Make paths hold in the workers, whose working directory is another."""
+    """Make all paths absolute, since the workers have another working directory."""
     validation = config.data.validation_shards
     data = config.data.model_copy(
         update={
@@ -38,7 +68,7 @@ def open_datasets(config: TrainConfig) -> tuple[Mixture, ShardDataset | None]:
     """Open the shards for training and, where given, for validation.
 
     Raises:
-        UserError: they are not given, or hold nothing.
+        UserError: no shards are given, or the validation shards are empty.
     """
     if not config.data.shards:
         raise UserError("data.shards: not given; set it to a folder that `ucn preprocess` made")
@@ -56,10 +86,10 @@ def open_datasets(config: TrainConfig) -> tuple[Mixture, ShardDataset | None]:
 
 
 def training_sampler(config: TrainConfig, training: Mixture) -> Sampler:
-    """Draw from the shards as configured.
+    """Build the sampler of the training shards.
 
     Raises:
-        UserError: the shards hold nothing, or the weights do not fit them.
+        UserError: a dataset is empty, or the weights do not fit the datasets.
     """
     return Sampler(training.sizes, config.batch_size, config.seed, config.data.weights)
 
@@ -67,7 +97,7 @@ def training_sampler(config: TrainConfig, training: Mixture) -> Sampler:
 def input_digests(
     config: TrainConfig, training: Mixture, validation: ShardDataset | None
 ) -> list[str | None]:
-    """Digests of all that a run reads: shards' manifests, published weights."""
+    """Digests of all inputs: the shards' manifests and the published weights."""
     weights = config.network.weights
     if weights is not None and not weights.is_file():
         raise UserError(f"{weights}: no such file; set network.weights to published weights")
@@ -79,7 +109,7 @@ def input_digests(
 
 
 def dataset_links(training: Mixture, validation: ShardDataset | None) -> list[DatasetLink]:
-    """Name the shards of a run, for MLflow."""
+    """Describe the datasets for MLflow."""
     several = len(training.datasets) > 1
     links = [
         DatasetLink(f"training-{place}" if several else "training", one.digest, one.uri, "training")

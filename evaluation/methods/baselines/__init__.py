@@ -1,19 +1,22 @@
-"""What learned descriptors are compared with: one line each in the registry.
+"""Baselines by name: descriptors of points, and optical flow.
 
-`ucn.evaluation.methods.baselines.googlenet` makes one more, of weights.
+`googlenet_describer` makes one more, from weights.
 """
 
 from collections.abc import Mapping
 
 from ucn.evaluation.methods.baselines import optical_flow as flow
-from ucn.evaluation.methods.baselines.dense_akaze import describe_akaze
-from ucn.evaluation.methods.baselines.dense_brisk import describe_brisk
-from ucn.evaluation.methods.baselines.dense_daisy import describe_daisy
 from ucn.evaluation.methods.baselines.dense_hog import describe_hog
-from ucn.evaluation.methods.baselines.dense_kaze import describe_kaze
-from ucn.evaluation.methods.baselines.dense_orb import describe_orb
-from ucn.evaluation.methods.baselines.dense_sift import describe_sift
-from ucn.evaluation.methods.baselines.dense_surf import describe_surf, why_no_surf
+from ucn.evaluation.methods.baselines.opencv_descriptors import (
+    describe_akaze,
+    describe_brisk,
+    describe_daisy,
+    describe_kaze,
+    describe_orb,
+    describe_sift,
+    describe_surf,
+    why_no_surf,
+)
 from ucn.matching.descriptors import Describe, Match
 
 DESCRIBERS: Mapping[str, Describe] = {
@@ -55,9 +58,9 @@ TITLES: Mapping[str, str] = {
     "simpleflow": "SimpleFlow",
     "sparse_to_dense": "sparse-to-dense flow",
 }
-"""What the baselines are called in tables and figures."""
+"""Names of the baselines in tables and figures."""
 
 
 def unavailable(name: str) -> str | None:
-    """Why this installation lacks a baseline, in a line; None where it has it."""
+    """The reason why this installation lacks a baseline, in one line; None where it has it."""
     return why_no_surf() if name == "surf" else None

@@ -9,7 +9,7 @@ paper for people, loses 4 points of PCK@10 at cells of 8 px.
 import cv2
 import numpy as np
 
-from ucn.evaluation.methods.baselines.border import extend_border
+from ucn.evaluation.methods.baselines.opencv_descriptors import extend_border
 from ucn.matching.descriptors import Floats, Pixels, unit_rows
 
 CELL = 10

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ucn.errors import UserError
-from ucn.evaluation import record
+from ucn.evaluation import tracking
 from ucn.evaluation.config import EvaluateConfig
 from ucn.storage.addresses import holds_secret, redact
 from ucn.storage.stores import open_store
@@ -93,12 +93,12 @@ def test_where_an_evaluation_is_recorded_is_no_parameter_of_it(
     def start(config: TrackingConfig, name: str, *what: object) -> None:
         logged.extend(what)
 
-    monkeypatch.setattr(record, "start_run", start)
+    monkeypatch.setattr(tracking, "start_run", start)
     config = EvaluateConfig(
         shards=("s3://bucket/shards",), tracking=TrackingConfig(uri=SERVER, enabled=False)
     )
     data = SimpleNamespace(digest="d", uri="s3://bucket/shards")
-    with record.recorded_run(config, ["shards"], [data]):  # type: ignore[list-item]
+    with tracking.mlflow_run(config, ["shards"], [data]):  # type: ignore[list-item]
         pass
     assert "s3://bucket/shards" in str(logged)
     assert SECRET not in str(logged)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -125,3 +126,31 @@ def test_folders_of_other_projects_are_not_taken_for_ours(tmp_path: Path) -> Non
         [sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "Model\n"), done.stderr
+
+
+def exists(name: str) -> bool:
+    """Whether ``ucn.package.module``, or that with the name of a definition behind it, exists."""
+    parts = name.split(".")[1:]
+    for length in range(len(parts), -1, -1):
+        path = ROOT.joinpath("src", "ucn", *parts[:length])
+        source = path.with_suffix(".py") if path.with_suffix(".py").exists() else None
+        if source is None and (path / "__init__.py").exists():
+            source = path / "__init__.py"
+        if source is not None:
+            rest = parts[length:]
+            return not rest or (len(rest) <= 2 and rest[0] in source.read_text())
+    return False
+
+
+def test_the_documents_name_existing_modules_and_files() -> None:
+    missing = []
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/*/README.md")):
+        if page.name == "CHANGELOG.md":
+            continue
+        text = page.read_text()
+        names = re.findall(r"`(ucn(?:\.[A-Za-z_]\w*)+)`", text)
+        missing += [f"{page.name}: {name}" for name in names if not exists(name)]
+        folders = "|".join((*STAGES, "src/ucn", "configs", "benchmarks", "infra", "tests"))
+        files = re.findall(rf"`((?:{folders})/[\w/.-]+\.(?:py|yaml))`", text)
+        missing += [f"{page.name}: {name}" for name in files if not (ROOT / name).exists()]
+    assert missing == []

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.encode import decode_image, decode_sample, encode_image, encode_sample
 from ucn.preprocessing.shards.format import Sidecar, parse_sidecar, read_sidecar_bytes
 from ucn.preprocessing.shards.read import ShardDataset, read_sample
 from ucn.preprocessing.shards.tar import TarWriter
 from ucn.preprocessing.shards.write import write_manifest, write_shard
+from ucn.preprocessing.sources.stereo.motorcycle import MotorcycleConfig
 from ucn.storage.stores import open_store
 
 Maker = Callable[..., Sample]
@@ -117,6 +120,22 @@ def test_webdataset_reads_the_shards(tmp_path: Path, make_sample: Maker) -> None
     np.testing.assert_array_equal(samples[1]["matches.npy"], make_sample(1).matches_N4)
     assert samples[1]["json"]["frame0"] == "1"
     assert {"image0.png", "image1.png", "attributes.npz"} <= set(samples[1])
+
+
+def test_webdataset_reads_the_shards_by_the_lines_of_the_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = MotorcycleConfig(out="shards/train", max_matches=300, pairs_per_shard=1, workers=0)
+    preprocess(config)
+    (tar,) = Path("shards/train").glob("*.tar")
+    shutil.copy(tar, tar.with_name("train-000001.tar"))
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    capsys.readouterr()
+    exec(page.split("```python\n")[1].split("```")[0], {})  # our own page
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith("(300, 4) rigid") for line in lines)
 
 
 def test_an_interrupted_writer_leaves_no_shard(tmp_path: Path, make_sample: Maker) -> None:

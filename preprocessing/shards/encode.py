@@ -50,7 +50,7 @@ def decode_image(data: bytes) -> Array:
     """Decode to uint8 [H, W] grey or RGB [H, W, 3], as stored.
 
     Raises:
-        ValueError: no image, or one of more than `ucn.images.size.MAX_PIXELS`.
+        ValueError: no image, or one of more than `ucn.images.read.MAX_PIXELS`.
     """
     image = decode_any(data, cv2.IMREAD_UNCHANGED)
     if image.dtype != np.uint8:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.errors import SkippedPair
-from ucn.images.size import MAX_PIXELS
+from ucn.images.read import MAX_PIXELS
 from ucn.storage.hdf5_files import read_datasets
 
 DepthMap = NDArray[np.float32]

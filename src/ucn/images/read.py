@@ -1,30 +1,39 @@
-"""Reading photographs of any common format, with damage told apart from absence."""
+"""Reading images of common formats: OpenCV decodes them after Pillow has read their size.
 
+A file of a few kilobytes can decode to gigabytes, so images above `MAX_PIXELS` are refused.
+"""
+
+import io
+import warnings
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ucn.arrays import Array
 from ucn.errors import SkippedPair
-from ucn.images.size import check_image_size
 
+MAX_PIXELS = 178_956_970
+"""Limit of width x height, Pillow's default. The largest cameras have 150 megapixels."""
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 _PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
 _JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
 
 
 def read_photo(path: Path, root: Path) -> Array:
-    """Read an 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
+    """Read an 8-bit image file: uint8 [H, W] grey or [H, W, 3] RGB.
 
-    An orientation in EXIF is not applied: poses, flow and keypoints refer to the stored pixels.
+    The orientation in EXIF is not applied: poses, flow and keypoints refer to the stored pixels.
 
     Args:
         path: the file.
         root: of the dataset; messages name the file below it.
 
     Raises:
-        SkippedPair: missing, unreadable, cut, too large, not an 8-bit image, or outside the root
-            by a name that leads upwards.
+        SkippedPair: missing, unreadable, truncated, too large, not an 8-bit image, or outside the
+            root by a ``..`` in its name.
     """
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     if ".." in PurePosixPath(name).parts:
@@ -35,7 +44,7 @@ def read_photo(path: Path, root: Path) -> Array:
         raise SkippedPair("missing image", name) from None
     except OSError as error:
         raise SkippedPair("unreadable image", f"{name}: {error.strerror}") from None
-    # Decoders fill up what a cut file lacks instead of failing.
+    # Decoders do not fail on a truncated file, but fill in the missing pixels.
     for start, end in (_PNG, _JPEG):
         if data.startswith(start) and end not in data[-1024:]:
             raise SkippedPair("damaged image", f"{name}: cut short")
@@ -46,7 +55,7 @@ def decode_photo(data: bytes, name: str) -> Array:
     """Decode an encoded 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
 
     Raises:
-        SkippedPair: not an 8-bit image, or too large a one.
+        SkippedPair: damaged, not an 8-bit image, or too large.
     """
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -59,16 +68,44 @@ def decode_photo(data: bytes, name: str) -> Array:
 
 
 def decode_any(data: bytes, flags: int) -> Array:
-    """Decode an encoded image as OpenCV's ``flags`` say, unless its header says it is too large.
+    """Decode an encoded image with OpenCV's ``flags``.
 
     Raises:
-        ValueError: too large, or no image.
+        ValueError: damaged, of another format, or of more than `MAX_PIXELS`.
     """
-    check_image_size(data)
+    size = image_size(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
-    if image is None:
+    # The sizes differ if OpenCV and Pillow interpret a damaged header in different ways. An
+    # orientation in EXIF may swap the sides.
+    if image is None or sorted(image.shape[:2]) != sorted(size):
         raise ValueError("damaged")
     return image
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Read width and height from the header of an encoded image, without decoding it.
+
+    Raises:
+        ValueError: of another format than PNG, JPEG, WebP, TIFF, BMP, GIF and Netpbm, or of more
+            than `MAX_PIXELS`.
+    """
+    too_large = f"more than {MAX_PIXELS // 10**6} megapixels"
+    with warnings.catch_warnings():
+        # Includes the warning that Pillow gives above half of the limit.
+        warnings.filterwarnings("ignore", module="PIL")
+        try:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                width, height = image.size
+        except Image.DecompressionBombError:
+            raise ValueError(too_large) from None
+        except Exception:  # noqa: BLE001 - Pillow raises exceptions of many kinds for damaged files
+            raise ValueError("not a PNG, JPEG, WebP, TIFF, BMP, GIF or Netpbm image") from None
+    if width < 1 or height < 1:
+        raise ValueError("damaged header")
+    # A program that uses this package may have changed Pillow's limit.
+    if width * height > MAX_PIXELS:
+        raise ValueError(too_large)
+    return width, height

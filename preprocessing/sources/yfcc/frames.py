@@ -1,21 +1,39 @@
-"""Images of OANet's layout with their cameras and SIFT features, and a cache of them."""
+"""Images of OANet's layout with their cameras and SIFT features, cached by size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from cachetools import LRUCache, cached
 
 from ucn.arrays import Array, Floats
 from ucn.errors import SkippedPair
 from ucn.images.read import read_photo
 from ucn.preprocessing.labels.sift_features import detect_sift
 from ucn.preprocessing.labels.verified_sift import CalibratedFeatures
-from ucn.preprocessing.sources.recent import Recent
 from ucn.preprocessing.sources.yfcc.files import SceneLists, read_camera
 
 CACHED_BYTES = 192 << 20
+
+Image = TypeVar("Image")
+
+
+def cache_recent(
+    read: Callable[[str, int], Image], nbytes: Callable[[Image], int]
+) -> Callable[[str, int], Image]:
+    """Cache the last images that ``read`` returned, up to `CACHED_BYTES`.
+
+    No image counts for more than half of that, so that the two images of a pair always fit.
+    """
+
+    def size(image: Image) -> int:
+        return min(nbytes(image), CACHED_BYTES // 2)
+
+    cached_read: Callable[[str, int], Image] = cached(LRUCache(CACHED_BYTES, size))(read)
+    return cached_read
 
 
 @dataclass(frozen=True)
@@ -32,21 +50,16 @@ class PosedImage:
     view: CalibratedFeatures
     T_cam_world: Floats
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays."""
-        return self.image.nbytes + self.view.features.nbytes
-
 
 class FrameReader:
-    """Reads the frames of some scenes and keeps the last ones.
+    """Reads the frames of scenes, and caches the last ones.
 
     Args:
-        root: folder that all files lie below; messages name them from there.
-        lists: of a sequence's files.
-        max_side: longer images are reduced to it.
-        features: most SIFT features of an image.
-        colour: keep colour where there is any.
+        root: folder of all files; messages name files relative to it.
+        lists: returns the file lists of a sequence.
+        max_side: larger images are reduced to this longer side, pixels.
+        features: maximum number of SIFT features of an image.
+        colour: keep the colour of colour images.
     """
 
     def __init__(
@@ -62,19 +75,20 @@ class FrameReader:
         self._max_side = max_side
         self._features = features
         self._colour = colour
-        self._frames = Recent(self._read, CACHED_BYTES)
+        self._read_cached = cache_recent(
+            self._read, lambda frame: frame.image.nbytes + frame.view.features.nbytes
+        )
 
     def read(self, sequence: str, index: int) -> PosedImage:
-        """The frame at a place in the scene's lists.
+        """Read the frame at an index of the scene's lists.
 
         Raises:
-            SkippedPair: a file of it is missing or damaged.
-            UserError: the scene's lists are.
+            SkippedPair: one of its files is missing or damaged.
+            UserError: the scene's lists are missing or damaged.
         """
-        return self._frames.get((sequence, index))
+        return self._read_cached(sequence, index)
 
-    def _read(self, place: tuple[str, int]) -> PosedImage:
-        sequence, index = place
+    def _read(self, sequence: str, index: int) -> PosedImage:
         lists = self._lists(sequence)
         camera = read_camera(lists.folder / lists.calibrations[index], self._root)
         image = read_photo(lists.folder / lists.images[index], self._root)
@@ -93,15 +107,15 @@ class FrameReader:
 
 
 def to_grey(image: Array) -> Array:
-    """A uint8 image [H, W] or RGB [H, W, 3] without its colour."""
+    """Convert a uint8 image, grey [H, W] or RGB [H, W, 3], to grey [H, W]."""
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
 
 
 def reduce_image(image: Array, max_side: int) -> tuple[Array, Floats]:
-    """Reduce an image whose longer side is over ``max_side`` pixels.
+    """Reduce an image whose longer side exceeds ``max_side`` pixels.
 
     Returns:
-        The image, and the map [3, 3] from its former pixels to those that it has now.
+        the image, and the map [3, 3] from its former pixel coordinates to the new ones.
     """
     height, width = image.shape[:2]
     factor = max_side / max(width, height)

@@ -1,4 +1,4 @@
-"""Matches from the tracks of a COLMAP model that lies beside a scene of OANet's layout."""
+"""Matches from the tracks of a COLMAP model in the folder of a scene of OANet's layout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,17 +16,16 @@ from ucn.images.read import read_photo
 from ucn.preprocessing.labels.tracks import match_tracks
 from ucn.preprocessing.sample import Candidates, PairGeometry
 from ucn.preprocessing.sources.base import PairRef
-from ucn.preprocessing.sources.recent import Recent
 from ucn.preprocessing.sources.sfm.colmap_files import read_colmap_model
 from ucn.preprocessing.sources.yfcc.files import SceneLists
-from ucn.preprocessing.sources.yfcc.frames import CACHED_BYTES, reduce_image, to_grey
+from ucn.preprocessing.sources.yfcc.frames import cache_recent, reduce_image, to_grey
 
 _PLACES = ("sparse", "sparse/0", "colmap", "colmap/0")
 _PARTS = ("images.bin", "images.txt")
 
 
 SampleParts = tuple[tuple[Array, Array], Candidates, PairGeometry]
-"""The two images, their matches, and what is known of the pair."""
+"""The two images, their matches, and the geometry of the pair."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class _Photo:
 
     Attributes:
         image: uint8 [H, W] or RGB [H, W, 3].
-        camera: for the size before it was reduced.
-        size: before it was reduced.
-        S: map [3, 3] from the pixels of that size to those of ``image``.
+        camera: of the image before it was reduced.
+        size: width and height before it was reduced.
+        S: map [3, 3] from the pixel coordinates of that size to those of ``image``.
     """
 
     image: Array
@@ -45,14 +44,9 @@ class _Photo:
     size: Size
     S: Floats
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the image."""
-        return self.image.nbytes
-
 
 def find_model(folder: Path) -> Path | None:
-    """The COLMAP model of a phase or of its scene: in ``sparse`` or ``colmap``, or ``0`` there."""
+    """Find the COLMAP model of a phase or its scene: ``sparse`` or ``colmap``, or ``0`` in them."""
     places = [above / place for above in (folder, folder.parent) for place in _PLACES]
     return next(
         (place for place in places if any((place / part).is_file() for part in _PARTS)), None
@@ -60,15 +54,15 @@ def find_model(folder: Path) -> Path | None:
 
 
 class TrackReader:
-    """Makes matches from models, and keeps the last images.
+    """Makes matches from models, and caches the last images.
 
     Args:
-        root: folder that all files lie below; messages name them from there.
-        lists: of a sequence's files.
-        models: folder of the model of each sequence that has one.
-        max_side: longer images are reduced to it.
-        max_error: bound of a match's reprojection error in either image, pixels.
-        colour: keep colour where there is any.
+        root: folder of all files; messages name files relative to it.
+        lists: returns the file lists of a sequence.
+        models: folder of the model by sequence.
+        max_side: larger images are reduced to this longer side, pixels.
+        max_error: maximum reprojection error of a match in either image, pixels.
+        colour: keep the colour of colour images.
     """
 
     def __init__(
@@ -87,7 +81,7 @@ class TrackReader:
         self._max_error = max_error
         self._colour = colour
         self._model = lru_cache(1)(self._read_model)
-        self._photos = Recent(self._read_photo, CACHED_BYTES)
+        self._photo = cache_recent(self._read_photo, lambda photo: photo.image.nbytes)
 
     def knows(self, pair: PairRef) -> bool:
         """Whether there is a model that has both images.
@@ -100,14 +94,14 @@ class TrackReader:
         )
 
     def read(self, pair: PairRef) -> SampleParts:
-        """Images, matches and geometry of a pair, all as the model has them.
+        """Read images, matches and geometry of a pair, with the model's cameras and poses.
 
         Raises:
             SkippedPair: an image is missing or damaged, or not in the model.
         """
         sequence = pair.sequence
         images = self._known(sequence, int(pair.frame0)), self._known(sequence, int(pair.frame1))
-        photo0, photo1 = (self._photos.get((sequence, int(frame))) for frame in pair[1:])
+        photo0, photo1 = (self._photo(sequence, int(frame)) for frame in pair[1:])
         model, _ = self._model(sequence)
         found = match_tracks(
             model,
@@ -136,7 +130,7 @@ class TrackReader:
         )
 
     def _read_model(self, sequence: str) -> tuple[SfmModel, dict[str, SfmImage]]:
-        """The model and its usable images by file name, whatever folder they are in."""
+        """Read the model and its usable images by file name, without folders."""
         model = read_colmap_model(self._models[sequence])
         usable = [image for image in model.images if not image.fault]
         return model, {PurePosixPath(image.name).name: image for image in usable}
@@ -151,8 +145,7 @@ class TrackReader:
             raise SkippedPair("not in the model", self._lists(sequence).images[index])
         return image
 
-    def _read_photo(self, place: tuple[str, int]) -> _Photo:
-        sequence, index = place
+    def _read_photo(self, sequence: str, index: int) -> _Photo:
         lists = self._lists(sequence)
         photo = read_photo(lists.folder / lists.images[index], self._root)
         size = photo.shape[1], photo.shape[0]

@@ -1,4 +1,4 @@
-"""One function a subcommand: parse, call the room that does the work, print the result."""
+"""One function a subcommand: parse arguments, run, print the result."""
 
 import json
 import sys
@@ -21,57 +21,57 @@ from ucn.training.config import TrainConfig
 
 
 class InspectArguments(FrozenConfig):
-    """What to draw."""
+    """Arguments of `ucn inspect`."""
 
     uri: tyro.conf.Positional[str]
     """Folder or URI of shards."""
     save: Path
     """Picture to write, .png or .jpg."""
     sample: str | None = None
-    """Key of one pair; without it a sheet of pairs."""
+    """Key of one pair to draw (default: a contact sheet of pairs)."""
     colour: Literal["displacement", "depth"] = "displacement"
-    """What the colour of a match shows."""
+    """Quantity that the colour of a match encodes."""
 
 
 class VerifyArguments(FrozenConfig):
-    """What to check."""
+    """Arguments of `ucn verify`."""
 
     uri: tyro.conf.Positional[str]
     """Folder or URI of shards."""
     workers: int | None = Field(0, ge=0)
-    """Shards checked at once; 0 works without Ray."""
+    """Shards checked in parallel on Ray; 0 checks them without Ray."""
 
 
 class MatchArguments(MatchOptions):
-    """Two photos to match, or a list of pairs."""
+    """Arguments of `ucn match`."""
 
     images: tyro.conf.Positional[
         Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE0 IMAGE1")]
     ] = ()
-    """The two photos."""
+    """Paths of two photos."""
     model: str = "shipped"
-    """Folder or URI of a trained model; by default the one that comes with the project."""
+    """Folder or URI of a trained model (default: the model shipped with ucn)."""
     pairs: Path | None = None
-    """Match all pairs of this list instead: two names of photos a line, as hloc's pairs.txt."""
+    """Match all pairs of this file, two names a line, as hloc's pairs.txt."""
     root: Path = Path()
-    """Folder that the photos' names refer to."""
+    """Folder to which the paths of photos are relative."""
     save: Path | None = None
-    """Picture of the matches to write."""
+    """Picture of the matches to write, .png or .jpg."""
     out: Path | None = None
-    """Matches to write: .npz, .h5 (hloc's layout), or .db (COLMAP's database, added to where it
-    exists)."""
+    """Matches to write: .npz, .h5 (hloc's layout) or .db (COLMAP's database; an existing one is
+    extended)."""
     max_side: int = Field(1600, ge=0)
-    """Larger photos are matched at this size, and 0 matches all as they are; the matches refer to
-    the photos as they are."""
+    """Longest side at which photos are matched, pixels; 0 never resizes. Matches are in pixels of
+    the original photos."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where the network runs."""
+    """Device of the network."""
 
 
 class DemoArguments(FrozenConfig):
-    """Where the demo goes."""
+    """Arguments of `ucn demo`."""
 
     out: str = "runs/demo"
-    """Folder of everything that the demo makes."""
+    """Folder of all outputs."""
 
 
 def preprocess(args: Sequence[str]) -> int:
@@ -95,7 +95,9 @@ def preprocess(args: Sequence[str]) -> int:
 
 def inspect(args: Sequence[str]) -> int:
     """`ucn inspect URI --save PICTURE`"""
-    arguments = parse(InspectArguments, args, "ucn inspect", "Draw the matches of shards.")
+    arguments = parse(
+        InspectArguments, args, "ucn inspect", "Draw the matches of shards, and print statistics."
+    )
     from ucn.images.draw import write_picture
     from ucn.preprocessing.shards.inspect import (
         draw_sample,
@@ -122,7 +124,9 @@ def inspect(args: Sequence[str]) -> int:
 
 def verify(args: Sequence[str]) -> int:
     """`ucn verify URI`"""
-    arguments = parse(VerifyArguments, args, "ucn verify", "Check shards, bit by bit.")
+    arguments = parse(
+        VerifyArguments, args, "ucn verify", "Check shards: checksums, counts, every sample."
+    )
     from ucn.preprocessing.shards.format import read_manifest
     from ucn.preprocessing.shards.verify import verify_dataset
     from ucn.storage.stores import open_store
@@ -133,8 +137,8 @@ def verify(args: Sequence[str]) -> int:
         _print(fault)
     if faults:
         sys.stderr.write(
-            f"ucn: {store.uri}: {len(faults)} faults; delete what is named above and run "
-            "`ucn preprocess` again\n"
+            f"ucn: {store.uri}: {len(faults)} faults; delete the files named above and "
+            "run `ucn preprocess` again\n"
         )
         return 1
     totals = read_manifest(store).totals
@@ -154,7 +158,7 @@ def train(args: Sequence[str]) -> int:
 
 def evaluate(args: Sequence[str]) -> int:
     """`ucn evaluate --model DIR --shards URI ...`"""
-    description = "PCK and pose of a model and of baselines."
+    description = "Measure PCK and pose accuracy of models and baselines."
     words = _split_commas(args, "--baselines")
     config = parse(EvaluateConfig, words, "ucn evaluate", description, layered=True)
     from ucn.evaluation.job import evaluate
@@ -168,7 +172,7 @@ def match(args: Sequence[str]) -> int:
     arguments = parse(MatchArguments, args, "ucn match", "Match photos.")
     if len(arguments.images) != (2 if arguments.pairs is None else 0):
         raise UserError(
-            f"IMAGE0 IMAGE1: {len(arguments.images)} photos; give two, or only --pairs FILE"
+            f"IMAGE0 IMAGE1: got {len(arguments.images)} photos; give two, or only --pairs FILE"
         )
     from ucn.pipeline.match import match_photos, read_pairs
 
@@ -190,7 +194,7 @@ def match(args: Sequence[str]) -> int:
         counts = ", ".join(f"{name} {count}" for name, count in pair.found.counts)
         _print(f"{' '.join(pair.names)}: {counts}")
         if not pair.found.counts[0][1]:
-            _print(f"{pair.names[0]}: nothing to start from; try --keypoints-from grid")
+            _print(f"{pair.names[0]}: no keypoints; try --keypoints-from grid")
     total = sum(len(pair.found.matches_N4) for pair in found)
     files = f"; wrote {', '.join(map(str, written))}" if written else ""
     _print(f"{total} matches{files}")
@@ -202,19 +206,21 @@ def run(args: Sequence[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(
             "usage: ucn run --config FILE.yaml [KEY=VALUE ...]\n\n"
-            "Preprocess, train and evaluate, in order; what is done is not done again.\n"
-            "KEY=VALUE changes an option, such as train.steps=800. See configs/ for examples.\n"
+            "Preprocess, train and evaluate. Finished work is not repeated.\n"
+            "KEY=VALUE sets an option, such as train.steps=800. See configs/ for examples.\n"
         )
         return 0 if args else 2
     values, rest = read_layers(args, RunConfig)
     if rest:
-        raise UserError(f"{rest[0]}: ucn run takes --config FILE and KEY=VALUE only")
+        raise UserError(f"{rest[0]}: ucn run accepts only --config FILE and KEY=VALUE")
     return _run(RunConfig(**values))
 
 
 def demo(args: Sequence[str]) -> int:
     """`ucn demo`"""
-    arguments = parse(DemoArguments, args, "ucn demo", "The whole road on worlds made on the spot.")
+    arguments = parse(
+        DemoArguments, args, "ucn demo", "Preprocess, train and evaluate on synthetic scenes."
+    )
     from ucn.pipeline.demo import demo_config
 
     return _run(demo_config(arguments.out))
@@ -230,7 +236,7 @@ def _run(config: RunConfig) -> int:
 
 
 def _split_commas(args: Sequence[str], flag: str) -> list[str]:
-    """Take ``FLAG a,b`` for ``FLAG a b``."""
+    """Replaces ``FLAG a,b`` by ``FLAG a b``."""
     words: list[str] = []
     for before, word in zip(["", *args], args, strict=False):
         words.extend(word.split(",") if before == flag else [word])
@@ -244,7 +250,7 @@ def _print_evaluation(result: Any, tracking_uri: str) -> None:
         _print(f"MLflow: {redact(tracking_uri)}")
     else:
         command = f"mlflow server --backend-store-uri {redact(tracking_uri)}"
-        _print(f"MLflow: {command}  (then open the address)")
+        _print(f"MLflow: {command}  (then open its address)")
 
 
 def _print_json(values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""One configuration for a whole run: shards, training, evaluation. Light to import."""
+"""Configuration of `ucn run`: shards, training, evaluation. Light to import."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from ucn.training.config import TrackingConfig, TrainConfig
 
 
 def _by_source(values: Any) -> Any:
-    """Options as the class that their source has for them."""
+    """Validates options with the configuration class of their source."""
     if not isinstance(values, dict):
         return values
     options = dict(values)
@@ -32,23 +32,22 @@ VALIDATION = "val"
 class RunConfig(FrozenConfig):
     """Preprocess, train, evaluate, in order.
 
-    The shards of split ``train``, and of others called ``train_NAME``, are trained on, those of
-    ``val`` validated on during training, and all others (``val`` where there are none) are
-    evaluated on. Where the parts lie, and how
-    they refer to each other, is filled in from ``out``.
+    Training uses the split ``train`` and splits named ``train_NAME``, validation during training
+    uses ``val``, and evaluation uses all others, or ``val`` if there are no others. Folders that
+    are not configured are below ``out``.
     """
 
     out: str
-    """Folder of everything the run makes: shards/SPLIT, train, evaluate; on a cluster one that all
-    nodes share. `shards.SPLIT.out` puts shards elsewhere, such as into an object store."""
+    """Folder of all outputs: shards/SPLIT, train, evaluate. On a cluster all nodes must share it.
+    `shards.SPLIT.out` moves shards elsewhere, such as into an object store."""
     shards: dict[str, AnySource]
-    """A source for each split."""
+    """Source of each split."""
     train: TrainConfig
-    """How to train."""
+    """Training."""
     evaluate: EvaluateConfig
-    """How to evaluate."""
+    """Evaluation."""
     tracking: TrackingConfig
-    """Where MLflow keeps the runs of this run."""
+    """MLflow, for training and evaluation."""
 
     @model_validator(mode="before")
     @classmethod
@@ -57,17 +56,17 @@ class RunConfig(FrozenConfig):
             return values
         if "://" in str(values["out"]):
             raise ValueError(
-                f"out: {redact(str(values['out']))} is an address; training needs a folder, which "
-                "all nodes share, and shards go to a store by shards.SPLIT.out=s3://BUCKET/FOLDER"
+                f"out: {redact(str(values['out']))} is an address; give a folder that all "
+                "nodes share; shards.SPLIT.out=s3://BUCKET/FOLDER puts shards into a store"
             )
         out = Path(str(values["out"]))
         splits = _options(values, "shards")
         if TRAIN not in splits:
-            raise ValueError(f"shards: no split {TRAIN}; name a source for shards.{TRAIN}")
+            raise ValueError(f"shards: no split {TRAIN}; add shards.{TRAIN}.source")
         mixed = [split for split in splits if split.split("_")[0] == TRAIN]
         held_out = [split for split in splits if split not in (*mixed, VALIDATION)]
         if not held_out and VALIDATION not in splits:
-            raise ValueError("shards: nothing to evaluate on; name a source for shards.test")
+            raise ValueError("shards: no split to evaluate; add shards.test.source")
         shards = {
             split: {"out": str(out / "shards" / split), "split": split} | _options(splits, split)
             for split in splits
@@ -96,8 +95,8 @@ class RunConfig(FrozenConfig):
 
 
 def _options(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What a configuration has below a name; nothing where it leaves that open."""
+    """The options below a name; empty if they are not configured."""
     found = values.get(name)
     if found is not None and not isinstance(found, dict):
-        raise ValueError(f"{name}: {found!r} where options are expected")
+        raise ValueError(f"{name}: {found!r} is not a mapping of options")
     return found or {}

@@ -1,4 +1,4 @@
-"""The demo: the preset ``configs/demo.yaml`` in a folder of choice, the shipped model beside it."""
+"""Configuration of `ucn demo`: ``configs/demo.yaml``, compared with the shipped model."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,7 @@ from ucn.training.model import SHIPPED
 
 
 def demo_config(out: str) -> RunConfig:
-    """The demo's run, with everything it makes under ``out``."""
+    """The preset with all outputs below ``out``."""
     preset = yaml.safe_load(files("ucn.configs").joinpath("demo.yaml").read_text())
     for options in preset["shards"].values():
         if "root" in options:

@@ -33,6 +33,10 @@ class Location:
     uri: str
     role: Role
 
+    @property
+    def is_local_output(self) -> bool:
+        return self.role == "output" and "://" not in self.uri
+
 
 def locations_of(config: FrozenConfig) -> list[Location]:
     """The distinct locations of a stage's configuration, except MLflow's tracking URI."""

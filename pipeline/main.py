@@ -1,6 +1,6 @@
-"""The `ucn` command: finds the subcommand, turns errors into exit codes.
+"""The `ucn` command: runs a subcommand and turns errors into exit codes.
 
-Nothing heavy is imported before a subcommand runs.
+Heavy packages are imported by the subcommands only.
 """
 
 import os
@@ -28,17 +28,19 @@ class _Command:
 
 
 _COMMANDS = {
-    "preprocess": _Command("raw dataset to verified correspondence shards", commands.preprocess),
+    "preprocess": _Command(
+        "make verified correspondence shards from a dataset", commands.preprocess
+    ),
     "inspect": _Command("draw the matches of shards", commands.inspect),
     "verify": _Command("check shards: checksums, counts, every sample", commands.verify),
     "train": _Command("train a network on shards", commands.train),
-    "evaluate": _Command("PCK and pose of a model and of baselines", commands.evaluate),
-    "match": _Command("match two photos", commands.match),
+    "evaluate": _Command("PCK and pose accuracy of models and baselines", commands.evaluate),
+    "match": _Command("match photos", commands.match),
     "run": _Command("preprocess, train and evaluate, resuming what is done", commands.run),
-    "submit": _Command("run one of these as a job of a Ray cluster", cluster.submit),
-    "status": _Command("the jobs on a cluster", cluster.status),
-    "doctor": _Command("what of this machine, cluster and servers is in order", doctor),
-    "demo": _Command("the same on worlds made on the spot, with a report", commands.demo),
+    "submit": _Command("run a stage as a job of a Ray cluster", cluster.submit),
+    "status": _Command("list the jobs on a cluster", cluster.status),
+    "doctor": _Command("check this machine, the cluster, storage and MLflow", doctor),
+    "demo": _Command("the same on synthetic scenes, with a report", commands.demo),
 }
 
 
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 when done; 2 for what the user must mend, said in one line; 1 for a fault of ours.
+        0 on success; 2 for an error of the user, 1 for an unexpected one, both in one line.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
@@ -54,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _DONE if args else _USER_ERROR
     command = _COMMANDS.get(args[0])
     if command is None:
-        return _fail(_USER_ERROR, f"{args[0]}: no such command; there are {', '.join(_COMMANDS)}")
+        return _fail(_USER_ERROR, f"{args[0]}: unknown command; choose from {', '.join(_COMMANDS)}")
     try:
         return command.run(args[1:])
     except UserError as error:
         return _fail(_USER_ERROR, " ".join(str(error).split()))
     except KeyboardInterrupt:
-        return _fail(130, "interrupted; the same command goes on where it stopped")
+        return _fail(130, "interrupted; the same command resumes")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _DONE
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             raise
         what = _in_short(f"{type(error).__name__}: {error}")
-        return _fail(_FAULT, f"fault: {what}; please report it with {DEBUG}=1's traceback")
+        return _fail(_FAULT, f"fault: {what}; please report it, with the traceback of {DEBUG}=1")
 
 
 def _fail(code: int, message: str) -> int:
@@ -77,7 +79,7 @@ def _fail(code: int, message: str) -> int:
 
 
 def _in_short(text: str) -> str:
-    """One line without secrets and colours; Ray's errors end with what caused them."""
+    """One line without credentials and colours. The end of Ray's errors names their cause."""
     line = redact(" ".join(_COLOUR.sub("", text).split()))
     return line if len(line) <= _LONGEST else f"{line[:_START]} ... {line[_START - _LONGEST :]}"
 
@@ -93,7 +95,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "ucn COMMAND --help says more. Try: ucn demo",
+            "ucn COMMAND --help lists the options. Start with: ucn demo",
             "",
         ]
     )

@@ -1,4 +1,4 @@
-"""`ucn match`: photos from disk to matches, a picture and a file."""
+"""`ucn match`: matches photos, and writes the matches and a picture of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ Names = tuple[str, str]
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg")
 MIN_SIDE = 8
-"""Least side of a photo, pixels: two cells of stride 4."""
+"""Smallest side of a photo, pixels: two cells of stride 4."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo, ready to be matched.
+    """A photo with its descriptors.
 
     Attributes:
-        pixels: uint8 [H, W, 3] RGB as on disk.
-        reduced: at the size it is matched at.
-        scale_2: factors that brought x and y there.
+        pixels: uint8 [H, W, 3], RGB, at its original size.
+        reduced: the photo at matching size, and its descriptors.
+        scale_2: matching size / original size, for x and y.
     """
 
     pixels: Image
@@ -54,20 +54,20 @@ def match_photos(
     max_side: int,
     device: str,
 ) -> tuple[list[PairMatches], list[Path]]:
-    """Match pairs of photos and write what is asked for.
+    """Matches pairs of photos and writes the results.
 
     Args:
-        pairs: names of photos, below the root.
+        pairs: paths of photos, relative to ``root``.
         root: folder of the photos.
-        model: folder of a trained model.
-        options: where to start and what to keep.
-        save: picture of the matches; of one pair only.
-        out: matches, ``.npz`` (one pair), ``.h5`` or ``.db``.
-        max_side: larger photos are matched at this size, pixels; 0 matches all as they are.
-        device: where the network runs.
+        model: folder or URI of a trained model.
+        options: keypoints, search and filters.
+        save: picture of the matches, for a single pair.
+        out: matches, ``.npz`` (a single pair), ``.h5`` or ``.db``.
+        max_side: longest side at which photos are matched, pixels; 0 never resizes.
+        device: of the network.
 
     Returns:
-        what was found, in order, and the files that were written.
+        The matches of each pair, in order, and the files written.
 
     Raises:
         UserError: a photo or the model cannot be read, or an output cannot be written.
@@ -77,11 +77,11 @@ def match_photos(
     if save is not None:
         _check_picture_path(save, len(pairs))
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device: no GPU here; leave it out to run on the CPU")
+        raise UserError("--device cuda: torch finds no GPU; use --device cpu")
     describe = network_image_describer(load_model(model, device), options.scales)
     for names in pairs:
         _check_pair(root, names)
-    # COLMAP and hloc take the pixels as they are stored; a person, upright.
+    # COLMAP and hloc ignore the EXIF orientation; viewers apply it.
     upright = out is None or out.suffix == ".npz"
     photos: dict[str, Photo] = {}
     found: list[PairMatches] = []
@@ -104,10 +104,10 @@ def match_photos(
 
 
 def read_pairs(path: Path) -> list[Names]:
-    """Read hloc's list of pairs: two names a line. Repeated pairs, turned ones too, come once.
+    """Reads hloc's list of pairs, two names a line. A repeated or reversed pair is read once.
 
     Raises:
-        UserError: no text file, a line without two different names, or no line.
+        UserError: not a text file, a line without two different names, or no pairs.
     """
     try:
         lines = path.read_text().splitlines()
@@ -120,22 +120,23 @@ def read_pairs(path: Path) -> list[Names]:
             continue
         if len(words) != 2 or words[0] == words[1]:
             raise UserError(
-                f"{path}: line {number} is not two names of photos ({line.strip()[:60]!r}); mend it"
+                f"{path}: line {number} is not two names of photos ({line.strip()[:60]!r}); fix it"
             )
         pairs.setdefault(frozenset(words), (words[0], words[1]))
     if not pairs:
-        raise UserError(f"{path}: holds no pairs; write two names of photos a line")
+        raise UserError(f"{path}: contains no pairs; write two names of photos a line")
     return list(pairs.values())
 
 
 def read_photo(path: Path, *, upright: bool = True) -> Image:
-    """Read a photo as uint8 RGB [H, W, 3].
+    """Reads a photo as uint8 RGB [H, W, 3].
 
     Args:
-        upright: turn it as its EXIF orientation says.
+        path: of the photo.
+        upright: apply its EXIF orientation.
 
     Raises:
-        UserError: missing, or no picture.
+        UserError: missing, or not an image.
     """
     try:
         data = path.read_bytes()
@@ -146,20 +147,20 @@ def read_photo(path: Path, *, upright: bool = True) -> Image:
         image = decode_any(data, flags)
     except ValueError as error:
         raise UserError(
-            f"{path}: not a picture that can be used ({error}); convert it to PNG or JPEG, or "
-            "shrink it"
+            f"{path}: not readable as an image ({error}); convert it to PNG or JPEG, or "
+            "reduce its size"
         ) from None
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _check_picture_path(path: Path, num_pairs: int) -> None:
-    """Refuse what could not be written before hours of matching, not after."""
+    """Checks the path before the matching, which can take hours."""
     if path.suffix.lower() not in PICTURE_ENDINGS:
-        raise UserError(f"{path}: pictures are written as .png or .jpg; change the ending")
+        raise UserError(f"{path}: not a .png or .jpg; change the ending")
     if path.is_dir():
-        raise UserError(f"{path}: is a folder; give the name of a file")
+        raise UserError(f"{path}: is a folder; give a file")
     if num_pairs != 1:
-        raise UserError(f"{path}: a picture shows one pair; leave out --save")
+        raise UserError(f"{path}: cannot show several pairs; leave out --save")
 
 
 def _check_pair(root: Path, names: Names) -> None:
@@ -169,7 +170,7 @@ def _check_pair(root: Path, names: Names) -> None:
             reason = "is a folder" if path.is_dir() else "no such photo"
             raise UserError(f"{path}: {reason}; check the path")
     if paths[0].samefile(paths[1]):
-        raise UserError(f"{paths[1]}: is both photos of a pair; give two different photos")
+        raise UserError(f"{paths[1]}: both photos of the pair; give two different photos")
 
 
 def _describe(path: Path, pixels: Image, describe: DescribeImage, max_side: int) -> Photo:
@@ -177,14 +178,14 @@ def _describe(path: Path, pixels: Image, describe: DescribeImage, max_side: int)
     height, width = reduced.shape[:2]
     if min(width, height) < MIN_SIDE:
         raise UserError(
-            f"{path}: {width} x {height} pixels are too few to match, {MIN_SIDE} x {MIN_SIDE} the "
-            "least; give a larger photo"
+            f"{path}: {width} x {height} pixels, too small to match; the minimum is {MIN_SIDE} x "
+            f"{MIN_SIDE}"
         )
     return Photo(pixels, DescribedImage(reduced, describe(reduced)), np.array(scale))
 
 
 def _match_pair(names: Names, photos: tuple[Photo, Photo], options: MatchOptions) -> PairMatches:
-    """Match two photos, and bring the matches to the photos' own pixels."""
+    """Matches two photos; the matches are in pixels of the original photos."""
     found = match_described_images(photos[0].reduced, photos[1].reduced, options)
     scale_4 = np.concatenate([photo.scale_2 for photo in photos])
     matches_N4 = ((found.matches_N4 + 0.5) / scale_4 - 0.5).astype(np.float32)
@@ -194,7 +195,7 @@ def _match_pair(names: Names, photos: tuple[Photo, Photo], options: MatchOptions
 
 
 def _reduce(image: Image, max_side: int) -> tuple[Image, tuple[float, float]]:
-    """The image with no side over ``max_side``, and the factors that brought x and y there."""
+    """Resizes an image to ``max_side`` if it is larger; returns it with its scales in x and y."""
     height, width = image.shape[:2]
     factor = min(1.0, max_side / max(height, width)) if max_side else 1.0
     size = max(1, round(width * factor)), max(1, round(height * factor))

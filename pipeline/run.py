@@ -1,4 +1,4 @@
-"""The whole road: preprocess each split, train, evaluate; what is done is not done again."""
+"""`ucn run`: preprocess each split, train, evaluate. Finished work is not repeated."""
 
 import sys
 from dataclasses import dataclass
@@ -14,22 +14,17 @@ from ucn.training.job import TrainResult, train
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves.
-
-    Attributes:
-        train: the model and the last metrics of training.
-        evaluate: the metrics and the report.
-    """
+    """Results of a run."""
 
     train: TrainResult
     evaluate: EvaluateResult
 
 
 def run(config: RunConfig) -> RunResult:
-    """Preprocess, train and evaluate; resumes where an interrupted run stopped.
+    """Preprocesses, trains and evaluates; resumes an interrupted run.
 
     Raises:
-        UserError: the first thing that the user must mend, in any of the stages.
+        UserError: input or configuration of a stage is wrong.
     """
     with ray_session():
         for split, source in config.shards.items():

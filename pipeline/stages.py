@@ -1,4 +1,4 @@
-"""The stages that run as jobs, and how the configuration of each is read and checked."""
+"""The stages that can run as jobs, and how their configurations are checked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,18 +16,14 @@ from ucn.training.config import TrainConfig
 Stage = Literal["preprocess", "train", "evaluate", "run"]
 
 DEBUG = "UCN_DEBUG"
-"""The variable with which a command shows the traceback of a fault of ours."""
+"""Environment variable: show the traceback of an unexpected error."""
 
 
 def check_stage(stage: Stage, values: Mapping[str, Any]) -> FrozenConfig:
-    """The configuration of a stage, as the command of that name would have it.
-
-    Args:
-        stage: its name.
-        values: merged layers, as :func:`.arguments.read_layers` gives them.
+    """The configuration that the command of a stage makes of merged values.
 
     Raises:
-        UserError: an option is unknown or missing, or does not fit.
+        UserError: an option is unknown, missing or invalid.
     """
     if stage == "run":
         return RunConfig(**values)
@@ -35,7 +31,7 @@ def check_stage(stage: Stage, values: Mapping[str, Any]) -> FrozenConfig:
         options = dict(values)
         name = options.pop("source", None)
         if not isinstance(name, str):
-            raise UserError("source: not given; name one, such as source=kitti-raw")
+            raise UserError("source: missing; add one, such as source=kitti-raw")
         return SOURCES.load(name)(**options)
     model = TrainConfig if stage == "train" else EvaluateConfig
     words = [f"{key}={to_yaml(value)}" for key, value in values.items()]
@@ -44,7 +40,7 @@ def check_stage(stage: Stage, values: Mapping[str, Any]) -> FrozenConfig:
 
 
 def guess_stage(values: Mapping[str, Any]) -> Stage:
-    """Which stage a configuration is for, by what only that one has."""
+    """Guesses the stage of a configuration from options that only this stage has."""
     if isinstance(values.get("shards"), Mapping):
         return "run"
     if "source" in values:
@@ -53,12 +49,12 @@ def guess_stage(values: Mapping[str, Any]) -> Stage:
 
 
 def to_yaml(values: Any) -> str:
-    """Values as YAML in flow style, in their order: that of a run's splits has a meaning."""
+    """Values as YAML in one line. Their order is kept, as that of a run's splits has a meaning."""
     text: str = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=2**31)
     return text.removesuffix("...\n").strip()
 
 
 def stage_command(stage: Stage, values: Mapping[str, Any]) -> Sequence[str]:
-    """The words of the command that reads the configuration from its standard input."""
+    """The command of a stage that reads its configuration from standard input."""
     source = [str(values["source"])] if stage == "preprocess" else []
     return ["ucn", stage, *source, "--config", "/dev/stdin"]

@@ -35,8 +35,6 @@ def submit(
     is submitted again as its next attempt, which resumes from what is on disk.
 
     Args:
-        client: of the cluster.
-        job: what to run.
         tell: takes lines for the user.
         again: also submit a job again that has succeeded.
         working_dir: local folder that is copied to the nodes.
@@ -50,54 +48,45 @@ def submit(
         UserError: the cluster refuses or does not answer, or has another job with this ID.
     """
     deadline = time.monotonic() + timeout_s
-    attempts = attempts_of(client.jobs(), job.id)
-    last = attempts[-1] if attempts else None
-    if last is not None:
-        _check_same(last, job)
-        if last.exit_code is None or (last.exit_code == 0 and not again):
-            return last.name, last
-        tell(f"{last.name}: {last.outcome}")
-    attempt = last.attempt + 1 if last else 1
-    name = job.name(attempt)
-    request = {
-        "entrypoint": job.entrypoint,
-        "submission_id": name,
-        "metadata": job.metadata(attempt),
-        "runtime_env": {"env_vars": {DEBUG: "1"}} if debug else {},
-    }
+    name, has_failed = None, False
     while True:
         try:
+            jobs = client.jobs()
+            last = next(reversed(attempts_of(jobs, job.id)), None)
+            if last is not None:
+                if last.digest != job.digest:
+                    raise UserError(
+                        f"{job.id}: the cluster has a job with this ID and another configuration "
+                        f"({last.stage}, {last.state}); choose another --id"
+                    )
+                # The answer to an accepted submission can be lost, and another client can have
+                # submitted the same job.
+                was_submitted = last.name == name
+                if was_submitted or last.exit_code is None or (last.exit_code == 0 and not again):
+                    return last.name, last
+                if name is None:
+                    tell(f"{last.name}: {last.outcome}")
+            attempt = last.attempt + 1 if last else 1
+            name = job.name(attempt)
+            if any(details.get("submission_id") == name for details in jobs):
+                raise UserError(f"{name}: another program has a job with this ID; choose --id")
+            request = {
+                "entrypoint": job.entrypoint,
+                "submission_id": name,
+                "metadata": job.metadata(attempt),
+                "runtime_env": {"env_vars": {DEBUG: "1"}} if debug else {},
+            }
             client.submit(request, working_dir)
             return name, None
         except JobsError as error:
-            # The answer to an accepted submission can be lost, and another client can have
-            # submitted the same job.
-            if (found := _find(client, name)) is not None:
-                _check_same(found, job)
-                return name, found
-            if not isinstance(error, UnavailableError) or time.monotonic() > deadline:
+            # After the first failure the cluster may have the job all the same.
+            is_late = not isinstance(error, UnavailableError) or time.monotonic() > deadline
+            if has_failed and is_late:
                 raise
+            if not has_failed:
+                tell(f"{client.address}: does not accept the job yet; retrying")
+            has_failed = True
         time.sleep(_POLL_S)
-
-
-def _check_same(found: JobState, job: Job) -> None:
-    if found.digest != job.digest:
-        raise UserError(
-            f"{job.id}: the cluster has a job with this ID and another configuration "
-            f"({found.stage}, {found.state}); choose another --id"
-        )
-
-
-def _find(client: JobsClient, name: str) -> JobState | None:
-    try:
-        details = client.job(name)
-    except JobsError:
-        return None
-    if details is None:
-        return None
-    if (state := job_state(details)) is None:
-        raise UserError(f"{name}: another program has started a job with this ID; choose --id")
-    return state
 
 
 def follow(
@@ -111,7 +100,6 @@ def follow(
     """Shows the log of a job until it ends.
 
     Args:
-        client: of the cluster.
         name: Ray's submission ID.
         show: takes what is new in the log.
         tell: takes lines about the connection.

@@ -60,14 +60,7 @@ def doctor(args: Sequence[str]) -> int:
 def all_checks(
     values: Mapping[str, Any], environment: Mapping[str, str], home: Path, dashboard: str | None
 ) -> list["Check"]:
-    """The checks for a configuration.
-
-    Args:
-        values: of the configuration, merged; empty without one.
-        environment: of this process.
-        home: of the user.
-        dashboard: address that the user gives, if any.
-    """
+    """The checks for the merged values of a configuration, which are empty without one."""
     from ucn.pipeline.doctor import machine
     from ucn.pipeline.doctor.findings import Check, Finding
     from ucn.pipeline.doctor.ray_cluster import check_ray
@@ -102,8 +95,9 @@ def all_checks(
         checks.append(Check("s3 endpoint", partial(check_s3_endpoint, environment), network))
     hint = "check the network, AWS_ENDPOINT_URL, and whether a network disk hangs"
     checks += [Check(one.option, partial(check_location, one), hint) for one in locations]
-    cache_gib = _cache_gib(config)
-    folders = [("outputs", Path(one.uri)) for one in locations if _is_local_output(one)]
+    data = getattr(getattr(config, "train", config), "data", None)
+    cache_gib = (data if isinstance(data, DataConfig) else DataConfig()).cache_gib
+    folders = [("outputs", Path(one.uri)) for one in locations if one.is_local_output]
     # Ray keeps sessions there, and objects that do not fit into memory.
     temporary = environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp"
     folders.append(("ray", Path(temporary) / "ray"))
@@ -119,21 +113,12 @@ def all_checks(
     ]
 
 
-def _cache_gib(config: FrozenConfig | None) -> float:
-    data = getattr(getattr(config, "train", config), "data", None)
-    return (data if isinstance(data, DataConfig) else DataConfig()).cache_gib
-
-
 def _outermost(locations: Sequence[Location]) -> list[Location]:
     """Leaves out what the stages make, and local outputs below another output."""
-    outputs = {Path(one.uri) for one in locations if _is_local_output(one)}
+    outputs = {Path(one.uri) for one in locations if one.is_local_output}
     return [
         one
         for one in locations
         if one.role != "intermediate"
-        and not (_is_local_output(one) and set(Path(one.uri).parents) & outputs)
+        and not (one.is_local_output and set(Path(one.uri).parents) & outputs)
     ]
-
-
-def _is_local_output(location: Location) -> bool:
-    return location.role == "output" and "://" not in location.uri

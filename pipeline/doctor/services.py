@@ -38,12 +38,10 @@ def check_s3_endpoint(environment: Mapping[str, str]) -> list[Finding]:
     """Whether the S3 server of AWS_ENDPOINT_URL accepts connections."""
     for variable in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if uri := environment.get(variable):
-            text = f"{variable}={redact(uri)}"
+            text, remedy = f"{variable}={redact(uri)}", "start the server, or correct the address"
             if reason := connection_error(uri):
-                remedy = "start the server, or correct the address"
-                return [
-                    Finding("s3 endpoint", "problem", f"{text}: no connection ({reason})", remedy)
-                ]
+                text += f": no connection ({reason})"
+                return [Finding("s3 endpoint", "problem", text, remedy)]
             return [Finding("s3 endpoint", "ok", f"{text} answers")]
     return [Finding("s3 endpoint", "ok", "Amazon's; AWS_ENDPOINT_URL is not set")]
 
@@ -67,12 +65,7 @@ def check_mlflow(uri: str, environment: Mapping[str, str]) -> list[Finding]:
 
 
 def judge_sqlite(path: Path, ray_address: str | None) -> Finding:
-    """Whether a database file, which need not exist, can be read and written by all processes.
-
-    Args:
-        path: of the file.
-        ray_address: cluster that commands join, if any.
-    """
+    """Whether all processes can read and write a database file, which need not exist."""
     path = path.expanduser().absolute()
     if path.exists():
         try:
@@ -94,37 +87,12 @@ def judge_sqlite(path: Path, ray_address: str | None) -> Finding:
     return Finding("mlflow", "ok", f"{path}{'' if path.exists() else ' (created on first use)'}")
 
 
-def judge_answer(uri: str, status: int, theirs: str | None) -> Finding:
-    """Judges the answer of an MLflow server.
-
-    Args:
-        uri: of the server.
-        status: HTTP status of a request for its experiments.
-        theirs: version of the server; None if it is not known.
-    """
-    place, ours = redact(uri), version("mlflow")
-    if status in (401, 403):
-        remedy = (
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and add this host to the "
-            "server's --allowed-hosts"
-        )
-        return Finding("mlflow", "problem", f"{place}: access denied ({status})", remedy)
-    if status != 200:
-        remedy = "correct tracking.uri, or see the server's log"
-        return Finding("mlflow", "problem", f"{place}: answers {status}", remedy)
-    if theirs is not None and theirs.split(".")[:2] != ours.split(".")[:2]:
-        text = f"{place}: the server has MLflow {theirs}, this machine has {ours}"
-        return Finding("mlflow", "warning", text, "run the server from the same image")
-    return Finding("mlflow", "ok", f"{place} answers" + (f", version {theirs}" if theirs else ""))
-
-
 def _check_server(uri: str, environment: Mapping[str, str]) -> Finding:
-    user = environment.get("MLFLOW_TRACKING_USERNAME")
-    token = environment.get("MLFLOW_TRACKING_TOKEN")
+    place, ours = redact(uri), version("mlflow")
     with requests.Session() as session:
-        if user:
+        if user := environment.get("MLFLOW_TRACKING_USERNAME"):
             session.auth = (user, environment.get("MLFLOW_TRACKING_PASSWORD", ""))
-        elif token:
+        elif token := environment.get("MLFLOW_TRACKING_TOKEN"):
             session.headers["Authorization"] = f"Bearer {token}"
         base = uri.rstrip("/")
         experiments = f"{base}/api/2.0/mlflow/experiments/search?max_results=1"
@@ -132,11 +100,23 @@ def _check_server(uri: str, environment: Mapping[str, str]) -> Finding:
             answer = session.get(experiments, timeout=_TIMEOUT_S)
             about = session.get(f"{base}/version", timeout=_TIMEOUT_S)
         except requests.exceptions.SSLError:
-            reason, remedy = "certificate not trusted", "set REQUESTS_CA_BUNDLE to its authority's"
+            remedy = "set REQUESTS_CA_BUNDLE to the certificate of its authority"
+            return Finding("mlflow", "problem", f"{place}: certificate not trusted", remedy)
         except requests.RequestException as error:
             reason = "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
             remedy = "start the server, or correct tracking.uri"
-        else:
-            theirs = about.text.strip() if about.ok and len(about.text) < 30 else None
-            return judge_answer(uri, answer.status_code, theirs)
-    return Finding("mlflow", "problem", f"{redact(uri)}: {reason}", remedy)
+            return Finding("mlflow", "problem", f"{place}: {reason}", remedy)
+    if answer.status_code in (401, 403):
+        remedy = (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and add this host to the "
+            "server's --allowed-hosts"
+        )
+        return Finding("mlflow", "problem", f"{place}: denies access", remedy)
+    if answer.status_code != 200:
+        remedy = "correct tracking.uri, or see the server's log"
+        return Finding("mlflow", "problem", f"{place}: answers {answer.status_code}", remedy)
+    theirs = about.text.strip() if about.ok and len(about.text) < 30 else ours
+    if theirs.split(".")[:2] != ours.split(".")[:2]:
+        text = f"{place}: the server has MLflow {theirs}, this machine has {ours}"
+        return Finding("mlflow", "warning", text, "run the server from the same image")
+    return Finding("mlflow", "ok", f"{place} answers" + (f", version {theirs}" if about.ok else ""))

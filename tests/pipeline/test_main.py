@@ -60,7 +60,7 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        (["nope"], "nope: no such command; there are preprocess"),
+        (["nope"], "nope: unknown command"),
         (["preprocess", "nope"], "nope: no such source; there are kitti-raw"),
         (["preprocess", "kitti-raw"], "--root"),
         (["preprocess", "kitti-raw", "--root", "a", "--out", "b", "--bogus"], "--bogus"),
@@ -76,11 +76,11 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
         (["run", "--config"], "--config: names no file"),
         (["run", "--bogus"], "--bogus"),
         (["run", "out=x", "shards.val.source=motorcycle"], "no split train"),
-        (["run", "out=x", "shards.train.source=motorcycle"], "nothing to evaluate on"),
+        (["run", "out=x", "shards.train.source=motorcycle"], "no split to evaluate"),
         (["run", "out=x", "shards.train.source=nope", "shards.val.source=motorcycle"], "nope"),
         (["run", "out=s3://b/x", "shards.train.source=motorcycle"], "out: s3://b/x is an address"),
-        (["run", "out=x", "shards=5"], "shards: 5 where options are expected"),
-        (["run", "out=x", "shards.train=5", "shards.val="], "train: 5 where options are expected"),
+        (["run", "out=x", "shards=5"], "shards: 5 is not"),
+        (["run", "out=x", "shards.train=5", "shards.val="], "train: 5 is not"),
         (["train", "output=s3://b/x"], "output: s3://b/x is an address"),
         (["evaluate", "--shards", "x", "--output", "s3://b/x"], "output: s3://b/x is an address"),
         (["train", "stepz=3"], "stepz: no such option"),

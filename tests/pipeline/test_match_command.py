@@ -120,7 +120,7 @@ def test_without_corners_there_are_no_matches(run: Run, photos: Path, tmp_path: 
     out = tmp_path / "m.npz"
     code, printed, _ = run("black.png", "0.png", "--root", photos, "--out", out)
     assert code == 0
-    assert "black.png: nothing to start from; try --keypoints-from grid" in printed
+    assert "black.png: no keypoints; try --keypoints-from grid" in printed
     assert "\n0 matches; wrote" in printed
     with np.load(out) as file:
         assert file["matches"].shape == (0, 4)
@@ -131,7 +131,7 @@ def test_tiny_photos_are_refused(run: Run, photos: Path, size: tuple[int, int]) 
     cv2.imwrite(str(photos / "tiny.png"), np.full(size, 9, np.uint8))
     code, printed, err = run("0.png", "tiny.png", "--root", photos)
     assert (code, printed) == (2, "")
-    assert f"tiny.png: {size[1]} x {size[0]} pixels are too few to match" in err
+    assert f"tiny.png: {size[1]} x {size[0]} pixels, too small to match" in err
     assert len(err.splitlines()) == 1
 
 
@@ -143,25 +143,25 @@ def test_tiny_photos_are_refused(run: Run, photos: Path, size: tuple[int, int]) 
         (("0.png", "1.png", "--pairs", "p.txt"), "only --pairs FILE"),
         (("0.png", "nope.png"), "nope.png: no such photo"),
         (("0.png", "."), "is a folder"),
-        (("0.png", "0.png"), "0.png: is both photos of a pair"),
-        (("0.png", "./0.png"), "0.png: is both photos of a pair"),
-        (("0.png", "text.png"), "text.png: not a picture"),
-        (("0.png", "empty.png"), "empty.png: not a picture"),
+        (("0.png", "0.png"), "0.png: both photos of the pair"),
+        (("0.png", "./0.png"), "0.png: both photos of the pair"),
+        (("0.png", "text.png"), "text.png: not readable"),
+        (("0.png", "empty.png"), "empty.png: not readable"),
         (("0.png", "1.png", "--out", "{root}/m.txt"), "m.txt: matches are written as .npz"),
         (("0.png", "1.png", "--out", "{root}/folder.h5"), "folder.h5: is a folder"),
         (("0.png", "1.png", "--out", "{root}/text.db"), "text.db: no COLMAP database"),
         (("0.png", "1.png", "--out", "{root}/text.png/m.h5"), "a file is in the way"),
-        (("0.png", "1.png", "--save", "{root}/m.gif"), "m.gif: pictures are written as"),
+        (("0.png", "1.png", "--save", "{root}/m.gif"), "m.gif: not a .png or .jpg"),
         (("0.png", "1.png", "--save", "{root}/folder.png"), "folder.png: is a folder"),
         (("0.png", "1.png", "--ratio", "1.5"), "ratio"),
         (("0.png", "1.png", "--keypoints-from", "magic"), "keypoints-from"),
         (("--pairs", "{root}/nope.txt"), "nope.txt: cannot be read"),
         (("--pairs", "{root}/bad.txt"), "bad.txt: line 2 is not two names of photos ('0.png')"),
         (("--pairs", "{root}/same.txt"), "same.txt: line 1 is not two names"),
-        (("--pairs", "{root}/blank.txt"), "blank.txt: holds no pairs"),
+        (("--pairs", "{root}/blank.txt"), "blank.txt: contains no pairs"),
         (("--pairs", "{root}/missing.txt"), "gone.png: no such photo"),
         (("--pairs", "{root}/good.txt", "--out", "{root}/m.npz"), "m.npz: an .npz holds one pair"),
-        (("--pairs", "{root}/good.txt", "--save", "{root}/m.png"), "m.png: a picture shows one"),
+        (("--pairs", "{root}/good.txt", "--save", "{root}/m.png"), "m.png: cannot show several"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(

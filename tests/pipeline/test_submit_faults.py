@@ -188,7 +188,7 @@ def test_the_configuration_arrives_as_it_was_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "values", "said"),
     [
-        ("preprocess", {"out": "/a"}, "source: not given"),
+        ("preprocess", {"out": "/a"}, "source: missing"),
         ("preprocess", {"source": "motorcycle", "out": "a"}, "out: a is a relative path"),
         ("preprocess", {"source": "kitti-raw", "root": "~/a", "out": "/a"}, "root: ~/a is a rel"),
         ("train", {"data": {"shards": "/a"}}, "output: runs/train is a relative path"),
@@ -343,7 +343,7 @@ def test_an_id_that_another_configuration_takes_meanwhile_is_refused(dashboard: 
 def test_a_job_of_another_program_is_left_alone(dashboard: Dashboard) -> None:
     dashboard.add({"submission_id": JOB.id, "entrypoint": "true", "metadata": {}})
     dashboard.on_post = lambda number: 500
-    with pytest.raises(UserError, match="another program has started a job with this ID"):
+    with pytest.raises(UserError, match="another program has a job with this ID"):
         submit(JobsClient(dashboard.address), JOB, ignore)
 
 

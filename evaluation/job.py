@@ -31,11 +31,11 @@ Task = tuple[int, int]
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
         metrics: plain names for the first set, ``SETNAME/...`` for each further one.
-        markdown: the tables, to be printed.
+        markdown: the tables.
         report_path: the HTML page.
         run_id: of the run in MLflow; None where none is kept.
     """
@@ -63,7 +63,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         for which, one in enumerate(sets)
         for index in choose_indices(one, config.pairs)
     ]
-    build_methods(config)  # a bad model is refused here, before anything is started
+    build_methods(config)  # refuses a bad model before anything is started
     patch_sets = {folder: read_pairs(folder) for folder in config.patches}
     state = EvaluationState(config.output, fingerprints(config, names, sets))
     finished = state.finished()
@@ -112,7 +112,7 @@ def _run(
 
 
 def _result(config: EvaluateConfig, run_id: str | None) -> EvaluateResult:
-    """Read what lies in the output folder."""
+    """Read the results in the output folder."""
     metrics = json.loads((config.output / METRICS).read_text())
     if config.json_path is not None:
         write_json(config.json_path, metrics)
@@ -121,9 +121,9 @@ def _result(config: EvaluateConfig, run_id: str | None) -> EvaluateResult:
 
 
 def set_names(shards: Sequence[str]) -> list[str]:
-    """Name each set after its folder; a second of one name gets ``-2``, and so on.
+    """Name each set after its folder; further sets of the same name get ``-2`` and so on.
 
-    What MLflow refuses in a metric name becomes ``-``.
+    Characters that MLflow refuses in metric names become ``-``.
     """
     names: list[str] = []
     for uri in shards:
@@ -139,7 +139,7 @@ def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
     """Choose at most ``pairs`` pairs (0 for all) with correspondences, spread evenly.
 
     Raises:
-        UserError: there is none.
+        UserError: there are none.
     """
     usable = [index for index in range(len(dataset)) if dataset.matches_of(index)]
     if not usable:
@@ -175,7 +175,7 @@ def _draw(
 def _verify_patches(
     pool: Any, patch_sets: Mapping[Path, PatchPairs]
 ) -> dict[str, dict[str, float]]:
-    """FPR95 by folder's name and method, percent."""
+    """FPR95 by name of the folder and method, percent."""
     scores: dict[str, dict[str, float]] = {}
     for folder, pairs in patch_sets.items():
         tasks = [(folder.resolve(), numbers_N) for numbers_N in patch_chunks(pairs)]

@@ -23,7 +23,7 @@ class EvaluationRun:
     def log(
         self, metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]], output: Path
     ) -> None:
-        """Log all metrics, and the output folder with report, tables, curves and pictures.
+        """Log all metrics, and the output folder as artifacts.
 
         A curve is a metric whose step is the threshold in pixels.
         """

@@ -1,4 +1,4 @@
-"""What a training run can be told; light, so that the command line starts at once."""
+"""Configuration of a training run. Light to import: the command line's help needs it."""
 
 import math
 from pathlib import Path
@@ -35,76 +35,75 @@ NOT_CONTENT = frozenset(
 
 
 def _several(value: object) -> object:
-    """One folder is a list of one."""
+    """Accept one folder in place of a list."""
     return (value,) if isinstance(value, str) else value
 
 
 class TrackingConfig(FrozenConfig):
-    """Where MLflow keeps its runs."""
+    """MLflow tracking."""
 
     uri: str = "sqlite:///mlflow.db"
-    """Tracking URI. An SQLite file has its artifacts beside it, in `mlartifacts/`."""
+    """Tracking URI. Artifacts of an SQLite file are in `mlartifacts/` beside it."""
     experiment: str = "ucn"
-    """Experiment that the runs are filed under."""
+    """Name of the experiment."""
     enabled: bool = True
-    """False keeps no record in MLflow."""
+    """False turns tracking off."""
     model_name: str | None = "ucn"
-    """The trained model becomes a new version of this registered model; None registers none."""
+    """Registered model that the trained one becomes a version of; None registers none."""
     pictures: int = Field(default=2, ge=0)
-    """So many validation pairs are drawn with their matches at each validation."""
+    """Validation pairs whose matches are drawn at each validation."""
 
 
 class DataConfig(FrozenConfig):
-    """What is trained on, and what is validated on."""
+    """Shards for training and validation."""
 
     shards: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
-    """Folders or URIs of the correspondence shards to train on, one or several."""
+    """Folders or URIs of the training shards, one or several."""
     weights: tuple[float, ...] | None = None
-    """How often each of `shards` is drawn from, relative to the others; None draws every pair of
-    all of them equally often."""
+    """Relative sampling weight of each of `shards`; None draws all pairs equally often."""
     validation_shards: str | None = None
-    """Shards of held-out sequences; None measures no validation PCK."""
+    """Shards of held-out sequences; None turns validation off."""
     validation_pairs: int = Field(default=16, ge=1)
-    """At most so many validation pairs, spread evenly over the validation shards."""
+    """Most validation pairs, spread evenly over the validation shards."""
     validation_points: int = Field(default=500, ge=1)
-    """At most so many points are matched in each validation pair."""
+    """Most points that are matched in a validation pair."""
     reader_threads: int = Field(default=2, ge=1)
-    """Threads of each worker that decode and augment ahead of the network."""
+    """Threads of each worker that decode and augment pairs in advance."""
     cache_gib: float = Field(default=20.0, ge=0)
-    """Bound on the local copies of shards that lie in an object store, in GiB; 0 keeps none."""
+    """Size of the local cache of shards in object stores, GiB; 0 turns it off."""
 
 
 class NetworkConfig(FrozenConfig):
-    """Which network describes the images."""
+    """The network."""
 
     name: Literal["small", "googlenet", "resunet"] = "small"
-    """`small`: 2.0 M parameters for a CPU; `googlenet`: the network of the paper; `resunet`: those
-    of Open-UCN."""
+    """`small`: 2.0 M parameters, for CPUs; `googlenet`: the network of the UCN paper; `resunet`:
+    the networks of Open-UCN."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """Options of that network, such as `dimension`."""
+    """Options of the network, such as `dimension`."""
     weights: Path | None = None
-    """Published weights to start from, a local file: torchvision's `googlenet` (ImageNet), or a
-    checkpoint of Open-UCN for `resunet` (to use it as it is, set the option `centred` to false)."""
+    """Local file of published weights to start from: torchvision's `googlenet` (ImageNet), or a
+    checkpoint of Open-UCN for `resunet` (with the option `centred` false it gives the published
+    features)."""
 
 
 class LossConfig(FrozenConfig):
-    """What is minimised."""
+    """The loss."""
 
     name: Literal["contrastive", "hardest_contrastive", "triplet", "infonce", "dual_softmax"] = (
         "infonce"
     )
-    """`contrastive`: Eq. 1 of the paper; `hardest_contrastive`: Open-UCN's; `triplet`: the
-    positive is nearer than the negative by a margin; `infonce`: cross entropy over all positions;
-    `dual_softmax`: cross entropy both ways over the correspondences of a pair."""
+    """`contrastive`: Eq. 1 of the UCN paper; `hardest_contrastive`: as in Open-UCN; `triplet`:
+    triplet margin; `infonce`: cross entropy over all positions; `dual_softmax`: cross entropy in
+    both directions over the correspondences of a pair."""
     margin: float = Field(default=1.0, gt=0, le=2)
-    """Distance of unit features beyond which a negative costs nothing (`contrastive`), or by which
-    it is farther than the positive (`triplet`)."""
+    """Margin of the feature distance (`contrastive`, `triplet`)."""
     positive_margin: float = Field(default=0.1, ge=0, le=4)
-    """Squared distance below which a positive costs nothing (`hardest_contrastive`)."""
+    """Squared distance below which positives have no loss (`hardest_contrastive`)."""
     negative_margin: float = Field(default=1.4, gt=0, le=2)
-    """Distance beyond which a negative costs nothing (`hardest_contrastive`)."""
+    """Distance beyond which negatives have no loss (`hardest_contrastive`)."""
     temperature: float = Field(default=0.07, gt=0)
-    """Softmax temperature of cosine similarities (`infonce`, `dual_softmax`)."""
+    """Softmax temperature of the cosine similarities (`infonce`, `dual_softmax`)."""
 
 
 def _is_group(pool: object) -> object:
@@ -113,7 +112,7 @@ def _is_group(pool: object) -> object:
 
 
 class MiningConfig(FrozenConfig):
-    """Which wrong positions a point is pushed away from."""
+    """How negatives are chosen."""
 
     renamed: ClassVar = {
         "every": "search_stride",
@@ -121,77 +120,77 @@ class MiningConfig(FrozenConfig):
     }
 
     name: Literal["hard", "random"] = "hard"
-    """`hard`: the nearest feature of the other image; `random`: any."""
+    """`hard`: the nearest wrong feature of the other image; `random`: any wrong one."""
     radius: float = Field(default=5.0, gt=0)
-    """Pixels around the true position that never give a negative; also the hit radius. Small ones
-    train fine localisation; the paper has 16."""
+    """Exclusion radius around the true position, pixels; also the radius of the hit ratio. The UCN
+    paper uses 16; smaller ones train finer localisation."""
     search_stride: int = Field(default=1, ge=1, le=8)
     """Stride of the search for negatives, in cells of the map; its offset changes from step to
     step. 1 searches all cells; 2 halves the time of a step of `small`."""
     memory_mib: int = Field(default=64, ge=1)
-    """Bound on the similarity matrix that is held at once, in MiB."""
+    """Most memory for similarities at a time, MiB."""
     cross_pair_negatives: bool = False
     """Negatives also come from the images of the other pairs of the group (`group_size`)."""
 
 
 class AugmentationConfig(FrozenConfig):
-    """Random changes of a training pair; each is off at 0."""
+    """Random changes of a training pair; 0 turns one off."""
 
     crop_width: int = Field(default=320, ge=32)
-    """Width of both crops, pixels."""
+    """Width of the crops, pixels."""
     crop_height: int = Field(default=176, ge=32)
-    """Height of both crops, pixels."""
+    """Height of the crops, pixels."""
     shift: int = Field(default=24, ge=0)
-    """Largest shift of one crop's content against the other's beyond the true motion, pixels."""
+    """Largest random offset between the two crops, beyond the true motion, pixels."""
     mirror: float = Field(default=0.5, ge=0, le=1)
-    """Probability that both images are mirrored left to right."""
+    """Probability that both images are mirrored, left to right."""
     scale: float = Field(default=0.0, ge=0, lt=1)
-    """Image 1 is resized by a factor between 1 / (1 + scale) and 1 + scale."""
+    """Image 1 is resized by a factor from 1 / (1 + scale) to 1 + scale."""
     rotation: float = Field(default=0.0, ge=0, le=180)
-    """Image 1 is turned by an angle up to this, degrees."""
+    """Largest rotation of image 1, degrees."""
     brightness: float = Field(default=0.15, ge=0, le=1)
-    """Largest offset of brightness, as a fraction of white; independent in the two images."""
+    """Largest offset of brightness, fraction of white; independent in the two images."""
     contrast: float = Field(default=0.3, ge=0, lt=1)
-    """Contrast is multiplied by 1 - contrast to 1 + contrast."""
+    """Contrast is multiplied by a factor from 1 - contrast to 1 + contrast."""
     gamma: float = Field(default=0.3, ge=0, lt=1)
-    """Gamma between 1 / (1 + gamma) and 1 + gamma."""
+    """Gamma from 1 / (1 + gamma) to 1 + gamma."""
     noise: float = Field(default=0.02, ge=0, le=1)
-    """Largest standard deviation of Gaussian noise, as a fraction of white."""
+    """Largest standard deviation of Gaussian noise, fraction of white."""
     blur: float = Field(default=0.0, ge=0, le=5)
-    """Largest standard deviation of a Gaussian blur, pixels."""
+    """Largest standard deviation of Gaussian blur, pixels."""
 
 
 class OptimiserConfig(FrozenConfig):
-    """How the weights follow the gradient."""
+    """The optimiser."""
 
     name: Literal["adamw", "sgd"] = "adamw"
     """`adamw`, or `sgd` with Nesterov momentum."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak learning rate."""
     weight_decay: float = Field(default=1e-4, ge=0)
-    """Decoupled for `adamw`; weights of convolutions only."""
+    """Weight decay of the convolutions' weights; decoupled for `adamw`."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of `sgd`, first beta of `adamw`."""
     clip_norm: float = Field(default=1.0, gt=0)
-    """The gradient is scaled down to this norm."""
+    """Largest norm of the gradient; larger ones are scaled down."""
 
 
 class ScheduleConfig(FrozenConfig):
-    """Learning rate over time: linear warm-up, then a cosine; average of the weights."""
+    """Learning rate schedule (linear warm-up, then cosine) and EMA of the weights."""
 
     renamed: ClassVar = {"average": "ema_decay"}
 
     warmup_steps: int = Field(default=20, ge=0)
     """Steps of linear warm-up."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
-    """The last step's learning rate as a fraction of the peak."""
+    """Learning rate of the last step, as a fraction of the peak."""
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average (EMA) of the weights, which is then validated and
     published; 0 is off. At most (1 + step) / (10 + step), which is lower early on."""
 
 
 class TrainConfig(FrozenConfig):
-    """One training run."""
+    """A training run."""
 
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
@@ -202,47 +201,45 @@ class TrainConfig(FrozenConfig):
     schedule: ScheduleConfig = ScheduleConfig()
     tracking: TrackingConfig = TrackingConfig()
     output: Path = Path("runs/train")
-    """Folder of the model, the checkpoints and the record of the run."""
+    """Output folder: model, checkpoints, state of the run."""
     steps: int = Field(default=800, ge=1)
     """Optimiser steps."""
     batch_size: int = Field(default=4, ge=1)
-    """Image pairs in a step, over all workers together, whatever their number."""
+    """Image pairs in a step, over all workers together."""
     group_size: int | None = Field(default=None, ge=1)
-    """Pairs that pass the network together: the batch is cut into such groups, shared out among
-    the workers, and each worker adds up the gradients of its own. Batch normalisation is over a
-    group. None makes groups of two pairs, or of one where the batch is odd."""
+    """Pairs that pass the network together; batch normalisation is over a group. The groups of a
+    batch are distributed over the workers. None: two, or one if the batch size is odd."""
     points: int = Field(default=512, ge=1)
-    """Correspondences drawn from each pair in a step."""
+    """Most correspondences of a pair in a step, chosen at random."""
     min_matches: int = Field(default=32, ge=1)
-    """A crop is redrawn, up to ten times, while it holds fewer correspondences than this."""
+    """A crop with fewer correspondences is drawn again, up to ten times."""
     seed: int = Field(default=0, ge=0)
-    """All random choices derive from it."""
+    """Seed of all random choices."""
     workers: int = Field(default=1, ge=1)
-    """Ray Train workers; the batch is shared out among them."""
+    """Ray Train workers; the batch is distributed over them."""
     min_workers: int | None = Field(default=None, ge=1)
-    """Training starts on as many workers as there is room for, from this number to `workers`, and
-    shrinks and grows between them as nodes go and come. None trains on `workers` only."""
+    """Fewest workers of an elastic run, which has from `min_workers` to `workers` workers as nodes
+    come and go. None: always `workers`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """What each worker trains on. `cuda` is a GPU of its own; on a cluster, GPUs that are not there
-    yet are waited for. `auto` is `cuda` if Ray has a GPU when the run starts."""
+    """Device of each worker. `cuda`: one GPU a worker; a cluster waits until it has them. `auto`:
+    `cuda` if Ray has a GPU when the run starts, else `cpu`."""
     threads: int | None = Field(default=None, ge=1)
-    """Torch threads of each worker; None shares out the CPUs."""
+    """Torch threads of each worker; None divides the CPUs among the workers."""
     bfloat16: bool = True
-    """The network runs in bfloat16 (loss and mining stay in float32)."""
+    """Run the network in bfloat16; loss and mining stay in float32."""
     compile: bool = False
-    """Compile the network with torch.compile (needs a C++ compiler on a CPU); pays in long runs.
-    Its gradient is compared with the network's own before it is trusted."""
+    """Compile the network with torch.compile, for long runs; on a CPU this needs a C++ compiler.
+    The gradient of the compiled network is checked first."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints."""
     validate_every: int = Field(default=100, ge=1)
     """Steps between measurements of validation PCK."""
     best_by: Literal["pck/3", "pck/5", "pck/10"] = "pck/5"
-    """Validation score that decides which weights are published: those of the validation where it
-    is highest."""
+    """Validation score that chooses the weights to publish: those with the highest score."""
     max_failures: int = Field(default=3, ge=0)
-    """How many times dead workers are replaced."""
+    """Most failures of workers that the run recovers from."""
     overwrite: bool = False
-    """Replace what another configuration left in the output folder."""
+    """Replace another training in the output folder."""
 
     @model_validator(mode="after")
     def _combination_is_possible(self) -> Self:
@@ -287,7 +284,7 @@ class TrainConfig(FrozenConfig):
 
     @property
     def pairs_in_group(self) -> int:
-        """Pairs that pass the network together."""
+        """Pairs that pass the network together; `group_size` with its default."""
         return self.group_size or math.gcd(self.batch_size, 2)
 
     @property

@@ -1,4 +1,4 @@
-"""Shards -> model with Ray Train: the driver of the workers."""
+"""The driver of a training run: starts the Ray Train workers and publishes the model."""
 
 import os
 from dataclasses import dataclass
@@ -52,12 +52,12 @@ CHECKPOINTS_KEPT = 2
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run leaves.
+    """Result of a training run.
 
     Attributes:
         model: the model folder.
         run_id: in MLflow; None without tracking.
-        metrics: of the last step, and the last validation scores.
+        metrics: of the last step, and the validation scores of the published weights.
     """
 
     model: Path
@@ -68,17 +68,17 @@ class TrainResult:
 def train(config: TrainConfig) -> TrainResult:
     """Train a network and publish it as ``output/model``.
 
-    A rerun into the same output folder returns at once if the model is there, and otherwise goes
-    on from the last checkpoint.
+    A rerun into the same output folder returns at once if the training is finished. Otherwise it
+    resumes from the last checkpoint.
 
     Raises:
         UserError: the data or the output folder do not fit the configuration, another driver
-            trains into the folder, or the loss is no longer finite.
+            trains into the folder, or the loss is not finite.
     """
     config = absolute_paths(config)
     training, validation = open_datasets(config)
     digests = input_digests(config, training, validation)
-    # Checked here as well as in the workers, so that a mistake shows before Ray is up.
+    # The workers check this too; here it fails before Ray starts.
     training_sampler(config, training)
     initial_state(config, CPU)
     wanted = fingerprints(config, digests)
@@ -104,7 +104,7 @@ def _run(
     datasets: list[DatasetLink],
     training_data: str,
 ) -> TrainResult:
-    """Train, or go on training, and publish the model; the folder is this driver's."""
+    """Train the steps that are left and publish the model; the driver holds the lease."""
     run_id = run_state.run_id or start_run(
         config.tracking,
         name="train",
@@ -133,18 +133,18 @@ def _run(
 
 
 def _train_with_ray(config: TrainConfig, run_state: RunState) -> Checkpoint:
-    """Run the workers; return the last checkpoint."""
+    """Run the workers and return the last checkpoint."""
     _configure_ray_train()
-    # Asked for first: it can be refused.
+    # First, since it may raise.
     workers = scaling(
         config,
         ray.cluster_resources(),  # type: ignore[no-untyped-call]
         nodes_may_come=bool(os.environ.get("RAY_ADDRESS")),
     )
-    # Beside the driver: any other node can be lost while the run goes on.
+    # On the node of the driver: the run survives the loss of any other node.
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     messages: Any = ray.remote(num_cpus=0, label_selector=here)(Messages).remote()
-    # Ray resumes what it finds under the same name.
+    # Ray Train resumes a run of the same name.
     name = run_state.fingerprint[:16]
     folder = config.output / CHECKPOINTS / name
     resume = mend_record(folder)
@@ -163,8 +163,8 @@ def _train_with_ray(config: TrainConfig, run_state: RunState) -> Checkpoint:
             storage_path=str(config.output / CHECKPOINTS),
             checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
             failure_config=FailureConfig(max_failures=config.max_failures),
-            # Threads that spin while they wait slow each other down where CPUs are shared, be it
-            # with the reader's threads alone. OpenMP reads this when the process starts.
+            # Waiting OpenMP threads must not spin: they would slow down the reader threads. OpenMP
+            # reads this when the process starts.
             worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
         ),
     )
@@ -174,7 +174,7 @@ def _train_with_ray(config: TrainConfig, run_state: RunState) -> Checkpoint:
     except TrainingFailedError as error:
         _raise_user_error(messages)
         if isinstance(error, ControllerError) and isinstance(error.controller_failure, OSError):
-            # Ray keeps a record beside the checkpoints.
+            # Ray Train writes files of its own beside the checkpoints.
             with as_user_error(config.output):
                 raise error.controller_failure from None
         raise
@@ -185,13 +185,13 @@ def _train_with_ray(config: TrainConfig, run_state: RunState) -> Checkpoint:
 
 
 def _raise_user_error(messages: Any) -> None:
-    mistake = ray.get(messages.user_error.remote())
-    if mistake is not None:
-        raise UserError(mistake)
+    message = ray.get(messages.user_error.remote())
+    if message is not None:
+        raise UserError(message)
 
 
 def _publish(config: TrainConfig, folder: Path, training_data: str) -> Metrics:
-    """Make the model folder from the last checkpoint; return its metrics."""
+    """Write the model folder from a checkpoint; return the metrics."""
     state = initial_state(config, CPU)
     state.restore(load_checkpoint(folder))
     weights, metrics = best_weights(state)
@@ -208,7 +208,7 @@ def _publish(config: TrainConfig, folder: Path, training_data: str) -> Metrics:
 
 
 def _configure_ray_train() -> None:
-    """Make Ray Train notice checkpoints and deaths fast, and print nothing of its own."""
+    """Make Ray Train notice checkpoints and failures early, and keep it from printing."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")

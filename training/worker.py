@@ -1,4 +1,4 @@
-"""What each Ray Train worker does."""
+"""The function that each Ray Train worker runs."""
 
 import os
 from collections.abc import Iterator
@@ -26,17 +26,17 @@ from ucn.training.tracking.pictures import match_picture
 
 
 def work(options: dict[str, Any]) -> None:
-    """Train as one of the workers.
+    """Train as one worker.
 
     Args:
         options: ``config``; ``run_id`` in MLflow, or None; ``messages``, an actor of `Messages`;
-            ``folder`` of the checkpoints; and ``resume``, a checkpoint to start from that Ray does
-            not know of, or None.
+            ``folder`` of the checkpoints; and ``resume``, a checkpoint to start from that Ray Train
+            has no record of, or None.
     """
     config: TrainConfig = options["config"]
     messages = options["messages"]
     if ray.get(messages.user_error.remote()) is not None:
-        # Workers are started anew after any error, but this one would only come again.
+        # Ray Train restarts the workers after any error, but this one would repeat.
         return
     context = get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
@@ -72,7 +72,7 @@ def work(options: dict[str, Any]) -> None:
 
 @contextmanager
 def _reporting_user_errors(messages: Any) -> Iterator[None]:
-    """Let the driver hear what the user must mend; to Ray it is an error as any other."""
+    """Report a `UserError` to the driver; Ray Train does not tell it from other errors."""
     try:
         yield
     except UserError as error:
@@ -111,12 +111,14 @@ def _distribute(network: nn.Module) -> nn.Module:
 
 
 def _checkpoint(steps: int, folder: Path, messages: Any, step: int, write: WriteState) -> None:
-    """Hand a checkpoint to Ray; all workers meet here, and go on while rank 0 writes it.
+    """Report a checkpoint to Ray Train, which rank 0 writes in the background.
+
+    All workers must call this at the same steps.
 
     Args:
-        steps: of the whole run; the last checkpoint is waited for.
-        folder: where Ray keeps the run's checkpoints.
-        messages: as in `work`, told in the thread that writes if the disk is full.
+        steps: of the whole run; the last checkpoint is written before this returns.
+        folder: of the run's checkpoints.
+        messages: as in `work`; takes errors of the thread that writes, such as a full disk.
     """
     if get_context().get_world_rank() != 0:
         report({"step": step})
@@ -139,7 +141,7 @@ def _checkpoint(steps: int, folder: Path, messages: Any, step: int, write: Write
 
 @contextmanager
 def _last_checkpoint(first: Path | None) -> Iterator[Path | None]:
-    """The last checkpoint of this run of Ray's; until there is one, ``first``."""
+    """The last checkpoint that Ray Train has; ``first`` before it has one."""
     checkpoint = get_checkpoint()
     if checkpoint is None:
         yield first

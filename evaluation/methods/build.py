@@ -19,22 +19,22 @@ from ucn.matching.descriptors import Describe, Match
 from ucn.training.model import SHIPPED, load_model
 
 UCN = "ucn"
-"""Name of the first trained model where it is given none; its metrics have plain names."""
+"""Default name of the first trained model."""
 _TITLES = {UCN: "UCN", SHIPPED: "UCN as shipped"}
+# Common names of folders that do not tell two models apart.
 _ANY = {"model", "train", "models", "final", "best"}
-# Folders that `ucn train` makes for every run: they tell no two models apart.
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a method is called.
+    """Names of a method.
 
     Attributes:
         name: in tables and file names.
         title: for people.
         prefix: of its metrics: empty for the first model.
         learned: whether it is a trained model.
-        reason: why it is not there; empty where it is.
+        reason: why the method is not available; empty if it is.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Label:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to match: by descriptors of points, or directly; the other is None.
+    """A matching method: descriptors of points, or a direct matcher; the other one is None.
 
-    `patches` describes patches where there are descriptors.
+    `patches` describes patches; None for direct matchers.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Method:
 
 
 def method_labels(config: EvaluateConfig) -> list[Label]:
-    """Name all methods, those that the machine lacks among them.
+    """Name all methods, also those that are not available.
 
     Raises:
         UserError: as :func:`named_models`.
@@ -83,7 +83,7 @@ def method_labels(config: EvaluateConfig) -> list[Label]:
 
 
 def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Split NAME=FOLDER; a model without a name is called after its folder, a single one `ucn`.
+    """Split NAME=FOLDER; a model without a name is named after its folder, a single one `ucn`.
 
     Raises:
         UserError: two models of one name, or a model with the name of a baseline.
@@ -103,10 +103,10 @@ def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def build_methods(config: EvaluateConfig) -> list[Method]:
-    """Make what there is of the methods, in the order of :func:`method_labels`.
+    """Build all available methods, in the order of :func:`method_labels`.
 
     Raises:
-        UserError: a model's folder is none, or weights cannot be read.
+        UserError: a model or weights cannot be read.
     """
     methods = []
     for name, folder in named_models(config.model):

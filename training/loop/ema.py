@@ -10,11 +10,11 @@ Weights = dict[str, Tensor]
 
 
 class EMA:
-    """The average that Polyak and Ruppert proposed, with a decay; running statistics included.
+    """Exponential moving average (EMA) of the weights and the running statistics.
 
     Args:
-        network: the average starts at its weights.
-        decay: of the average in the long run; early on it is (1 + step) / (10 + step).
+        network: its weights are the first average.
+        decay: of the average, at most (1 + step) / (10 + step), which is lower early on.
 
     Attributes:
         weights: by the names of the network's state.
@@ -28,7 +28,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Move towards the weights after ``step`` (from 0)."""
+        """Update the average with the weights after ``step`` (from 0)."""
         decay = min(self._decay, (1 + step) / (10 + step))
         averages, values = [], []
         for name, value in network.state_dict().items():
@@ -41,7 +41,7 @@ class EMA:
 
     @contextmanager
     def in_place(self, network: nn.Module) -> Iterator[None]:
-        """Let the network have the averaged weights for the moment."""
+        """Give the network the averaged weights during the block."""
         own = {name: value.clone() for name, value in network.state_dict().items()}
         network.load_state_dict(self.weights)
         try:

@@ -1,4 +1,4 @@
-"""The training loop of one worker: plain functions, with or without Ray around them."""
+"""The training loop of one worker: plain functions that do not need Ray."""
 
 import time
 from collections.abc import Callable
@@ -23,18 +23,17 @@ WriteState = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker among all, and how it speaks to the outside.
+    """One of the workers, with its callbacks.
 
     Attributes:
         log: takes the metrics of a step; called by rank 0 only.
-        checkpoint: takes the number of steps done and a function that writes the state of that
-            moment into a folder, now or later, in any thread; called by all ranks at the same
-            steps.
-        log_again: takes the metrics of steps before a checkpoint that is gone on from; they may
-            have been lost.
-        show: takes the number of steps done and a validation pair as matched; called by rank 0
-            for the first `TrackingConfig.pictures` pairs.
-        wrap: makes a network fit for distributed training.
+        checkpoint: takes the number of steps done, and a function that writes the current state
+            into a folder, now or later, in any thread. Called by all ranks at the same steps.
+        log_again: takes the metrics of the steps before the checkpoint that training resumes from,
+            in case they were lost.
+        show: takes the number of steps done and a matched validation pair. Called by rank 0 for the
+            first `TrackingConfig.pictures` pairs.
+        wrap: wraps the network for distributed training.
     """
 
     log: Callable[[int, Metrics], None]
@@ -55,17 +54,17 @@ def fit(
     sampler: Sampler,
     resume: Path | None = None,
 ) -> TrainState:
-    """Train from the start, or from the checkpoint in ``resume`` with its next global batch.
+    """Train from the start, or from the checkpoint in ``resume``.
 
     Args:
-        training: whose samples ``sampler`` numbers.
+        training: the samples that ``sampler`` draws from.
 
     Returns:
         the state after the last step.
 
     Raises:
         UserError: the configuration does not fit the data, the checkpoint does not fit the
-            configuration, or the loss is no longer finite.
+            configuration, or the loss is not finite.
     """
     state = initial_state(config, worker.device)
     if resume is not None:
@@ -92,7 +91,7 @@ def fit(
         ends = state.step == config.steps
         if validation is not None and (state.step % config.validate_every == 0 or ends):
             metrics |= _validate(config, state, validation, worker)
-        # What has not been delivered when all is killed can be from before the last checkpoint.
+        # A kill can lose metrics from before the last checkpoint: they are logged again on resume.
         state.report(metrics, 2 * config.checkpoint_every)
         if worker.rank == 0:
             worker.log(step, metrics)
@@ -104,7 +103,7 @@ def fit(
 
 
 def best_weights(state: TrainState) -> tuple[dict[str, torch.Tensor], Metrics]:
-    """Choose what to publish: the weights that validated best, or without validation the last.
+    """Choose the weights to publish: those that validated best, or without validation the last.
 
     Returns:
         the weights, and the last metrics with the validation scores of these weights.
@@ -127,7 +126,7 @@ def _resume(state: TrainState, folder: Path) -> None:
 def _validate(
     config: TrainConfig, state: TrainState, validation: PairDataset, worker: Worker
 ) -> Metrics:
-    """Measure the weights that would be published now, and keep them if they are the best."""
+    """Validate the weights (the EMA, if there is one); keep them if they are the best."""
 
     def measure() -> Metrics:
         scores = validate(

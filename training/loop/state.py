@@ -1,4 +1,4 @@
-"""All that a training run is at one moment; random generators are derived, not kept."""
+"""The state of training; random generators are derived from the step and need no state."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +23,9 @@ class Best:
     """The weights that validated best.
 
     Attributes:
-        score: what they are chosen by.
-        step: steps done when they were measured; -1 before.
-        metrics: all that was measured then.
+        score: value of the score that `TrainConfig.best_by` names.
+        step: steps done at that validation; -1 before the first.
+        metrics: of that validation.
         weights: on the CPU.
     """
 
@@ -37,12 +37,12 @@ class Best:
 
 @dataclass
 class TrainState:
-    """What changes while a network is trained.
+    """The network, optimiser, EMA and counters.
 
     Attributes:
         ema: moving average of the weights; None where it is off.
         step: steps done; the next one has this number.
-        metrics: last values reported, by name.
+        metrics: latest values, by name.
         recent: metrics of the last steps, by step.
     """
 
@@ -55,13 +55,13 @@ class TrainState:
     recent: dict[int, Metrics] = field(default_factory=dict)
 
     def report(self, metrics: Metrics, kept: int) -> None:
-        """Take the metrics of the step just done; remember those of ``kept`` steps."""
+        """Take the metrics of the last step; keep those of the last ``kept`` steps."""
         self.metrics |= metrics
         self.recent[self.step - 1] = metrics
         self.recent.pop(self.step - 1 - kept, None)
 
     def snapshot(self) -> dict[str, Any]:
-        """Copy the state to the CPU, so that training can go on while it is written."""
+        """Copy the state to the CPU, so that training continues while the copy is written."""
         return {
             "network": _to_cpu(self.network.state_dict()),
             "optimiser": _to_cpu(self.optimiser.state_dict()),
@@ -73,7 +73,7 @@ class TrainState:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take over a snapshot.
+        """Restore the state from a snapshot.
 
         Raises:
             KeyError, RuntimeError, TypeError, ValueError: it is of another network or optimiser.
@@ -89,7 +89,7 @@ class TrainState:
 
 
 def initial_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """Build the network, from published weights where the configuration names some.
+    """Build the network, with published weights if configured, and the optimiser.
 
     The random weights are a function of ``config.seed`` alone.
 

@@ -1,4 +1,4 @@
-"""One optimiser step over a global batch that the workers share."""
+"""One optimiser step over a global batch that is distributed over the workers."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +23,7 @@ class Stepper:
 
     Args:
         state: its network, optimiser and EMA are changed.
-        wrapped: the network, perhaps compiled, and wrapped for distributed training.
+        wrapped: the network as it is called: compiled or not, wrapped for distributed training.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Stepper:
         self._statistics = BatchStatistics(state.network)
 
     def step(self, step: int, groups: Sequence[Sequence[Item]]) -> Metrics:
-        """Do one step with this worker's groups of its batch.
+        """Take one step with this worker's groups of the batch.
 
         Returns:
             ``loss``, ``hit_ratio``, ``gradient_norm`` (before clipping) and ``learning_rate``,
@@ -55,7 +55,7 @@ class Stepper:
         state.network.train()
         summary, losses = self._backward(groups)
         norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip_norm)
-        # Gradients are shared, so that all workers stop here in the same step.
+        # The gradient is the same on all workers, so that all stop in the same step.
         if not bool(torch.isfinite(norm) & torch.isfinite(summary).all()):
             raise UserError(_not_finite(step, groups, losses))
         state.optimiser.step()
@@ -70,7 +70,7 @@ class Stepper:
         }
 
     def _backward(self, groups: Sequence[Sequence[Item]]) -> tuple[Tensor, list[Tensor]]:
-        """Leave the batch's gradient in the network.
+        """Compute the gradient of the batch, in place in the network.
 
         Returns:
             mean loss and hit ratio over the batch [2], and the losses of this worker's pairs.
@@ -96,14 +96,14 @@ class Stepper:
         return summary / self._config.groups, losses
 
     def _apart(self) -> AbstractContextManager[None]:
-        """Gradients stay with this worker."""
+        """Context without a reduction of gradients over the workers."""
         if isinstance(self._wrapped, DistributedDataParallel):
             return self._wrapped.no_sync()
         return nullcontext()
 
 
 def _not_finite(step: int, groups: Sequence[Sequence[Item]], losses: Sequence[Tensor]) -> str:
-    """Name the pairs, of all workers, whose loss is not finite; all of the batch if none is."""
+    """Name the pairs, of all workers, whose loss is not finite; all pairs if there are none."""
     keys = [item.key for group in groups for item in group]
     finite = torch.cat(list(losses)).isfinite().tolist()
     mine = keys, [key for key, is_finite in zip(keys, finite, strict=True) if not is_finite]

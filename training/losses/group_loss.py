@@ -1,4 +1,4 @@
-"""The loss of a group of pairs, and what it tells of the features."""
+"""The loss and the hit ratio of a group of pairs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ HIT_SAMPLE = 64
 
 @dataclass(frozen=True)
 class GroupLoss:
-    """Outcome of one group of pairs.
+    """Loss and hit ratio of one group of pairs.
 
     Attributes:
         loss: scalar with its graph, mean over the pairs.
-        hit_ratio: scalar tensor: of the queries of both directions, the fraction whose nearest
-            feature among all positions that are searched lies within the exclusion radius of the
-            truth; of some `HIT_SAMPLE` queries a direction where the loss needs no search.
+        hit_ratio: scalar tensor: the fraction of the queries of both directions whose nearest
+            feature among all searched positions lies within the exclusion radius of the truth.
+            Measured on about `HIT_SAMPLE` queries a direction where the loss needs no search.
         per_pair_B: loss of each pair, detached.
     """
 
@@ -40,10 +40,10 @@ def group_loss(
     items: Sequence[Item],
     config: TrainConfig,
 ) -> GroupLoss:
-    """Describe both images of all pairs in one pass, mine negatives, and take the loss.
+    """Describe both images of all pairs in one pass, mine negatives, and compute the loss.
 
     Args:
-        network: what to call, perhaps wrapped for distributed training.
+        network: the module to call, which may be wrapped for distributed training.
         geometry: the network itself, for its stride and offset.
         items: pairs with images of one size.
     """
@@ -54,7 +54,7 @@ def group_loss(
     with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
         features_BDHW = network(images)
     stride = config.mining.search_stride
-    # One grid for all pairs of a group, which may be negatives of each other.
+    # One grid for all pairs of a group, since they may be negatives of each other.
     searched = slice(items[0].seed % stride, None, stride)
     grid = _grid(features_BDHW[..., searched, searched], geometry, searched)
     sides = [
@@ -152,7 +152,7 @@ def _pair_directions(
 
 
 def _pool(images: Sequence[_Side]) -> tuple[Tensor, Tensor | None]:
-    """Put the cells of images together, and which of them are image."""
+    """Concatenate the cells of images, and their validity."""
     if len(images) == 1:
         return images[0].cells_MD, images[0].valid_M
     cells_MD = torch.cat([image.cells_MD for image in images])

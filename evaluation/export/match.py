@@ -15,7 +15,8 @@ from ucn.evaluation.export.search import (
     search_second,
 )
 from ucn.evaluation.methods.dense import grid_points
-from ucn.matching.descriptors import Floats, Pixels, to_grey
+from ucn.images.read import to_grey
+from ucn.matching.descriptors import Floats, Pixels
 from ucn.matching.filters import (
     Mask,
     ratio_mask,

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ucn.arrays import Array
-from ucn.images.read import decode_any
+from ucn.images.read import decode_any, to_grey
 from ucn.preprocessing.sample import Sample
 from ucn.storage.array_files import read_npy, read_npz
 
@@ -29,7 +29,7 @@ def image_suffix(image_format: ImageFormat) -> str:
 def encode_image(image: Array, image_format: ImageFormat) -> bytes:
     """Encode uint8 [H, W] or RGB [H, W, 3] as the format says; grey from RGB by ITU-R BT.601."""
     if image_format == "grey-png":
-        pixels = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+        pixels = to_grey(image)
     else:
         code = cv2.COLOR_RGB2BGR if image.ndim == 3 else cv2.COLOR_GRAY2BGR
         pixels = cv2.cvtColor(image, code)

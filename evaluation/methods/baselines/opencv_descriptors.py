@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.errors import UserError
-from ucn.matching.descriptors import Floats, Pixels, to_grey, unit_rows
+from ucn.images.read import to_grey
+from ucn.matching.descriptors import Floats, Pixels, unit_rows
 
 
 def describe_sift(image: Pixels, points_N2: Floats) -> Floats:

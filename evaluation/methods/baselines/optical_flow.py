@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ucn.matching.descriptors import Floats, Match, Pixels, to_grey
+from ucn.images.read import to_grey
+from ucn.matching.descriptors import Floats, Match, Pixels
 
 Flow = Callable[[Pixels, Pixels], NDArray[Any]]
 """From two grey images [H, W] of one size to the flow (dx, dy) of image 0's pixels, [H, W, 2].

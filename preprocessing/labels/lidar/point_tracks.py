@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from ucn.arrays import Array, Bools, Floats
+from ucn.images.read import to_grey
 
 # Images are tracked in about this width, pixels: 3 px at KITTI's full width can be told.
 _TRACKED_WIDTH = 640
@@ -44,7 +45,7 @@ class TrackedImage:
     def shrunk(self) -> Array:
         """Grey, of about the tracked width."""
         image, step = self.image, self.step
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
+        grey = to_grey(image)
         if step == 1:
             return grey
         height, width = (side // step for side in grey.shape)

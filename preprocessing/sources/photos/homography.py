@@ -5,7 +5,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
@@ -23,7 +22,7 @@ from ucn.geometry.homographies import (
 )
 from ucn.geometry.rigid import inside_image
 from ucn.images.photometric import LightRanges, change_light
-from ucn.images.read import read_photo
+from ucn.images.read import read_photo, to_grey
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
@@ -189,8 +188,8 @@ class HomographySource:
 
     def _read(self, name: str) -> Pyramid:
         photo = read_photo(self._root / name, self._root)
-        if self._config.images == "grey-png" and photo.ndim == 3:
-            photo = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+        if self._config.images == "grey-png":
+            photo = to_grey(photo)
         height, width = photo.shape[:2]
         size = view_size((width, height), self._config.size)
         if width < size[0] or height < size[1]:

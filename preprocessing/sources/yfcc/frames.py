@@ -11,7 +11,7 @@ from cachetools import LRUCache, cached
 
 from ucn.arrays import Array, Floats
 from ucn.errors import SkippedPair
-from ucn.images.read import read_photo
+from ucn.images.read import read_photo, to_grey
 from ucn.preprocessing.labels.sift_features import detect_sift
 from ucn.preprocessing.labels.verified_sift import CalibratedFeatures
 from ucn.preprocessing.sources.yfcc.files import SceneLists, read_camera
@@ -104,11 +104,6 @@ class FrameReader:
             detect_sift(grey, self._features), S @ camera.K, (grey.shape[1], grey.shape[0])
         )
         return PosedImage(image if self._colour else grey, view, camera.T_cam_world)
-
-
-def to_grey(image: Array) -> Array:
-    """Convert a uint8 image, grey [H, W] or RGB [H, W, 3], to grey [H, W]."""
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
 
 
 def reduce_image(image: Array, max_side: int) -> tuple[Array, Floats]:

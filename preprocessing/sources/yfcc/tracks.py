@@ -12,13 +12,13 @@ from ucn.errors import SkippedPair
 from ucn.geometry.rigid import invert_rigid
 from ucn.geometry.sfm_model import SfmCamera, SfmImage, SfmModel, Size
 from ucn.geometry.undistortion import undistort_image
-from ucn.images.read import read_photo
+from ucn.images.read import read_photo, to_grey
 from ucn.preprocessing.labels.tracks import match_tracks
 from ucn.preprocessing.sample import Candidates, PairGeometry
 from ucn.preprocessing.sources.base import PairRef
 from ucn.preprocessing.sources.sfm.colmap_files import read_colmap_model
 from ucn.preprocessing.sources.yfcc.files import SceneLists
-from ucn.preprocessing.sources.yfcc.frames import cache_recent, reduce_image, to_grey
+from ucn.preprocessing.sources.yfcc.frames import cache_recent, reduce_image
 
 _PLACES = ("sparse", "sparse/0", "colmap", "colmap/0")
 _PARTS = ("images.bin", "images.txt")

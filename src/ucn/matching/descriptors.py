@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,13 +20,6 @@ Match = Callable[[Pixels, Pixels, Floats], Floats]
 image 1, in order: what matches by itself, without descriptors. A row of NaN is a point without a
 match; a point may lie outside image 1.
 """
-
-
-def to_grey(image: NDArray[Any]) -> Pixels:
-    """Luma (ITU-R BT.601) of a uint8 image [H, W, 3] RGB; [H, W] is returned as it is."""
-    if image.ndim == 3:
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-    return image
 
 
 def unit_rows(rows_ND: NDArray[Any]) -> Floats:

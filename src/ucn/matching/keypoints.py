@@ -5,7 +5,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from ucn.matching.descriptors import Floats, Pixels, to_grey
+from ucn.images.read import to_grey
+from ucn.matching.descriptors import Floats, Pixels
 
 Detector = Literal["sift", "fast"]
 FAST_THRESHOLD = 5

@@ -35,7 +35,7 @@ class DoctorArguments(FrozenConfig):
     ] = ()
     """Configuration whose inputs, outputs and tracking URI are checked; later files win."""
     address: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Dashboard of a cluster, http://HOST:8265 (default: that of RAY_ADDRESS)."""
+    """Dashboard of a cluster, http://HOST:8265 (default: RAY_API_SERVER_ADDRESS)."""
     as_json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="json")] = False
     """Print JSON."""
 
@@ -66,7 +66,6 @@ def all_checks(
     from ucn.pipeline.doctor.ray_cluster import check_ray
     from ucn.pipeline.doctor.services import check_mlflow, check_s3_endpoint
     from ucn.pipeline.doctor.storage import check_location
-    from ucn.pipeline.doctor.versions import check_versions
 
     config: FrozenConfig | None = None
     checks: list[Check] = []
@@ -84,7 +83,7 @@ def all_checks(
         locations, tracking = _outermost(locations_of(config)), tracking_of(config)
     network = "check the network, and the configured address"
     checks += [
-        Check("versions", check_versions),
+        Check("versions", machine.check_versions),
         Check("gpu", machine.check_gpus, "nvidia-smi hangs; restart the GPU's driver"),
         Check("ray", partial(check_ray, environment, home, dashboard), network),
     ]

@@ -1,16 +1,25 @@
-"""This machine: GPUs, memory, disks and threads."""
+"""This machine: installed packages, GPUs, memory, disks and threads."""
 
+import importlib
 import math
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from ucn.pipeline.doctor.findings import Finding
 
+_OPENCV = "opencv-contrib-python-headless"
+_OTHER_OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python"}
+# Packages that are listed even if their version is right.
+_LISTED = {"torch", "ray", "mlflow", "numpy", "webdataset", "pykitti", _OPENCV}
 _GIB = 2**30
 _SHM = Path("/dev/shm")
 # Ray's defaults: object_store_memory's share of the memory, and local_fs_capacity_threshold.
@@ -18,17 +27,59 @@ _OBJECT_STORE_SHARE, _DISK_FULL = 0.3, 0.95
 _CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
+def check_versions() -> list[Finding]:
+    """Whether the installed packages are those that `ucn` requires."""
+    installed = {str(one.name).lower(): one.version for one in metadata.distributions() if one.name}
+    if "ucn" not in installed:
+        return [Finding("ucn", "problem", "not installed", "run make, or pip install .")]
+    python = str(metadata.metadata("ucn").json.get("requires_python", ""))
+    findings = [judge_version("python", platform.python_version(), python)]
+    for package in map(Requirement, metadata.requires("ucn") or []):
+        if package.marker is None or package.marker.evaluate({"extra": ""}):
+            found = installed.get(package.name.lower())
+            finding = judge_version(package.name, found, str(package.specifier))
+            if package.name in _LISTED or finding.status != "ok":
+                findings.append(finding)
+    error = None
+    try:
+        importlib.import_module("cv2")
+    except (ImportError, AttributeError, OSError) as raised:
+        error = " ".join(str(raised).split())[:200]
+    return [*findings, *judge_opencv(set(installed), error)]
+
+
+def judge_version(name: str, installed: str | None, required: str) -> Finding:
+    """Compares an installed version (None: not installed) with a version specifier."""
+    remedy = "install the environment of requirements.lock (make, or infra/Dockerfile)"
+    if installed is None:
+        return Finding(name, "problem", "not installed", remedy)
+    # 2.13.0+cpu is a build of 2.13.0.
+    if not SpecifierSet(required).contains(installed.partition("+")[0], prereleases=True):
+        return Finding(name, "problem", f"{installed}, but {required} is required", remedy)
+    return Finding(name, "ok", installed)
+
+
+def judge_opencv(installed: set[str], import_error: str | None) -> list[Finding]:
+    """Finds OpenCV packages that overwrite each other's files, and an error of ``import cv2``."""
+    if import_error is not None:
+        text = f"cannot be imported ({import_error})"
+        return [Finding("cv2", "problem", text, f"install {_OPENCV}")]
+    if names := " ".join(sorted(installed & _OTHER_OPENCV)):
+        remedy = f"pip uninstall {names}, then pip install --force-reinstall --no-deps {_OPENCV}"
+        return [Finding("cv2", "warning", f"{names} overwrites files of {_OPENCV}", remedy)]
+    return []
+
+
 def check_gpus() -> list[Finding]:
     """Whether torch can use the GPUs."""
     import torch
 
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    driver: str | None = None
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
         driver = next(iter(done.stdout.split()), None)
     except (OSError, subprocess.SubprocessError):
-        pass
+        driver = None
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = [torch.cuda.get_device_name(index) for index in range(count)]
     return [judge_gpus(names, torch.version.cuda, driver)]

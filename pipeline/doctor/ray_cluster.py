@@ -15,7 +15,6 @@ from ucn.pipeline.cluster.client import (
     RAY_ADDRESS,
     TOKEN,
     JobsClient,
-    Token,
     dashboard_address,
     find_token,
 )
@@ -42,31 +41,34 @@ Nodes = Sequence[tuple[bool, Mapping[str, float]]]
 
 
 def check_ray(environment: Mapping[str, str], home: Path, dashboard: str | None) -> list[Finding]:
-    """The cluster of RAY_ADDRESS, the token, and the dashboard, by default the cluster's."""
+    """The cluster of RAY_ADDRESS and its nodes, Ray's token, and a dashboard if one is given."""
     address = environment.get(RAY_ADDRESS, "")
+    dashboard = dashboard or environment.get(API_SERVER)
     joins = address not in ("", "local")
-    is_cluster = joins or dashboard is not None
-    token = judge_token(
-        environment.get(AUTH_MODE), find_token(environment, home), is_cluster, joins
-    )
+    token = judge_token(environment, home, is_cluster=joins or bool(dashboard), joins=joins)
     if joins:
         head, *nodes = check_head(address)
-        return [head, token, *check_dashboard(dashboard, environment), *nodes]
-    text = f"{RAY_ADDRESS} is not set: commands start a local Ray"
-    findings = [Finding("ray address", "ok", text), token]
-    return findings if dashboard is None else findings + check_dashboard(dashboard, environment)
+    else:
+        text = f"{RAY_ADDRESS} is not set: commands start a local Ray"
+        head, nodes = Finding("ray address", "ok", text), []
+    findings = [head, token]
+    if dashboard:
+        findings += check_dashboard(dashboard_address(dashboard, environment), not joins)
+    return findings + nodes
 
 
-def judge_token(mode: str | None, token: Token, is_cluster: bool, joins: bool) -> Finding:
+def judge_token(
+    environment: Mapping[str, str], home: Path, *, is_cluster: bool, joins: bool
+) -> Finding:
     """Whether Ray's token exists, is sent, and is readable by its owner only.
 
     Args:
-        mode: RAY_AUTH_MODE.
-        token: as found.
+        environment: of this process.
+        home: of the user.
         is_cluster: whether a cluster is used, by RAY_ADDRESS or a dashboard.
         joins: whether commands join a cluster by RAY_ADDRESS.
     """
-    name = "ray token"
+    name, mode, token = "ray token", environment.get(AUTH_MODE), find_token(environment, home)
     if mode is not None and mode.lower() != "token":
         text = f"{AUTH_MODE}={mode}: everyone who reaches Ray's ports can run code"
         if is_cluster:
@@ -105,23 +107,14 @@ def check_head(address: str) -> list[Finding]:
     return [Finding(name, "ok", f"{text}, joined"), judge_nodes(nodes)]
 
 
-def check_dashboard(given: str | None, environment: Mapping[str, str]) -> list[Finding]:
-    """Whether the dashboard accepts this machine's token and version of Ray, and its nodes.
-
-    A dashboard that the user has not given need not be reachable from here.
-    """
-    name = "ray dashboard"
-    address = dashboard_address(given, environment)
-    if given is None and connection_error(address):
-        text = f"{address} is not reachable from here; only `ucn submit` needs it"
-        return [Finding(name, "ok", f"{text}, on the head or through ssh -L")]
+def check_dashboard(address: str, lists_nodes: bool) -> list[Finding]:
+    """Whether a dashboard accepts this machine's token and version of Ray, and its nodes."""
     try:
         JobsClient(address)
     except UserError as error:
-        return [Finding(name, "problem", str(error))]
-    findings = [Finding(name, "ok", f"{address} accepts jobs")]
-    # With RAY_ADDRESS, check_head lists the nodes.
-    if environment.get(RAY_ADDRESS, "") in ("", "local"):
+        return [Finding("ray dashboard", "problem", str(error))]
+    findings = [Finding("ray dashboard", "ok", f"{address} accepts jobs")]
+    if lists_nodes:
         nodes = list_nodes(address)
         text, remedy = f"{address} does not list them", "see the dashboard's log on the head"
         missing = Finding("ray nodes", "warning", text, remedy)

@@ -53,11 +53,10 @@ def _write_and_read(store: Store) -> None:
     name, data = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-ucn-doctor", b"ucn doctor"
     write_bytes(store, name, data)
     try:
-        if store.read(name) != data:
-            raise UserError(
-                f"{store.uri}: returns other bytes than were written; use another store"
-            )
+        is_kept = store.read(name) == data
     except FileNotFoundError:
-        raise UserError(f"{store.uri}: loses what is written; use another store") from None
+        is_kept = False
     finally:
         store.delete(name)
+    if not is_kept:
+        raise UserError(f"{store.uri}: does not return what was written; use another store")

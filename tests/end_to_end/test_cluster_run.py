@@ -195,7 +195,7 @@ def test_the_doctor_finds_the_cluster_in_order(finished: Cluster, words: tuple[s
         assert re.search(r"^ok +ray address .*, joined$", told, re.MULTILINE)
         assert re.search(r"^ok +ray nodes +2, with 2 CPUs", told, re.MULTILINE)
         assert re.search(rf"^ok +mlflow +{finished.tracking} answers", told, re.MULTILINE)
-        assert re.search(rf"^ok +shards.train.out +{SHARDS}/train can be", told, re.MULTILINE)
+        assert re.search(rf"^ok +shards.train.out +{SHARDS}/train is writable", told, re.MULTILINE)
         assert not re.search(r"^problem", told, re.MULTILINE)
 
 

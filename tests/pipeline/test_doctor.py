@@ -26,14 +26,16 @@ from ucn.pipeline.doctor.machine import (
     cgroup_limits,
     check_disks,
     check_threads,
+    check_versions,
     existing_parent,
     judge_disk,
     judge_gpus,
     judge_memory,
+    judge_opencv,
     judge_threads,
+    judge_version,
 )
 from ucn.pipeline.doctor.ray_cluster import (
-    check_dashboard,
     check_head,
     check_ray,
     judge_nodes,
@@ -45,7 +47,6 @@ from ucn.pipeline.doctor.services import (
     judge_sqlite,
 )
 from ucn.pipeline.doctor.storage import check_location
-from ucn.pipeline.doctor.versions import check_versions, judge_opencv, judge_version
 from ucn.pipeline.locations import Location
 
 GIB = 2**30
@@ -127,7 +128,8 @@ def test_gpus(gpus: tuple[list[str], str | None, str | None], status: str, said:
 
 def test_the_token_must_be_there_for_a_cluster_and_only_ours(tmp_path: Path) -> None:
     def judge(mode: str | None, *, joins: bool = False, cluster: bool = True) -> Finding:
-        return judge_token(mode, find_token(environment, tmp_path), cluster, joins)
+        variables = environment if mode is None else environment | {"RAY_AUTH_MODE": mode}
+        return judge_token(variables, tmp_path, is_cluster=cluster, joins=joins)
 
     environment: dict[str, str] = {}
     assert judge(None, cluster=False).status == "ok"
@@ -172,9 +174,9 @@ def test_a_ray_address_that_nothing_answers_at(
     assert "no connection" in found[2].text
     assert "not HOST:PORT" in one(check_head("host")).text
     assert "is the address of a dashboard" in one(check_head("http://127.0.0.1:8265")).text
-    # A dashboard is on its head's loopback; only who names one wants it.
-    unasked = check_dashboard(None, {"RAY_API_SERVER_ADDRESS": f"127.0.0.1:{closed_port}"})
-    assert (one(unasked).status, "not reachable" in one(unasked).text) == ("ok", True)
+    # A dashboard is on its head's loopback, and is not checked without its address.
+    unasked = check_ray(environment, tmp_path, None)
+    assert [finding.name for finding in unasked] == ["ray address", "ray token"]
 
 
 def test_nodes() -> None:

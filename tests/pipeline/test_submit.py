@@ -26,8 +26,9 @@ pytestmark = pytest.mark.ray
 
 Ucn = Callable[..., tuple[int, str, str]]
 
-# Stands before the real command on the PATH of the cluster: it writes lines until it may go on.
+# First `ucn` on the PATH of the cluster: it writes lines until a file exists, then runs `ucn`.
 _HELD_UCN = """#!/bin/sh
+cat shipped.txt 2>/dev/null
 i=0
 while [ ! -e {go} ]; do i=$((i+1)); echo "tick $i"; sleep 0.05; done
 exec {python} -m ucn.pipeline.main "$@"
@@ -280,6 +281,16 @@ def test_a_stopped_job_is_started_anew_as_the_next_attempt(
     cluster.go.touch()
 
 
+def test_a_folder_is_copied_to_the_node(cluster: Cluster, ucn: Ucn, tmp_path: Path) -> None:
+    cluster.go.touch()
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "shipped.txt").write_text("from afar\n")
+    words = [*motorcycle(tmp_path / "shards"), "--working-dir", tmp_path / "code"]
+    code, out, err = ucn("submit", "preprocess", *words, "--id", "shipped")
+    assert code == 0, err
+    assert "from afar" in out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -304,7 +315,7 @@ def test_the_doctor_joins_and_tells_the_nodes(
 ) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, cluster.environment[name])
-    dashboard, nodes = check_dashboard(cluster.address, {})
+    dashboard, nodes = check_dashboard(cluster.address, True)
     joined, same_nodes = check_head(f"127.0.0.1:{cluster.gcs}")
     assert {dashboard.status, nodes.status, joined.status} == {"ok"}
     assert nodes.text == same_nodes.text == "1, with 2 CPUs and no GPUs together"

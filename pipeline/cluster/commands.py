@@ -51,8 +51,8 @@ class SubmitArguments(ClusterArguments):
     again: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run a job again that has succeeded."""
     working_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Copy this folder to the nodes, without the files that .gitignore names. Its code comes before
-    the installed code."""
+    """Copy this folder to the nodes, such as `src` of a checkout, without the files that .gitignore
+    names. Its code comes before the installed code."""
 
 
 class StatusArguments(ClusterArguments):

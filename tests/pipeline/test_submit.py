@@ -24,11 +24,11 @@ from ucn.pipeline.main import main
 
 pytestmark = pytest.mark.ray
 
+ROOT = Path(__file__).parents[2]
 Ucn = Callable[..., tuple[int, str, str]]
 
 # First `ucn` on the PATH of the cluster: it writes lines until a file exists, then runs `ucn`.
 _HELD_UCN = """#!/bin/sh
-cat shipped.txt 2>/dev/null
 i=0
 while [ ! -e {go} ]; do i=$((i+1)); echo "tick $i"; sleep 0.05; done
 exec {python} -m ucn.pipeline.main "$@"
@@ -281,14 +281,20 @@ def test_a_stopped_job_is_started_anew_as_the_next_attempt(
     cluster.go.touch()
 
 
-def test_a_folder_is_copied_to_the_node(cluster: Cluster, ucn: Ucn, tmp_path: Path) -> None:
+def test_the_code_of_a_checkout_comes_before_the_installed_code(
+    cluster: Cluster, ucn: Ucn, tmp_path: Path
+) -> None:
     cluster.go.touch()
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "shipped.txt").write_text("from afar\n")
-    words = [*motorcycle(tmp_path / "shards"), "--working-dir", tmp_path / "code"]
+    checkout = tmp_path / "checkout"
+    # The stages are links in src/ucn.
+    for name in ("src", "preprocessing", "training", "evaluation", "pipeline", "configs", "models"):
+        shutil.copytree(ROOT / name, checkout / name, symlinks=True)
+    with (checkout / "preprocessing" / "job.py").open("a") as file:
+        file.write("print('from the checkout', flush=True)\n")
+    words = [*motorcycle(tmp_path / "shards"), "--working-dir", checkout / "src"]
     code, out, err = ucn("submit", "preprocess", *words, "--id", "shipped")
     assert code == 0, err
-    assert "from afar" in out.splitlines()
+    assert "from the checkout" in out.splitlines()
 
 
 @pytest.mark.parametrize(

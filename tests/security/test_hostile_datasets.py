@@ -19,7 +19,7 @@ from ucn.images.read import MAX_PIXELS, decode_any, image_size, read_photo
 from ucn.pipeline.match import read_photo as read_users_photo
 from ucn.preprocessing.sources.flow.layouts import find_flow_pairs
 from ucn.preprocessing.sources.kitti.files import read_tracklets
-from ucn.storage.hdf5_files import read_datasets
+from ucn.storage.array_files import read_hdf5
 
 SIDE = 60_000
 
@@ -242,11 +242,11 @@ def test_hdf5_datasets_that_are_huge_or_elsewhere(tmp_path: Path) -> None:
         data = hdf5(write)
         assert len(data) < 20_000, name
         with pytest.raises(ValueError, match="no depth"):
-            read_datasets(data, {"depth": 10**5})
+            read_hdf5(data, {"depth": 10**5})
     good = hdf5(lambda f: f.__setitem__("depth", np.arange(6.0).reshape(2, 3)))
-    assert read_datasets(good, {"depth": 6})["depth"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert read_hdf5(good, {"depth": 6})["depth"].tolist() == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(ValueError, match="no HDF5"):
-        read_datasets(b"text", {"depth": 6})
+        read_hdf5(b"text", {"depth": 6})
 
 
 def test_xml_that_grows_or_reads_other_files(tmp_path: Path) -> None:

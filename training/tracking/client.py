@@ -1,4 +1,4 @@
-"""MLflow's client, and what its errors mean."""
+"""MLflow's client and its errors."""
 
 import logging
 import os
@@ -20,14 +20,14 @@ def resolve_tracking(config: TrackingConfig) -> TrackingConfig:
 
 
 def open_client(config: TrackingConfig) -> Any:
-    """Make a client that does not try for long by itself."""
-    # Read by MLflow at each request: its own default is to try for many minutes.
+    """Make a client with few retries of its own."""
+    # MLflow reads these at each request; by default it retries for many minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
-    # How it sets up its database is nobody's business, and what fails is told by the caller.
+    # Hides messages about the database setup; the caller reports errors.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -35,13 +35,13 @@ def open_client(config: TrackingConfig) -> Any:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same call may succeed later: no connection, a server that is busy or broken."""
+    """Whether the same call may succeed later: no connection, or the server is busy or failing."""
     from botocore import exceptions as s3
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
     if isinstance(error, MlflowException):
-        # What never reached the server is an internal error, 500, to MLflow.
+        # MLflow gives requests that did not reach the server the status 500.
         status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
         return _is_transient_status(status)
     if isinstance(error, RequestException) and error.response is not None:
@@ -55,5 +55,5 @@ def _is_transient_status(status: int) -> bool:
 
 
 def brief(error: Exception) -> str:
-    """The first line of an error, cut, without the secrets of addresses in it."""
+    """The first line of an error, truncated to 200 characters, with its URIs redacted."""
     return redact((str(error).splitlines() or [type(error).__name__])[0])[:200]

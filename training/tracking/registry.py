@@ -1,4 +1,4 @@
-"""The trained model as an artifact of its run, and as a version of a registered model."""
+"""Logs the trained model as an artifact, and registers it as a version of a model."""
 
 import logging
 from collections.abc import Mapping
@@ -19,21 +19,21 @@ ARTIFACT = "model"
 def register_model(
     config: TrackingConfig, run_id: str | None, folder: Path, scores: Mapping[str, float]
 ) -> str | None:
-    """Keep a model folder with its run, and make it a version of the configured registered model.
+    """Log a model folder as an artifact of its run, and register it as a version of a model.
 
     A run makes one version, however often this is called. ``models:/NAME/VERSION`` and
     ``runs:/RUN/model`` can be downloaded and given to `ucn.training.model.load_model`. There is no
     MLflow flavour: loading one would run code that came with the model.
 
     Args:
-        config: its ``model_name`` None registers nothing; the artifact is kept all the same.
+        config: with ``model_name`` None the artifact is logged, and no version is registered.
         run_id: from `start_run`.
         folder: the model folder.
-        scores: become tags of the version, beside the digests of the shards.
+        scores: logged as tags of the version, in addition to the digests of the shards.
 
     Returns:
-        the version; None, with a warning, where MLflow refuses, or does not answer for
-        `delivery.PATIENCE_S`; None without a run or a name.
+        the version; None without a run or a name. If MLflow refuses, or does not answer for
+        `delivery.PATIENCE_S`, a warning is logged and None is returned.
     """
     if run_id is None or not config.enabled:
         return None
@@ -46,7 +46,7 @@ def register_model(
 
     try:
         return retry_request(uri, register)
-    except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
+    except Exception as error:  # noqa: BLE001 - no error of tracking stops a run
         logger.warning(
             "%s: the model is not registered (%s); it is in %s", uri, brief(error), folder
         )
@@ -54,7 +54,7 @@ def register_model(
 
 
 def _version(client: Any, name: str, run_id: str, scores: Mapping[str, float]) -> str:
-    """The version that this run has made of the registered model, or makes now."""
+    """Return the version that this run has registered, or register one."""
     found = client.search_model_versions(f"run_id = '{run_id}'")
     versions = [str(version.version) for version in found if version.name == name]
     if versions:

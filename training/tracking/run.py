@@ -1,4 +1,4 @@
-"""One MLflow run: started, written to from the background, ended, and gone on with."""
+"""One MLflow run: starting, logging in the background, ending, resuming."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from ucn.training.tracking.delivery import (
 logger = logging.getLogger(__name__)
 
 PARAMS_AT_ONCE = 100
-"""What MLflow takes in one request."""
+"""Limit of MLflow's for one request."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -35,7 +35,7 @@ class DatasetLink:
     """A dataset that a run read.
 
     Attributes:
-        name: for people.
+        name: shown in MLflow.
         digest: sha256 of its manifest.
         source: URI of the shards.
         context: what for: ``training``, ``validation``, ``evaluation``.
@@ -60,7 +60,7 @@ def start_run(
         params: nested mappings are flattened to dotted names.
 
     Returns:
-        the run's id; None where tracking is off or does not answer for `delivery.PATIENCE_S`.
+        the run's id; None if tracking is off or MLflow does not answer for `delivery.PATIENCE_S`.
     """
     if not config.enabled:
         return None
@@ -69,7 +69,7 @@ def start_run(
         experiment_id = retry_request(redact(config.uri), lambda: _experiment(client, config))
         all_tags = dict(tags) | {f"manifest_sha256.{link.name}": link.digest for link in datasets}
         run_id = str(client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id)
-    except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
+    except Exception as error:  # noqa: BLE001 - no error of tracking stops a run
         _warn(config, error)
         return None
     with RunLogger(config, run_id) as run:
@@ -90,7 +90,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 class RunLogger:
-    """Writes to one run from the background; see `Delivery` for what happens in an outage.
+    """Logs to one run in the background; see `Delivery` for its behaviour in an outage.
 
     Without a run id every method does nothing. As a context manager it waits at the end, for a
     bounded time, until all is logged.
@@ -142,7 +142,7 @@ class RunLogger:
                 self._delivery.put_points(tuple(points[start : start + METRICS_AT_ONCE]))
 
     def log_artifact(self, path: Path | str, folder: str | None = None) -> None:
-        """Keep a file, or a folder with all it holds, with the run."""
+        """Log a file or a folder as an artifact."""
         path = Path(path)
         if path.is_dir():
             self._put(lambda: self._client.log_artifacts(self._run_id, str(path), folder))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ucn.errors import SkippedPair
 from ucn.images.read import MAX_PIXELS
-from ucn.storage.hdf5_files import read_datasets
+from ucn.storage.array_files import read_hdf5
 
 DepthMap = NDArray[np.float32]
 """Depths [H, W]; 0 or less where unknown."""
@@ -54,7 +54,7 @@ def read_depth_map(path: Path, root: Path) -> DepthMap:
 
 def _from_hdf5(data: bytes, name: str) -> DepthMap:
     try:
-        depth_HW = read_datasets(data, {"depth": MAX_PIXELS})["depth"].astype(np.float32)
+        depth_HW = read_hdf5(data, {"depth": MAX_PIXELS})["depth"].astype(np.float32)
     except ValueError as error:
         raise SkippedPair("damaged depth map", f"{name}: {error}") from None
     if depth_HW.ndim != 2:

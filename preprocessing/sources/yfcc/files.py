@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ucn.arrays import Floats
 from ucn.errors import SkippedPair, UserError
-from ucn.storage.hdf5_files import read_datasets
+from ucn.storage.array_files import read_hdf5
 
 _IMAGES, _CALIBRATION, _VISIBILITY = "images.txt", "calibration.txt", "visibility.txt"
 _SHAPES = {"K": (3, 3), "R": (3, 3), "T": (3,), "imsize": (2,)}
@@ -161,7 +161,7 @@ def _read_arrays(path: Path, name: str) -> dict[str, Floats]:
     except OSError:
         raise SkippedPair("missing calibration", name) from None
     try:
-        found = read_datasets(data, {key: math.prod(shape) for key, shape in _SHAPES.items()})
+        found = read_hdf5(data, {key: math.prod(shape) for key, shape in _SHAPES.items()})
     except ValueError as error:
         raise SkippedPair("damaged calibration", f"{name}: {error}") from None
     values: dict[str, Floats] = {}

@@ -1,19 +1,20 @@
-"""NumPy's .npy and .npz from bytes that nobody vouches for: no pickles, nothing larger than said.
+"""Readers of NumPy and HDF5 files from untrusted sources: no pickles, no links, bounded size.
 
-``numpy.load`` makes room for what a header claims before it looks for the data, and unpacks
-whatever a compressed member unpacks to.
+``numpy.load`` allocates the size that a header claims before it looks for the data. A small HDF5
+file can declare a dataset of any size, and refer to other files.
 """
 
 import io
 import math
 import zipfile
+from collections.abc import Mapping
 
 import numpy as np
 
 from ucn.arrays import Array
 
 MAX_ARRAY_BYTES = 2**30
-"""Of all arrays in one .npz, unpacked: 67 million correspondences of four float32."""
+"""Limit of all arrays in one .npz, unpacked: 67 million correspondences of four float32."""
 
 _SUFFIX = ".npy"
 
@@ -22,7 +23,7 @@ def read_npy(data: bytes) -> Array:
     """Decode the bytes of a .npy file.
 
     Raises:
-        ValueError: not a .npy, of Python objects, or its data are not of the size of its shape.
+        ValueError: not a .npy file, Python objects, or a shape that is not that of the data.
     """
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
@@ -47,7 +48,7 @@ def read_npz(data: bytes) -> dict[str, Array]:
     """Decode the bytes of a .npz file: arrays by name.
 
     Raises:
-        ValueError: more than `MAX_ARRAY_BYTES`, or a member is no array.
+        ValueError: more than `MAX_ARRAY_BYTES`, or a member is not an array.
         zipfile.BadZipFile: not a zip, or damaged.
     """
     arrays: dict[str, Array] = {}
@@ -56,6 +57,41 @@ def read_npz(data: bytes) -> dict[str, Array]:
         if size > MAX_ARRAY_BYTES:
             raise ValueError(f"arrays of {size} bytes, more than {MAX_ARRAY_BYTES}")
         for member in archive.infolist():
-            # Reads no more than the size that is declared.
+            # Reads at most the declared size.
             arrays[member.filename.removesuffix(_SUFFIX)] = read_npy(archive.read(member))
+    return arrays
+
+
+def read_hdf5(data: bytes, max_sizes: Mapping[str, int]) -> dict[str, Array]:
+    """Read numeric datasets from the bytes of an HDF5 file.
+
+    Args:
+        data: the whole file.
+        max_sizes: the largest number of elements by the name of each dataset to read.
+
+    Raises:
+        ValueError: a dataset is missing, too large, damaged, or stored in another file.
+    """
+    import h5py
+
+    arrays: dict[str, Array] = {}
+    name = "HDF5"
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            for name, max_size in max_sizes.items():
+                if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                    raise ValueError(f"no {name} that is not a link")
+                dataset = file[name]
+                if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
+                    raise ValueError(f"no {name} of numbers")
+                if dataset.is_virtual or dataset.external:
+                    raise ValueError(f"no {name} of its own: it is stored in another file")
+                if dataset.size is None or dataset.size > max_size:
+                    raise ValueError(
+                        f"no {name} of at most {max_size} numbers: its shape is {dataset.shape}"
+                    )
+                arrays[name] = np.asarray(dataset[()])
+    # h5py raises exceptions of many kinds for damaged files.
+    except (OSError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"no {name}, or damaged") from error
     return arrays

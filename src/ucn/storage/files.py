@@ -1,6 +1,6 @@
 """Atomic publication of files: a reader sees the whole file or none.
 
-Every file is written under a temporary name in its own folder, flushed to disk, and renamed.
+A file is written under a temporary name in the same folder, flushed to disk, and renamed.
 """
 
 import errno
@@ -83,15 +83,15 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def as_json(value: Any) -> str:
-    """What `write_json` writes."""
+    """The text that `write_json` writes."""
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def make_folder(path: Path | str) -> None:
-    """Make a folder to write into, and those above it.
+    """Create a folder and its parents, and check that it can be written.
 
     Raises:
-        UserError: it cannot be made, or not be written to.
+        UserError: it cannot be created or written.
     """
     path = Path(path)
     with as_user_error(path):
@@ -102,7 +102,7 @@ def make_folder(path: Path | str) -> None:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Where a file is finished before it is uploaded: below ``TMPDIR``.
+    """Yield a folder below ``TMPDIR``, deleted afterwards, for a file before or after a transfer.
 
     Raises:
         UserError: it cannot be written, or the disk is full.
@@ -115,7 +115,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def sweep_temporaries(folder: Path) -> int:
-    """Delete what interrupted writers left in ``folder``; return how many there were."""
+    """Delete the temporary files of killed writers in ``folder``; return their number."""
     leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}*"))
     for leftover in leftovers:
         if leftover.is_dir():
@@ -127,7 +127,7 @@ def sweep_temporaries(folder: Path) -> int:
 
 @contextmanager
 def as_user_error(path: Path) -> Iterator[None]:
-    """Turn the errors that a user can mend into one line."""
+    """Raise the errors that a user can fix as UserError, with the path and the remedy."""
     try:
         yield
     except OSError as error:

@@ -34,7 +34,7 @@ from ucn.storage.files import as_user_error, make_folder
 from ucn.storage.stores import LocalStore, open_store
 
 if TYPE_CHECKING:
-    from ucn.storage.s3 import S3Store
+    from ucn.storage.s3 import ObjectVersion, S3Store
 
 logger = logging.getLogger(__name__)
 
@@ -114,14 +114,12 @@ def this_owner() -> Owner:
     """
     expiry_s = os.environ.get(EXPIRY_VARIABLE, _EXPIRY_S)
     try:
-        return Owner.model_validate(
-            {
-                "host": re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:255] or "unknown",
-                "process": os.getpid(),
-                "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-                "token": uuid.uuid4().hex,
-                "expiry_s": expiry_s,
-            }
+        return Owner(
+            host=re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:255] or "unknown",
+            process=os.getpid(),
+            since=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            token=uuid.uuid4().hex,
+            expiry_s=expiry_s,
         )
     except ValidationError as error:
         raise UserError(
@@ -270,25 +268,17 @@ class ObjectLock(Lock):
         """Create or take over the object, and return its ETag."""
         first_etag = None
         while True:
-            found = self._store.read_version(LOCK_NAME, _MAX_BYTES)
-            if found is None:
-                if etag := self._store.put_if(LOCK_NAME, self._owner.encode(), None):
-                    return etag
-                continue
-            owner = parse_owner(found.data)
-            if owner is None:
+            found, owner = self._read()
+            if found is not None and owner is None:
                 raise UserError(
                     f"{self._store.uri}/{LOCK_NAME}: not a lock of this program; delete that object"
                 )
-            if owner.token == self._owner.token:
-                # A PUT succeeded, but its answer was lost.
-                return found.etag
-            if first_etag not in (None, found.etag):
-                raise _refusal(self._store.uri, owner)
-            if found.age_s > owner.expiry_s:
-                if etag := self._store.put_if(LOCK_NAME, self._owner.encode(), found.etag):
+            if found is None or owner is None or found.age_s > owner.expiry_s:
+                if etag := self._put(found.etag if found else None):
                     return etag
                 continue
+            if first_etag not in (None, found.etag):
+                raise _refusal(self._store.uri, owner)
             if first_etag is None:
                 first_etag = found.etag
                 logger.warning(
@@ -298,6 +288,23 @@ class ObjectLock(Lock):
                     max(owner.expiry_s - found.age_s, 0) + 1,
                 )
             self._sleep(owner.expiry_s / _CHECKS_PER_EXPIRY)
+
+    def _read(self) -> tuple["ObjectVersion | None", Owner | None]:
+        found = self._store.read_version(LOCK_NAME, _MAX_BYTES)
+        return found, parse_owner(found.data) if found else None
+
+    def _put(self, replaced: str | None) -> str | None:
+        """Write the lock if the object has this ETag (None: does not exist); return the new ETag.
+
+        Returns None if another owner has written it meanwhile.
+        """
+        etag = self._store.put_if(LOCK_NAME, self._owner.encode(), replaced)
+        if etag is None:
+            # Perhaps the PUT succeeded, its answer was lost, and the condition failed on a retry.
+            found, owner = self._read()
+            if found is not None and owner is not None and owner.token == self._owner.token:
+                etag = found.etag
+        return etag
 
     def _keep_renewing(self) -> None:
         while not self._stop.wait(self._owner.expiry_s / _RENEWALS_PER_EXPIRY):
@@ -309,16 +316,13 @@ class ObjectLock(Lock):
         if self._lost is not None:
             return
         self._owner = self._owner.model_copy(update={"beat": self._owner.beat + 1})
-        etag = self._store.put_if(LOCK_NAME, self._owner.encode(), self._etag)
+        etag = self._put(self._etag)
         if etag is None:
-            found = self._store.read_version(LOCK_NAME, _MAX_BYTES)
-            other = parse_owner(found.data) if found else None
-            if found is None or other is None or other.token != self._owner.token:
-                self._lost = UserError(
-                    f"{self._store.uri}: another run has taken over here ({other or 'ended'}), as "
-                    f"this one did not renew its lock for {self._owner.expiry_s:g} s; run again "
-                    "when no other does"
-                )
-                return
-            etag = found.etag
-        self._etag = etag
+            _, other = self._read()
+            self._lost = UserError(
+                f"{self._store.uri}: another run has taken over here ({other or 'ended'}), as this "
+                f"one did not renew its lock for {self._owner.expiry_s:g} s; run again when no "
+                "other does"
+            )
+        else:
+            self._etag = etag

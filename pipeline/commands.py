@@ -28,7 +28,7 @@ class InspectArguments(FrozenConfig):
     save: Path
     """Picture to write, .png or .jpg."""
     sample: str | None = None
-    """Key of one pair to draw (default: a contact sheet of pairs)."""
+    """Key of one pair to draw; otherwise a contact sheet of pairs."""
     colour: Literal["displacement", "depth"] = "displacement"
     """Quantity that the colour of a match encodes."""
 
@@ -50,7 +50,7 @@ class MatchArguments(MatchOptions):
     ] = ()
     """Paths of two photos."""
     model: str = "shipped"
-    """Folder or URI of a trained model (default: the model shipped with ucn)."""
+    """Folder or URI of a trained model; `shipped` comes with ucn."""
     pairs: Path | None = None
     """Match all pairs of this file, two names a line, as hloc's pairs.txt."""
     root: Path = Path()
@@ -58,11 +58,9 @@ class MatchArguments(MatchOptions):
     save: Path | None = None
     """Picture of the matches to write, .png or .jpg."""
     out: Path | None = None
-    """Matches to write: .npz, .h5 (hloc's layout) or .db (COLMAP's database; an existing one is
-    extended)."""
+    """Matches to write: .npz, .h5 (hloc) or .db (COLMAP; an existing one is extended)."""
     max_side: int = Field(1600, ge=0)
-    """Longest side at which photos are matched, pixels; 0 never resizes. Matches are in pixels of
-    the original photos."""
+    """Longest side for matching, pixels; 0 never resizes. Matches refer to the originals."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Device of the network."""
 

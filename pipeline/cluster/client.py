@@ -93,9 +93,10 @@ def dashboard_address(given: str | None, environment: Mapping[str, str]) -> str:
     except ValueError:
         is_valid = False
     if not is_valid or any(letter.isspace() for letter in address):
+        shown = redact((address or joined).rpartition("@")[2])
         raise UserError(
-            f"{redact(address or joined)}: not a dashboard's address; give http://HOST:8265, "
-            "without user and password (Ray uses a token: `ray get-auth-token`)"
+            f"{shown}: not a dashboard's address; give http://HOST:8265, without user and password "
+            "(Ray uses a token: `ray get-auth-token`)"
         )
     port = ":8265" if has_default_port else ""
     return f"{parts.scheme}://{parts.netloc}{port}{parts.path.rstrip('/')}"

@@ -31,8 +31,7 @@ class ClusterArguments(FrozenConfig):
     """The cluster."""
 
     address: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Dashboard, http://HOST:8265 (default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS's host, or
-    127.0.0.1)."""
+    """Dashboard, http://HOST:8265; otherwise from Ray's environment variables."""
 
 
 class SubmitArguments(ClusterArguments):
@@ -45,21 +44,20 @@ class SubmitArguments(ClusterArguments):
     ] = ()
     """Configuration of the command, a local YAML file; later files win."""
     id: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """ID of the job (default: made from stage and configuration)."""
+    """ID of the job; otherwise made from stage and configuration."""
     detach: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the job's ID and return without following the log."""
     again: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run a job again that has succeeded."""
     working_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Copy this folder to the nodes, such as `src` of a checkout, without the files that .gitignore
-    names. Its code comes before the installed code."""
+    """Copy this folder to the nodes and run in it, such as src/ of a checkout."""
 
 
 class StatusArguments(ClusterArguments):
     """Arguments of `ucn status`."""
 
     id: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[ID]")] = None
-    """Show one job in detail (default: list all)."""
+    """Show one job in detail; otherwise list all."""
     log: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the log of the job ID."""
     as_json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="json")] = False

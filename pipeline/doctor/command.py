@@ -33,9 +33,9 @@ class DoctorArguments(FrozenConfig):
     config: Annotated[
         tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="FILE")
     ] = ()
-    """Configuration whose inputs, outputs and tracking URI are checked; later files win."""
+    """Configuration to check: inputs, outputs, tracking URI; later files win."""
     address: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Dashboard of a cluster, http://HOST:8265 (default: RAY_API_SERVER_ADDRESS)."""
+    """Dashboard to check, http://HOST:8265; otherwise RAY_API_SERVER_ADDRESS."""
     as_json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="json")] = False
     """Print JSON."""
 

@@ -115,8 +115,8 @@ def _check_server(uri: str, environment: Mapping[str, str]) -> Finding:
     if answer.status_code != 200:
         remedy = "correct tracking.uri, or see the server's log"
         return Finding("mlflow", "problem", f"{place}: answers {answer.status_code}", remedy)
-    theirs = about.text.strip() if about.ok and len(about.text) < 30 else ours
-    if theirs.split(".")[:2] != ours.split(".")[:2]:
+    theirs = about.text.strip() if about.ok and len(about.text) < 30 else ""
+    if theirs and theirs.split(".")[:2] != ours.split(".")[:2]:
         text = f"{place}: the server has MLflow {theirs}, this machine has {ours}"
         return Finding("mlflow", "warning", text, "run the server from the same image")
-    return Finding("mlflow", "ok", f"{place} answers" + (f", version {theirs}" if about.ok else ""))
+    return Finding("mlflow", "ok", f"{place} answers" + (f", version {theirs}" if theirs else ""))

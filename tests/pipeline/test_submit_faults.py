@@ -238,7 +238,9 @@ def test_addresses(given: str | None, environment: dict[str, str], address: str)
     assert dashboard_address(given, environment) == address
 
 
-@pytest.mark.parametrize("given", ["ftp://h", "http://me:pw@h", "h:port", "http://", "a b"])
+@pytest.mark.parametrize(
+    "given", ["ftp://h", "http://me:pw@h", "me:pw@h:80", "h:port", "http://", "a b"]
+)
 def test_what_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(UserError) as error:
         dashboard_address(given, {})

@@ -1,1 +1,1 @@
-"""The `ucn` command: the rooms tied into one run."""
+"""The `ucn` command."""

@@ -6,7 +6,6 @@ Token: https://docs.ray.io/en/latest/ray-security/token-auth.html
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,31 +38,19 @@ class UnavailableError(JobsError):
     """The dashboard does not answer, or cannot serve the request now: a retry can succeed."""
 
 
-@dataclass(frozen=True)
-class Token:
-    """Ray's token.
+def find_token(environment: Mapping[str, str], home: Path) -> tuple[str, str]:
+    """Ray's token: the environment variable or file where Ray looks for it, and its value.
 
-    Attributes:
-        source: environment variable or file that holds it, or that should hold it.
-        value: empty if there is none.
-        file_mode: permission bits of the file; None without a file.
+    The value is empty if there is none. Ray takes RAY_AUTH_TOKEN, else the file that
+    RAY_AUTH_TOKEN_PATH names, else ~/.ray/auth_token.
     """
-
-    source: str
-    value: str = field(default="", repr=False)
-    file_mode: int | None = None
-
-
-def find_token(environment: Mapping[str, str], home: Path) -> Token:
-    """Finds the token where Ray does: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token."""
     if value := environment.get(TOKEN, "").strip():
-        return Token(TOKEN, value)
+        return TOKEN, value
     path = Path(environment.get(TOKEN_PATH) or home / ".ray" / "auth_token")
     try:
-        value = path.read_text().strip()
-        return Token(str(path), value, path.stat().st_mode & 0o777 if value else None)
+        return str(path), path.read_text().strip()
     except (OSError, UnicodeDecodeError):
-        return Token(str(path))
+        return str(path), ""
 
 
 def dashboard_address(given: str | None, environment: Mapping[str, str]) -> str:
@@ -78,27 +65,24 @@ def dashboard_address(given: str | None, environment: Mapping[str, str]) -> str:
         UserError: this is not an address.
     """
     address = given or environment.get(API_SERVER) or ""
-    joined = environment.get(RAY_ADDRESS, "")
-    try:
-        if not address and joined.startswith(("http://", "https://")):
-            address = joined
-        elif not address:
+    if not address:
+        address = environment.get(RAY_ADDRESS, "").removeprefix("ray://")
+        if address in ("", "auto", "local"):
+            address = "127.0.0.1"
+        elif not address.startswith(("http://", "https://")):
             # RAY_ADDRESS has the port of the GCS, and the dashboard another one.
-            is_local = joined in ("", "auto", "local")
-            host = None if is_local else urlsplit(f"//{joined.removeprefix('ray://')}").hostname
-            address = f"[{host}]" if host and ":" in host else host or "127.0.0.1"
+            address = address.rpartition(":")[0] or address
+    try:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         is_valid = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
-        has_default_port = parts.port is None and parts.scheme == "http"
+        port = ":8265" if parts.port is None and parts.scheme == "http" else ""
     except ValueError:
         is_valid = False
     if not is_valid or any(letter.isspace() for letter in address):
-        shown = redact((address or joined).rpartition("@")[2])
         raise UserError(
-            f"{shown}: not a dashboard's address; give http://HOST:8265, without user and password "
-            "(Ray uses a token: `ray get-auth-token`)"
+            f"{redact(address.rpartition('@')[2])}: not a dashboard's address; give "
+            "http://HOST:8265, without user and password (Ray uses a token: `ray get-auth-token`)"
         )
-    port = ":8265" if has_default_port else ""
     return f"{parts.scheme}://{parts.netloc}{port}{parts.path.rstrip('/')}"
 
 
@@ -205,17 +189,17 @@ class JobsClient:
 def _headers() -> dict[str, str]:
     if os.environ.get(AUTH_MODE, "token").lower() != "token":
         return {}
-    token = find_token(os.environ, Path.home()).value
+    _, token = find_token(os.environ, Path.home())
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _token_advice() -> str:
-    token = find_token(os.environ, Path.home())
-    if not token.value:
-        return f"needs a token, and there is none in {token.source}; {COPY_TOKEN}"
+    source, token = find_token(os.environ, Path.home())
+    if not token:
+        return f"needs a token, and there is none in {source}; {COPY_TOKEN}"
     if not _headers():
-        return f"needs a token; set {AUTH_MODE}=token to send that of {token.source}"
-    return f"refuses the token of {token.source}; {COPY_TOKEN}"
+        return f"needs a token; set {AUTH_MODE}=token to send that of {source}"
+    return f"refuses the token of {source}; {COPY_TOKEN}"
 
 
 def _last_line(text: str) -> str:

@@ -68,20 +68,21 @@ def judge_token(
         is_cluster: whether a cluster is used, by RAY_ADDRESS or a dashboard.
         joins: whether commands join a cluster by RAY_ADDRESS.
     """
-    name, mode, token = "ray token", environment.get(AUTH_MODE), find_token(environment, home)
+    name, mode = "ray token", environment.get(AUTH_MODE)
+    source, token = find_token(environment, home)
     if mode is not None and mode.lower() != "token":
         text = f"{AUTH_MODE}={mode}: everyone who reaches Ray's ports can run code"
         if is_cluster:
             return Finding(name, "warning", text, f"start the cluster with {AUTH_MODE}=token")
         return Finding(name, "ok", text)
-    if not token.value:
+    if not token:
         if mode is None and not is_cluster:
-            return Finding(name, "ok", f"none in {token.source}; a local Ray creates one")
-        return Finding(name, "problem", f"none in {token.source}", COPY_TOKEN)
-    if token.file_mode is not None and token.file_mode & 0o077:
-        text = f"{token.source} is readable by other users (mode {token.file_mode:04o})"
-        return Finding(name, "warning", text, f"chmod 600 {token.source}")
-    text = f"in {'the variable ' if token.source == TOKEN else ''}{token.source}"
+            return Finding(name, "ok", f"none in {source}; a local Ray creates one")
+        return Finding(name, "problem", f"none in {source}", COPY_TOKEN)
+    if source != TOKEN and Path(source).stat().st_mode & 0o077:
+        text = f"{source} is readable by other users"
+        return Finding(name, "warning", text, f"chmod 600 {source}")
+    text = f"in {'the variable ' if source == TOKEN else ''}{source}"
     if mode is None and joins:
         # Ray's drivers send no token then; `ucn submit` does.
         text += f", but {AUTH_MODE} is not set: commands join without it"
@@ -128,7 +129,7 @@ def list_nodes(address: str) -> Nodes | None:
     if address.startswith("http"):
         # Ray's State API prefers the environment's address, and sends a token only in this mode.
         environment[API_SERVER] = address
-        if find_token(environment, Path.home()).value:
+        if find_token(environment, Path.home())[1]:
             environment.setdefault(AUTH_MODE, "token")
     # In a process, which can be ended.
     command = [sys.executable, "-c", _NODES, address]

@@ -1,1 +1,1 @@
-"""Sources: each knows the layout of one dataset."""
+"""Sources: readers of datasets, one for each dataset layout."""

@@ -30,11 +30,11 @@ def assemble_sample(
 
     Args:
         config: its ``min_matches``, ``max_matches``, ``seed`` and ``source`` are used.
-        key: of the sample.
-        pair: (sequence, frame) names each image over the whole dataset.
+        key: key of the sample.
+        pair: the image pair. (sequence, frame) identifies an image in the whole dataset.
         images: uint8, grey or RGB.
         candidates: the matches.
-        geometry: of the pair.
+        geometry: intrinsics and relative pose of the pair.
 
     Raises:
         SkippedPair: fewer than ``config.min_matches`` are left.
@@ -82,7 +82,7 @@ def unique_rows(rows_N4: NDArray[np.float32]) -> NDArray[np.intp]:
     """Ascending indices of the first occurrence of each row of float32 [N, 4]."""
     # Adding zero turns -0 into 0, so that equal numbers have equal bits.
     words_N2 = np.ascontiguousarray(rows_N4 + np.float32(0)).view(np.uint64)
-    # Rows of equal bits have equal sums; sorting those alone is quick and mostly suffices.
+    # Equal rows have equal hashes. If all hashes differ, the slower lexsort is not needed.
     sums_N = np.sort(words_N2[:, 0] * _MIX + words_N2[:, 1])
     if (sums_N[1:] != sums_N[:-1]).all():
         return np.arange(len(rows_N4))

@@ -1,4 +1,4 @@
-"""The interface of a source, the one part that knows a dataset."""
+"""Interface of a source, the reader of one dataset."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ from ucn.preprocessing.sample import Sample
 class PairRef(NamedTuple):
     """A candidate image pair: cheap and picklable.
 
-    ``(sequence, frame)`` names one image over the whole dataset.
+    ``(sequence, frame)`` identifies an image in the whole dataset.
     """
 
     sequence: str
@@ -19,15 +19,15 @@ class PairRef(NamedTuple):
 class Source(Protocol):
     """Lists the candidate pairs of a dataset and turns one into a sample.
 
-    One instance serves the pairs of one shard, in the order of :meth:`pairs`; it may keep the
-    frames it has decoded.
+    One instance loads the pairs of one shard, in the order of :meth:`pairs`. It may cache decoded
+    frames.
     """
 
     def pairs(self) -> list[PairRef]:
-        """All candidates, in an order that depends on the dataset alone.
+        """All candidate pairs, in an order that depends only on the dataset.
 
         Raises:
-            UserError: the dataset is not there or lacks what every pair needs.
+            UserError: the dataset is missing, or lacks files that every pair needs.
         """
         ...
 
@@ -36,14 +36,14 @@ class Source(Protocol):
         ...
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
-        """Identifies the pair's input files, such as by names and sizes; JSON-serialisable."""
+        """Identifies the pair's input files, for example by names and sizes. JSON-serialisable."""
         ...
 
     def load(self, pair: PairRef) -> Sample:
-        """Make the sample.
+        """Make the sample of a pair.
 
         Raises:
-            SkippedPair: this pair gives none.
-            UserError: the dataset lacks what every pair needs.
+            SkippedPair: the pair gives no sample.
+            UserError: the dataset lacks files that every pair needs.
         """
         ...

@@ -1,11 +1,11 @@
-"""The sources by name. Each is imported when it is asked for."""
+"""The sources by name. A source is imported on first use."""
 
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.registry import Registry
 
 SOURCES: Registry[PreprocessConfig] = Registry(
     "source",
-    PreprocessConfig,  # type: ignore[type-abstract]  # compared only, never made
+    PreprocessConfig,  # type: ignore[type-abstract]  # only compared, never instantiated
     {
         "kitti-raw": "ucn.preprocessing.sources.kitti.raw:KittiRawConfig",
         "kitti-odometry": "ucn.preprocessing.sources.kitti.odometry:KittiOdometryConfig",

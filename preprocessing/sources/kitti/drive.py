@@ -1,4 +1,4 @@
-"""One drive of KITTI raw: which files it has, and its frames."""
+"""One drive of KITTI raw: its files and frames."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ _DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync")
 
 
 class Drive(LidarSequence):
-    """A drive as one of its cameras has it.
+    """A drive of KITTI raw, recorded by one camera and the Velodyne.
 
     Args:
         folder: ``DATE_drive_NNNN_sync``.
@@ -55,7 +55,7 @@ class Drive(LidarSequence):
 
     @cached_property
     def frames(self) -> list[int]:
-        # A damaged tracklet file concerns every pair: it is told before any is made.
+        # A damaged tracklet file affects every pair: it raises before the first pair is made.
         _ = self._labelled_objects
         return sorted(set().union(*self._sizes))
 
@@ -107,7 +107,7 @@ class Drive(LidarSequence):
 
     @cached_property
     def _mercator_scale(self) -> float | None:
-        """That of the drive's first sound oxts packet, as the development kit takes it."""
+        """Mercator scale of the drive's first undamaged oxts packet, as in the development kit."""
         for frame in sorted(self._sizes[2]):
             try:
                 return read_oxts(self._oxts / f"{frame:010d}.txt")[1]
@@ -117,15 +117,15 @@ class Drive(LidarSequence):
 
 
 def find_drives(root: Path, camera: int, names: tuple[str, ...] = ()) -> list[Drive]:
-    """Drives under a root that holds the days, in order of their names.
+    """Find drives, sorted by name.
 
     Args:
         root: folder of ``DATE/DATE_drive_NNNN_sync``.
         camera: 0 to 3.
-        names: ``0052`` or ``2011_09_26_drive_0052``; empty for all.
+        names: names such as ``0052`` or ``2011_09_26_drive_0052``; empty for all drives.
 
     Raises:
-        UserError: no such folder, no drives in it, or not the drives that are asked for.
+        UserError: the folder is missing or has no drives, or a named drive is missing.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; pass the folder that holds KITTI's days")
@@ -164,7 +164,16 @@ def _chosen(root: Path, folders: list[Path], names: tuple[str, ...]) -> list[Pat
 
 
 def frame_files(folder: Path, suffix: str, digits: int) -> dict[int, int]:
-    """Sizes of the files that are named by a frame number of so many digits."""
+    """Size in bytes of each file that is named by a frame number.
+
+    Args:
+        folder: folder of the files; it may be missing.
+        suffix: suffix of the files, such as ``.png``.
+        digits: number of digits of the frame number.
+
+    Returns:
+        Frame number to size.
+    """
     if not folder.is_dir():
         return {}
     name = re.compile(rf"(\d{{{digits}}}){re.escape(suffix)}")

@@ -1,6 +1,6 @@
-"""Which drives of KITTI raw train, validate and test: by drive, never by frame."""
+"""Training, validation and test drives of KITTI raw. No drive is in two splits."""
 
-# The 28 drives of the 697 test images of Eigen, Puhrsch and Fergus, "Depth Map Prediction from a
+# The 28 drives with the 697 test images of Eigen, Puhrsch and Fergus, "Depth Map Prediction from a
 # Single Image using a Multi-Scale Deep Network", NIPS 2014.
 EIGEN_TEST = frozenset(
     f"2011_{day}_drive_{number}"
@@ -15,8 +15,8 @@ EIGEN_TEST = frozenset(
     for number in numbers.split()
 )
 
-# Of the validation drives of KITTI's depth benchmark (Uhrig et al., "Sparsity Invariant CNNs", 3DV
-# 2017) those that Eigen does not test on.
+# Validation drives of KITTI's depth benchmark (Uhrig et al., "Sparsity Invariant CNNs", 3DV 2017)
+# without those of the Eigen test split.
 VALIDATION = frozenset(
     f"2011_{day}_drive_{number}"
     for day, numbers in {
@@ -29,7 +29,7 @@ VALIDATION = frozenset(
 
 
 def split_of_drive(drive: str) -> str:
-    """``train``, ``val`` or ``test`` for a drive such as ``2011_09_26_drive_0052``."""
+    """Split of a drive such as ``2011_09_26_drive_0052``: ``train``, ``val`` or ``test``."""
     if drive in EIGEN_TEST:
         return "test"
     return "val" if drive in VALIDATION else "train"

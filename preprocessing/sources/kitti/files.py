@@ -16,18 +16,18 @@ from ucn.errors import SkippedPair, UserError
 from ucn.images.read import read_photo
 
 _OXTS_FIELDS = 30
-# Slope that the lowest ring of an HDL-64E reaches (24 degrees down, some of it lost to tilt).
+# Slope of the lowest ring of an HDL-64E: 24 degrees down, less a margin for the tilt of the car.
 _LOWEST_RING = np.tan(np.deg2rad(-22.5))
-_LAST_RINGS = 8192  # points, some four rings
+_LAST_RINGS = 8192  # points, about four rings
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """One camera of a recording day.
+    """Calibration of one camera on one recording day.
 
     Attributes:
         K: 3x3 intrinsics of the rectified camera, pixels.
-        size: (width, height) of its rectified images.
+        size: (width, height) of the rectified images.
         T_cam_velo: 4x4, Velodyne frame to the rectified camera's frame, metres.
         T_cam_imu: 4x4, IMU frame to the rectified camera's frame, metres.
     """
@@ -46,8 +46,8 @@ class Tracklet:
         label: ``Car``, ``Pedestrian``, ...
         size: (height, width, length) in metres.
         first_frame: frame of the first pose.
-        poses: float64 [F, 4], a frame each: centre of the box's bottom (x, y, z) in the Velodyne
-            frame, metres, and yaw about its z axis, radians.
+        poses: float64 [F, 4], one row per frame: centre (x, y, z) of the box's bottom face in the
+            Velodyne frame, metres, and yaw about the z axis, radians.
     """
 
     label: str
@@ -57,10 +57,14 @@ class Tracklet:
 
 
 def read_calibration(day: Path, camera: int) -> Calibration:
-    """Read the three calibration files of a day for one rectified camera (0 to 3).
+    """Read the three calibration files of a day for one rectified camera.
 
-    The camera's offset uses all of ``P_rect``'s fourth column, ``K^-1 P[:, 3]``: the y and z
-    components that a shift along x leaves out amount to a tenth of a pixel.
+    The offset of the camera is ``K^-1 P_rect[:, 3]``, with all three components. A shift along x
+    alone would be wrong by a tenth of a pixel.
+
+    Args:
+        day: folder of the day, ``ROOT/DATE``.
+        camera: 0 to 3.
 
     Raises:
         UserError: a file is missing or incomplete.
@@ -89,10 +93,17 @@ def read_calibration(day: Path, camera: int) -> Calibration:
 
 
 def read_calibration_file(path: Path, expected: dict[str, int]) -> dict[str, Floats]:
-    """Entries of a calibration file by name.
+    """Read a calibration file.
+
+    Args:
+        path: the file.
+        expected: required entries and their number of values.
+
+    Returns:
+        Name to values.
 
     Raises:
-        UserError: missing, or an entry lacks its number of finite values.
+        UserError: the file is missing, or an entry does not have as many finite values as expected.
     """
     try:
         entries: dict[str, Floats] = pykitti.read_calib_file(str(path))
@@ -114,13 +125,14 @@ def read_oxts(path: Path, scale: float | None = None) -> tuple[Floats, float]:
 
     Args:
         path: ``oxts/data/0000000000.txt``.
-        scale: the drive's Mercator scale; None to take this packet's, as for a drive's first.
+        scale: Mercator scale of the drive. None computes it from this packet, which is right for
+            the first packet of a drive.
 
     Returns:
         ``T_world_imu`` (4x4, metres, world axes east, north, up) and the Mercator scale.
 
     Raises:
-        SkippedPair: missing, damaged, or not finite.
+        SkippedPair: the file is missing, damaged, or not finite.
     """
     try:
         values = [float(value) for value in path.read_text().split()]
@@ -143,7 +155,7 @@ def read_scan(path: Path) -> NDArray[np.float32]:
     """Read a whole Velodyne scan: float32 [N, 4], x, y, z in metres, reflectance in [0, 1].
 
     Raises:
-        SkippedPair: missing, cut, empty, or not finite.
+        SkippedPair: the file is missing, truncated, empty, or not finite.
     """
     try:
         values = np.fromfile(path, np.float32)
@@ -155,7 +167,7 @@ def read_scan(path: Path) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise SkippedPair("damaged scan", f"{path.name}: values that are not finite")
     scan_N4 = values.reshape(-1, 4)
-    # Rings are stored from the top down; the lowest meets the road some four metres away.
+    # Rings are stored from top to bottom. The lowest one hits the road about four metres away.
     x_N, y_N, z_N, _ = scan_N4[-_LAST_RINGS:].T
     if (z_N / np.hypot(x_N, y_N)).min() > _LOWEST_RING:
         raise SkippedPair("truncated scan", f"{path.name}: its lower rings are missing")
@@ -167,10 +179,10 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Array:
 
     Args:
         path: the file.
-        size: (width, height) that it must have.
+        size: expected (width, height); None accepts any size.
 
     Raises:
-        SkippedPair: missing, cut, damaged, or of another size.
+        SkippedPair: the image is missing, truncated, damaged, or of another size.
     """
     image = read_photo(path, path.parent)
     if size is not None and image.shape[1::-1] != size:
@@ -180,7 +192,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Array:
 
 
 def read_tracklets(path: Path) -> list[Tracklet]:
-    """Read ``tracklet_labels.xml``; an absent file holds no tracklets.
+    """Read ``tracklet_labels.xml``. A missing file gives an empty list.
 
     Raises:
         UserError: not a tracklet file.

@@ -1,4 +1,4 @@
-"""Pairs of frames of LiDAR sequences, by distance or by overlap, as samples."""
+"""Makes samples from frame pairs of LiDAR sequences, chosen by frame distance or by overlap."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,26 +21,27 @@ from ucn.preprocessing.sources.kitti.sequence import CAMERA_HEIGHT, LidarFrame, 
 _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
-# Share of the road's tracks, some of which fail, that tells that a pose is wrong.
+# A pose is rejected if a larger share of the tracks on the road contradicts it. Not zero, because
+# some tracks fail.
 _MAX_POSE_INCONSISTENCY = 0.5
 _UNKNOWN_POSE = np.full((4, 4), np.nan)
 
 
 class LidarConfig(PreprocessConfig):
-    """Options of every source of LiDAR pairs."""
+    """Options shared by the LiDAR sources."""
 
     root: str
     """Folder of the dataset."""
     camera: Literal[0, 1, 2, 3] = 2
-    """Camera: 0 and 1 are grey, 2 and 3 in colour; even ones are left."""
+    """Camera: 0 and 1 are grey, 2 and 3 are colour; 0 and 2 are the left cameras."""
     gaps: tuple[_Positive, ...] = (1, 2, 5)
-    """Distances between the frames of a pair."""
+    """Distances between the two images of a pair, in frames."""
     overlaps: tuple[_Share, ...] = ()
-    """Choose partners by shares of the view in common, such as 0.8 0.6 0.4, instead of by gaps."""
+    """Choose pairs by view overlap, such as 0.8 0.6 0.4, instead of by --gaps."""
     max_gap: int = Field(30, ge=1, le=1000)
-    """With --overlaps: most frames apart."""
+    """With --overlaps: largest distance between the two images of a pair, in frames."""
     min_overlap: float = Field(0.0, ge=0, lt=1)
-    """Skip pairs that share less of the points that image 0 shows."""
+    """Skip pairs where image 1 shows a smaller share of the LiDAR points of image 0."""
 
     @field_validator("gaps", "overlaps")
     @classmethod
@@ -55,11 +56,11 @@ class LidarConfig(PreprocessConfig):
 
 
 class LidarSource:
-    """Pairs of frames of some sequences.
+    """Frame pairs of LiDAR sequences.
 
     Args:
-        config: how pairs are made.
-        sequences: at least one.
+        config: the options.
+        sequences: at least one sequence.
     """
 
     def __init__(self, config: LidarConfig, sequences: Sequence[LidarSequence]) -> None:
@@ -152,7 +153,7 @@ class LidarSource:
 def _classes(
     sequence: LidarSequence, frame: LidarFrame, index_M: Array
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Semantic class of each match and how many matches each class has, where there are labels."""
+    """Semantic class of each match, and matches per class. Both are empty without labels."""
     if frame.classes_N is None:
         return {}, {}
     classes_M = frame.classes_N.take(index_M)

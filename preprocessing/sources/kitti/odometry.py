@@ -1,8 +1,7 @@
-"""KITTI odometry: the same cameras and LiDAR, with poses of the left camera instead of oxts.
+"""KITTI odometry: the sensors of KITTI raw, with poses of the left camera instead of oxts.
 
-Layout: ``ROOT/sequences/NN/{image_C, velodyne, calib.txt}`` and ``ROOT/poses/NN.txt``, with
-``sequences/NN/labels`` where SemanticKITTI is unpacked over it (Geiger et al., CVPR 2012; Behley
-et al., ICCV 2019).
+Layout: ``ROOT/sequences/NN/{image_C, velodyne, calib.txt}`` and ``ROOT/poses/NN.txt`` (Geiger et
+al., CVPR 2012). SemanticKITTI adds ``ROOT/sequences/NN/labels`` (Behley et al., ICCV 2019).
 """
 
 import hashlib
@@ -29,7 +28,8 @@ from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
 from ucn.preprocessing.sources.kitti.semantic import CLASS_NAMES, is_moving, read_labels
 from ucn.preprocessing.sources.kitti.sequence import LidarFrame, LidarSequence
 
-# Poses are known for 00 to 10. Validation as in SemanticKITTI, test as in learned odometry.
+# Sequences 00 to 10 have poses. The validation sequence is SemanticKITTI's. The test sequences are
+# those of most papers on learned odometry.
 _SPLITS = {
     "train": ("00", "01", "02", "03", "04", "05", "06", "07"),
     "val": ("08",),
@@ -45,7 +45,7 @@ class KittiOdometryConfig(LidarConfig):
 
     source: Literal["kitti-odometry"] = "kitti-odometry"
     sequences: tuple[str, ...] = ()
-    """Sequences such as 00 or 08; default those of --split: train 00-07, val 08, test 09-10."""
+    """Sequences such as 00 08; default by --split: train 00-07, val 08, test 09-10."""
 
     def open_source(self) -> Source:
         root = Path(self.root)
@@ -67,11 +67,11 @@ class KittiOdometryConfig(LidarConfig):
 
 
 class OdometrySequence(LidarSequence):
-    """A sequence as one of its cameras has it.
+    """A sequence of KITTI odometry, recorded by one camera and the Velodyne.
 
     Args:
         root: folder of ``sequences`` and ``poses``.
-        number: such as ``00``.
+        number: number of the sequence, such as ``00``.
         camera: 0 to 3.
     """
 
@@ -89,7 +89,7 @@ class OdometrySequence(LidarSequence):
     def calibration(self) -> Calibration:
         """From ``calib.txt``: ``P0`` to ``P3``, and ``Tr``, Velodyne to camera 0.
 
-        The images' size is stated nowhere: it is that of the first one.
+        The file does not give the size of the images. It is the size of the first image.
         """
         name = f"P{self._camera}"
         path = self._folder / "calib.txt"
@@ -98,7 +98,7 @@ class OdometrySequence(LidarSequence):
         T_cam_cam0 = np.eye(4)
         T_cam_cam0[:3, 3] = np.linalg.solve(P[:, :3], P[:, 3])
         T_cam0_velo = np.vstack([entries["Tr"].reshape(3, 4), [0, 0, 0, 1]])
-        # What takes the place of the IMU is camera 0: its poses are the ones that are known.
+        # Camera 0 takes the place of the IMU, because the poses are those of camera 0.
         return Calibration(P[:, :3], self._image_size(), T_cam_cam0 @ T_cam0_velo, T_cam_cam0)
 
     @cached_property
@@ -131,7 +131,7 @@ class OdometrySequence(LidarSequence):
         return LidarFrame(image, view, self.camera_pose(frame), classes_N)
 
     def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
-        """What SemanticKITTI labels as moving; nothing without labels."""
+        """Points that SemanticKITTI labels as moving. None of them without labels."""
         frame = self.read(frame0)
         if frame.classes_N is None:
             return np.zeros(len(frame.view.source_N), bool)

@@ -1,7 +1,7 @@
-"""Pairs frames of a drive by the overlap of their views, from poses alone.
+"""Pairs frames of a drive by the overlap of their views, computed from poses alone.
 
-What is shared is predicted on a nominal street, so that a plan takes no scan; the scans have the
-last word when the pair is made.
+The overlap is predicted on a nominal street, so that listing the pairs reads no scans. The sample
+of a pair measures its overlap on the scans.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ import numpy as np
 from ucn.arrays import Bools, Floats
 from ucn.preprocessing.labels.lidar.pairs import CameraModel
 
-# A nominal street: road, facades to both sides, and the end of what a LiDAR sees, metres.
+# A nominal street: distance of the facades on both sides, and range of the LiDAR, metres.
 _FACADE_DISTANCE = 8.0
 _FARTHEST = 50.0
 _COLUMNS, _ROWS = 24, 8
-# How far a pair's overlap may be from the one that is asked for.
+# Largest difference between the overlap of a pair and the wanted one.
 _TOLERANCE = 0.1
-# A camera that neither travels this far, metres, nor turns so much, radians, shows the same again.
+# Least translation, metres, or rotation, radians, of a pair. Below both, the two images are nearly
+# the same.
 _TRAVEL, _TURN = 0.2, np.deg2rad(1.0)
 
 
@@ -29,24 +30,24 @@ def pair_by_overlap(
     overlaps: Sequence[float],
     max_gap: int,
 ) -> list[tuple[int, int]]:
-    """For each frame and each wanted overlap, the later frame that comes closest to it.
+    """Pair each frame with the later frame whose overlap is closest to each wanted overlap.
 
     Args:
         frames: ascending frame numbers.
-        T_world_cam_F44: their poses; NaN where one is not known.
-        rig: of the camera.
-        camera_height: metres above the road.
-        overlaps: wanted shares of the view in common, 0 to 1.
-        max_gap: most frames apart.
+        T_world_cam_F44: poses of the frames; NaN for unknown poses.
+        rig: camera model.
+        camera_height: height above the road, metres.
+        overlaps: wanted overlaps, 0 to 1.
+        max_gap: largest distance between the frames of a pair.
 
     Returns:
-        Pairs of frame numbers, ascending, none twice.
+        Pairs of frame numbers, ascending, without duplicates.
     """
     numbers = np.asarray(frames)
     shares_GF = np.full((max_gap, len(frames)), np.nan)
     points_3M = _nominal_points(rig, camera_height)
     for gap in range(1, max_gap + 1):
-        # Numbers may have holes: the partner is looked up by number.
+        # Frame numbers may have gaps: the partner is looked up by number.
         partner_F = np.searchsorted(numbers, numbers + gap)
         found_F = partner_F < len(frames)
         found_F[found_F] = numbers[partner_F[found_F]] == numbers[found_F] + gap
@@ -69,7 +70,7 @@ def pair_by_overlap(
 
 
 def _nominal_points(rig: CameraModel, camera_height: float) -> Floats:
-    """Points [3, M] of the nominal street, evenly spread over the image."""
+    """Points [3, M] of the nominal street, on a regular grid of pixels."""
     width, height = rig.size
     x, y = np.meshgrid(
         (np.arange(_COLUMNS) + 0.5) * width / _COLUMNS - 0.5,
@@ -100,7 +101,7 @@ def _moves(T_1_0_F44: Floats) -> Bools:
 
 
 def _shares(T_1_0_F44: Floats, points_3M: Floats, rig: CameraModel) -> Floats:
-    """Share of the points that camera 1 has in its image; NaN for unknown poses."""
+    """Share of the points that project into image 1. NaN for unknown poses."""
     P_F34 = rig.K @ T_1_0_F44[:, :3]
     u_FM, v_FM, z_FM = np.moveaxis(P_F34[:, :, :3] @ points_3M + P_F34[:, :, 3:], 1, 0)
     width, height = rig.size

@@ -1,6 +1,6 @@
 """KITTI raw: Velodyne points projected into two frames of one rectified camera.
 
-Layout: ``ROOT/DATE/DATE_drive_NNNN_sync/{image_0C,velodyne_points,oxts}/data`` and the three
+Layout: ``ROOT/DATE/DATE_drive_NNNN_sync/{image_0C,velodyne_points,oxts}/data``, with three
 calibration files in ``ROOT/DATE`` (Geiger et al., "Vision meets Robotics", IJRR 2013).
 """
 
@@ -22,10 +22,10 @@ class KittiRawConfig(LidarConfig):
 
     source: Literal["kitti-raw"] = "kitti-raw"
     drives: tuple[str, ...] = ()
-    """Drives such as 0052 or 2011_09_26_drive_0052; default all that are found."""
+    """Drives such as 0052 or 2011_09_26_drive_0052; default all."""
     lists: Literal["all", "eigen"] = "all"
-    """With `eigen`, --split train, val or test takes that list's drives: test those of Eigen's test
-    images, val those of the depth benchmark's validation, train the others."""
+    """`all` takes every drive. `eigen` takes the drives of --split: test is the Eigen test split,
+    val the validation drives of the depth benchmark, train the others."""
 
     def open_source(self) -> Source:
         drives = find_drives(Path(self.root), self.camera, self.drives)
@@ -33,7 +33,6 @@ class KittiRawConfig(LidarConfig):
 
 
 def _listed(config: KittiRawConfig, drives: list[Drive]) -> list[Drive]:
-    """The drives of the split's list."""
     if config.lists == "all":
         return drives
     if config.split not in ("train", "val", "test"):

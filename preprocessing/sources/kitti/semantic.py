@@ -1,6 +1,6 @@
 """SemanticKITTI's labels of Velodyne points (Behley et al., ICCV 2019).
 
-A label is 32 bits: the lower half is the class, the upper half the instance.
+A label has 32 bits: the lower 16 are the class, the upper 16 the instance.
 """
 
 from pathlib import Path
@@ -52,10 +52,17 @@ _FIRST_MOVING = 252
 
 
 def read_labels(path: Path, points: int) -> NDArray[np.uint16] | None:
-    """Class of each of a scan's points; None where there is no file.
+    """Read the class of each point of a scan.
+
+    Args:
+        path: the ``.label`` file.
+        points: number of points of the scan.
+
+    Returns:
+        uint16 [points]; None if there is no file.
 
     Raises:
-        SkippedPair: not a label for each point.
+        SkippedPair: the number of labels is not the number of points.
     """
     try:
         labels_N = np.fromfile(path, np.uint32)
@@ -67,5 +74,5 @@ def read_labels(path: Path, points: int) -> NDArray[np.uint16] | None:
 
 
 def is_moving(classes_N: NDArray[np.uint16]) -> Bools:
-    """Which points lie on what moves."""
+    """Mask of the points whose class is a moving one."""
     return np.asarray(classes_N >= _FIRST_MOVING)

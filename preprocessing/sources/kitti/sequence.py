@@ -17,18 +17,18 @@ from ucn.preprocessing.sources.kitti.files import Calibration
 
 # Height of KITTI's cameras above the road (sensor setup, IJRR 2013), metres.
 CAMERA_HEIGHT = 1.65
-# Pairs come ordered by their first frame: this many frames back a gap may reach without rereading.
+# Pairs are sorted by their first frame. Gaps up to this many frames read each frame once.
 _CACHED_FRAMES = 32
 
 
 @dataclass(frozen=True)
 class LidarFrame:
-    """One instant of a sequence.
+    """One frame of a sequence.
 
     Attributes:
         image: uint8 [H, W] or RGB [H, W, 3].
-        view: the part of the scan inside the image.
-        T_world_cam: pose of the camera, metres.
+        view: the points of the scan that project into the image.
+        T_world_cam: 4x4 pose of the camera, metres.
         classes_N: uint16 semantic class of each point of the view; None without labels.
     """
 
@@ -39,16 +39,16 @@ class LidarFrame:
 
     @cached_property
     def tracked(self) -> TrackedImage:
-        """The image as points are followed in it."""
+        """The image, prepared for point tracking."""
         return TrackedImage(self.image)
 
 
 class LidarSequence(ABC):
-    """What a source of LiDAR pairs needs of one recording.
+    """One recording of a camera and a LiDAR.
 
     Attributes:
-        name: unique over the dataset.
-        digits: of a frame's number in file names.
+        name: unique in the dataset.
+        digits: number of digits of frame numbers in file names.
     """
 
     name: str
@@ -60,28 +60,28 @@ class LidarSequence(ABC):
     @property
     @abstractmethod
     def calibration(self) -> Calibration:
-        """Of the camera and the LiDAR."""
+        """Calibration of the camera and the LiDAR."""
 
     @property
     @abstractmethod
     def frames(self) -> list[int]:
-        """Numbers of the frames of which any sensor has a file, ascending."""
+        """Ascending numbers of the frames for which at least one sensor has a file."""
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Of the small files that bear on every pair."""
+        """Digest of the small files that affect every pair."""
 
     @abstractmethod
     def sizes(self, frame: int) -> list[int]:
-        """Bytes of the frame's files; -1 for a missing one."""
+        """Sizes in bytes of the frame's files; -1 for missing files."""
 
     @abstractmethod
     def camera_pose(self, frame: int) -> Floats:
         """``T_world_cam`` of the frame.
 
         Raises:
-            SkippedPair: it is not known.
+            SkippedPair: the pose is unknown.
         """
 
     @abstractmethod
@@ -94,14 +94,14 @@ class LidarSequence(ABC):
 
     @abstractmethod
     def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
-        """Which points of frame 0's view the dataset's labels have on an object that moves."""
+        """Mask of the points of frame 0's view that the labels place on a moving object."""
 
     def class_names(self) -> Mapping[int, str]:
-        """Names of the semantic classes."""
+        """Names of the semantic classes by number."""
         return {}
 
     def read(self, frame: int) -> LidarFrame:
-        """Read a frame, or take it from the last ones read.
+        """Read a frame, with a cache of the most recent ones.
 
         Raises:
             SkippedPair: a file is missing or damaged.
@@ -110,16 +110,16 @@ class LidarSequence(ABC):
 
     @cached_property
     def rig(self) -> CameraModel:
-        """Of the sequence's camera."""
+        """Camera model of the sequence."""
         K, size = self.calibration.K, self.calibration.size
         return CameraModel(K, size, scan_grid(size, float(K[0, 0]), CAMERA_HEIGHT))
 
     def view(self, scan_N4: NDArray[np.float32]) -> CameraScan:
-        """What the camera sees of a scan."""
+        """The points of a scan that project into the image."""
         return view_scan(scan_N4, self.calibration.T_cam_velo, self.rig)
 
     def known_pose(self, frame: int) -> Floats | None:
-        """``T_world_cam`` of the frame, or None."""
+        """``T_world_cam`` of the frame; None if it is unknown."""
         try:
             return self.camera_pose(frame)
         except SkippedPair:

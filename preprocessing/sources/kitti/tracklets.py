@@ -1,4 +1,4 @@
-"""Points on labelled objects that move, from KITTI's tracklets."""
+"""Finds the points on moving objects from KITTI's tracklets."""
 
 from collections.abc import Callable
 
@@ -8,19 +8,19 @@ from ucn.arrays import Bools, Floats
 from ucn.geometry.rigid import transform_points
 from ucn.preprocessing.sources.kitti.files import Tracklet
 
-# An object moves when its box travels this far in the world over its life, or this far between the
-# two frames, metres; labels of parked cars wander by some decimetres.
+# An object is moving if its box moves by _TRAVEL in the world over the whole tracklet, or by _STEP
+# between the two frames, metres. Labels of parked cars drift by some decimetres.
 _TRAVEL = 1.0
 _STEP = 0.3
 _BOX_MARGIN = 0.2
 
 
 class LabelledObjects:
-    """The tracklets of one drive with their paths through the world.
+    """The tracklets of one drive and their trajectories in the world.
 
     Args:
         tracklets: labelled objects.
-        world_from_velo: pose of the Velodyne at a frame number; None where it is not known.
+        world_from_velo: gives the pose of the Velodyne at a frame number; None if it is unknown.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class LabelledObjects:
         self._paths = [_path(tracklet, world_from_velo) for tracklet in tracklets]
 
     def on_dynamic_object(self, points_velo_3N: Floats, frame0: int, frame1: int) -> Bools:
-        """Which points of frame 0's scan lie on an object that moves."""
+        """Mask of the points of frame 0's scan that lie on a moving object."""
         on_object_N = np.zeros(points_velo_3N.shape[1], bool)
         for tracklet, path_F3 in zip(self.tracklets, self._paths, strict=True):
             row = frame0 - tracklet.first_frame
@@ -45,7 +45,7 @@ class LabelledObjects:
 
 
 def _path(tracklet: Tracklet, world_from_velo: Callable[[int], Floats | None]) -> Floats:
-    """Places of the box in the world [F, 3], metres; NaN where the pose is not known."""
+    """Positions [F, 3] of the box in the world, metres; NaN for unknown poses."""
     path_F3 = np.full((len(tracklet.poses), 3), np.nan)
     for row, pose in enumerate(tracklet.poses):
         T_world_velo = world_from_velo(tracklet.first_frame + row)
@@ -66,15 +66,15 @@ def _moves(path_F3: Floats, row0: int, row1: int) -> bool:
 def inside_box(
     points_3N: Floats, bottom: Floats, size: tuple[float, float, float], yaw: float, margin: float
 ) -> Bools:
-    """Which points lie in an upright box.
+    """Mask of the points inside an upright box.
 
     Args:
         points_3N: points in a frame whose z axis points up, metres.
-        bottom: centre of the box's bottom.
-        size: (height, width, length), the length along the box's x axis.
-        yaw: about z, radians.
-        margin: metres by which the box is grown on every side, its bottom excepted: the road
-            under a car does not move.
+        bottom: centre of the bottom face of the box, metres.
+        size: (height, width, length), metres. The length is along the box's x axis.
+        yaw: rotation about z, radians.
+        margin: margin on every side except the bottom, metres. The bottom has none because the
+            road under a car does not move.
     """
     height, width, length = size
     c, s = np.cos(yaw), np.sin(yaw)

@@ -1,4 +1,4 @@
-"""Any folder of image pairs with flow: Middlebury, FlyingChairs, and one's own.
+"""Folders of image pairs with flow: Middlebury, FlyingChairs, or your own.
 
 Middlebury: Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011.
 FlyingChairs: Dosovitskiy et al., ICCV 2015; FlyingChairs2: Ilg et al., ECCV 2018.
@@ -17,13 +17,13 @@ from ucn.preprocessing.sources.flow.pairs import FlowConfig, FlowFiles, FlowRead
 
 
 class FlowFolderConfig(FlowConfig):
-    """A folder of image pairs with flow: Middlebury's or FlyingChairs' naming, or a pairs.txt."""
+    """A folder of image pairs with flow, named as Middlebury or FlyingChairs, or in pairs.txt."""
 
     source: Literal["flow-folder"] = "flow-folder"
     root: str
     """Folder of the images and flow files."""
     sequences: tuple[str, ...] = ()
-    """Sequences to take, as the samples' metadata name them; default all of the split."""
+    """Sequences to take, named as in the samples' metadata; default all of the split."""
 
     def open_source(self) -> Source:
         return FlowFolderSource(self)
@@ -32,11 +32,11 @@ class FlowFolderConfig(FlowConfig):
 class FlowFolderSource:
     """Pairs found by :func:`find_flow_pairs`.
 
-    Where the flow in both directions is there, a match must come back to its pixel; else pixels of
-    several surfaces that land in one place are dropped.
+    If there is flow in both directions, matches must pass a forward-backward check. Otherwise,
+    occluded pixels are those that land on the same place as a pixel of another surface.
 
     Raises:
-        UserError: no such folder.
+        UserError: the folder is missing.
     """
 
     def __init__(self, config: FlowFolderConfig) -> None:

@@ -1,8 +1,9 @@
-"""KITTI flow 2012 and 2015: sparse true flow from accumulated LiDAR and, in 2015, car models.
+"""KITTI flow 2012 and 2015: sparse ground truth from accumulated LiDAR and, in 2015, car models.
 
-Layout: ``training/{image_0,colored_0,flow_noc,flow_occ,calib}`` (2012; Geiger et al., CVPR 2012) or
-``training/{image_2,flow_noc,flow_occ,calib_cam_to_cam,obj_map}`` (2015; Menze and Geiger, CVPR
-2015), images ``NNNNNN_10.png`` and ``NNNNNN_11.png``; the development kits' ``readme.txt``.
+Layout of 2012: ``training/{image_0,colored_0,flow_noc,flow_occ,calib}`` (Geiger et al., CVPR 2012).
+Layout of 2015: ``training/{image_2,flow_noc,flow_occ,calib_cam_to_cam,obj_map}`` (Menze and Geiger,
+CVPR 2015). Images are ``NNNNNN_10.png`` and ``NNNNNN_11.png``. See ``readme.txt`` of the
+development kits.
 """
 
 import os
@@ -28,18 +29,19 @@ from ucn.preprocessing.sources.flow.pairs import (
 Year = Literal[2012, 2015]
 
 _FLOW = re.compile(r"(\d{6})_10\.png")
-# Scenes in a row are often of one drive: of every 50 the last 10 are held out together.
+# Consecutive scenes are often of one drive. The last 10 of every 50 are therefore held out
+# together.
 _CYCLE, _FIRST_HELD_OUT = 50, 40
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a year's files lie in ``training``.
+    """Layout of ``training`` in one benchmark.
 
     Attributes:
-        photos: folders of the left image; the first is the one that the truth was made for.
+        photos: folders of the left images; the ground truth was made for the first one.
         calibration: folder of the calibration files.
-        projection: name of the left camera's 3x4 matrix in them.
+        projection: name of the left camera's 3x4 matrix in the calibration files.
     """
 
     photos: tuple[str, ...]
@@ -54,27 +56,27 @@ _LAYOUTS: dict[Year, _Layout] = {
 
 
 class KittiFlowConfig(TrainingFlowConfig):
-    """KITTI flow 2012 or 2015: two frames a scene with true flow."""
+    """KITTI flow 2012 or 2015: two frames of each scene, with true flow."""
 
     source: Literal["kitti-flow"] = "kitti-flow"
     root: str
     """Folder of KITTI's stereo and flow data, or the `training` folder in it."""
     year: Year | None = None
-    """Benchmark; default what the folders say."""
+    """Year of the benchmark; default detected from the folders."""
 
     def open_source(self) -> Source:
         return KittiFlowSource(self)
 
 
 class KittiFlowSource:
-    """A pair a scene; each scene is a sequence.
+    """One pair per scene. Each scene is a sequence.
 
-    ``flow_noc`` has the pixels whose target is inside image 1, hidden there or not; ``flow_occ``
-    adds those that leave the image, of which no match can be made. Either gives the same matches:
-    ``flow_noc`` is read where it is there, and what is hidden is found from the flow itself.
+    ``flow_noc`` has the pixels whose target is inside image 1, occluded or not. ``flow_occ`` adds
+    the pixels that leave the image, which give no matches. Both therefore give the same matches.
+    ``flow_noc`` is preferred. Occluded pixels are found from the flow.
 
     Raises:
-        UserError: the folders are missing, or are not those of one benchmark.
+        UserError: the folders are missing, or are those of both benchmarks.
     """
 
     def __init__(self, config: KittiFlowConfig) -> None:
@@ -142,7 +144,7 @@ class KittiFlowSource:
         return self._calibrations and self._calibrations / f"{_scene(pair)}.txt"
 
     def _find(self, *names: str) -> Path | None:
-        """The first of some folders that is there."""
+        """The first folder that exists."""
         folders = (self._folder / name for name in names)
         return next((folder for folder in folders if folder.is_dir()), None)
 
@@ -157,10 +159,15 @@ class KittiFlowSource:
 
 
 def read_intrinsics(path: Path, projection: str, root: Path) -> Floats:
-    """K of one of the 3x4 matrices in a calibration file, such as ``P_rect_02: 7.2e+02 ...``.
+    """Read K from a 3x4 matrix of a calibration file, such as ``P_rect_02: 7.2e+02 ...``.
+
+    Args:
+        path: the file.
+        projection: name of the matrix.
+        root: folder of the dataset; messages name the file relative to it.
 
     Raises:
-        SkippedPair: missing or damaged.
+        SkippedPair: the file is missing or damaged.
     """
     name = path.relative_to(root).as_posix()
     try:
@@ -177,10 +184,10 @@ def read_intrinsics(path: Path, projection: str, root: Path) -> Floats:
 
 
 def _find_year(folder: Path) -> Year:
-    """The benchmark whose images a ``training`` folder holds.
+    """Year of the benchmark, from the image folders in ``training``.
 
     Raises:
-        UserError: none or both.
+        UserError: there are images of neither benchmark, or of both.
     """
     found: list[Year] = [
         year

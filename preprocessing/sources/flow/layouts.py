@@ -1,4 +1,4 @@
-"""Groups the files of a folder by name: image pairs and the flow between them."""
+"""Finds image pairs and their flow files in a folder, by name."""
 
 import hashlib
 import os
@@ -16,14 +16,14 @@ CHAIRS_SPLIT = "FlyingChairs_train_val.txt"
 _PHOTO_SUFFIXES = (".png", ".ppm", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _MIDDLEBURY_FLOW = re.compile(r"flow(\d+)\.flo")
 _NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9_-]")
-# Keys are names in a tar, which has room for a hundred characters.
+# Keys are file names in a tar, which allows a hundred characters.
 _LONGEST_SEQUENCE, _LONGEST_FRAME = 32, 24
 
 
 class PairFiles(NamedTuple):
     """Files of a pair, relative to the root.
 
-    ``backward`` is the flow from image 1 to image 0, empty where there is none.
+    ``backward`` is the flow from image 1 to image 0, or empty.
     """
 
     photo0: str
@@ -33,7 +33,7 @@ class PairFiles(NamedTuple):
 
 
 class _Naming(NamedTuple):
-    """What follows a pair's common stem in its files' names."""
+    """Suffixes of a pair's files after their common stem."""
 
     flow: str
     photo0: str
@@ -42,7 +42,7 @@ class _Naming(NamedTuple):
 
 
 _CHAIRS = _Naming("_flow.flo", "_img1", "_img2", "_flow_b.flo")
-# The first that fits counts.
+# The first match counts.
 _NAMINGS = (
     _CHAIRS,
     _Naming("-flow_01.flo", "-img_0", "-img_1", "-flow_10.flo"),
@@ -53,26 +53,33 @@ _BACKWARD = tuple(naming.backward for naming in _NAMINGS)
 
 
 def find_flow_pairs(root: Path, split: str) -> dict[PairRef, PairFiles]:
-    """Pairs below a root, in order; the first of these that is there counts.
+    """Find the pairs below a root. The first layout that is found is used.
 
-    1. ``pairs.txt``: a pair a line, ``IMAGE0 IMAGE1 FLOW [BACKWARD_FLOW]`` relative to the root,
-       without blanks in names; ``#`` starts a comment.
-    2. Middlebury: ``other-gt-flow/SEQ/flowNN.flo`` from ``other-data/SEQ/frameNN`` to the next.
-    3. Flow files anywhere below, with their images beside them: ``X_flow.flo`` from ``X_img1`` to
-       ``X_img2``, back ``X_flow_b.flo`` (FlyingChairs, FlyingChairsOcc); ``X-flow_01.flo`` from
-       ``X-img_0`` to ``X-img_1``, back ``X-flow_10.flo`` (FlyingChairs2); ``X-gt.flo`` from
-       ``X-img0`` to ``X-img1``; any other ``X.flo`` from ``X_0`` to ``X_1``, back
-       ``X_backward.flo``.
+    1. ``pairs.txt``: one pair per line, ``IMAGE0 IMAGE1 FLOW [BACKWARD_FLOW]``, relative to the
+       root. Names have no spaces. ``#`` starts a comment.
+    2. Middlebury: ``other-gt-flow/SEQ/flowNN.flo`` is the flow from ``other-data/SEQ/frameNN`` to
+       the next frame.
+    3. Flow files in any subfolder, in the folder of their images:
 
-    FlyingChairs' official ``FlyingChairs_train_val.txt``, in the root or above it, decides which
-    of its pairs a split has. Any other folder is one split.
+       - ``X_flow.flo`` from ``X_img1`` to ``X_img2``, backward ``X_flow_b.flo`` (FlyingChairs,
+         FlyingChairsOcc)
+       - ``X-flow_01.flo`` from ``X-img_0`` to ``X-img_1``, backward ``X-flow_10.flo``
+         (FlyingChairs2)
+       - ``X-gt.flo`` from ``X-img0`` to ``X-img1``, backward ``X-gt_backward.flo``
+       - any other ``X.flo`` from ``X_0`` to ``X_1``, backward ``X_backward.flo``
+
+    FlyingChairs is split by its official ``FlyingChairs_train_val.txt``, in the root or its parent
+    folder. Other datasets are not split.
 
     Args:
-        root: of the dataset.
-        split: ``train``, ``val`` or ``all`` where there is an official split.
+        root: folder of the dataset.
+        split: ``train``, ``val`` or ``all``; only used if there is an official split.
+
+    Returns:
+        Pair to files, in a fixed order.
 
     Raises:
-        UserError: nothing is found, or what is found is ambiguous.
+        UserError: no pairs are found, or two of them are ambiguous.
     """
     if (root / LIST).is_file():
         named = _listed(root / LIST)
@@ -156,13 +163,13 @@ def _beside(root: Path, split: str) -> Iterator[tuple[PairRef, PairFiles]]:
 
 
 def _chairs_split(root: Path, split: str) -> set[str] | None:
-    """Stems of FlyingChairs' pairs of a split: line N of its list says 1 (train) or 2 (val).
+    """Stems of the FlyingChairs pairs of a split. Line N of the list is 1 (train) or 2 (val).
 
     Returns:
-        None where there is no list or the split is ``all``.
+        The stems; None if there is no list or the split is ``all``.
 
     Raises:
-        UserError: the list is damaged or has no such split.
+        UserError: the list is damaged, or the split is unknown.
     """
     path = next(
         (one / CHAIRS_SPLIT for one in (root, root.parent) if (one / CHAIRS_SPLIT).is_file()), None
@@ -179,7 +186,7 @@ def _chairs_split(root: Path, split: str) -> set[str] | None:
 
 
 def _photo(stem: str, names: set[str]) -> str:
-    """The image of a stem among a folder's names; the first suffix where there is none."""
+    """Name of the image with a stem; with the first suffix if no such image exists."""
     found = (stem + suffix for suffix in _PHOTO_SUFFIXES if stem + suffix in names)
     return next(found, stem + _PHOTO_SUFFIXES[0])
 
@@ -193,7 +200,7 @@ def _reference(sequence: str, frame0: str, frame1: str) -> PairRef:
 
 
 def _short(text: str, longest: int) -> str:
-    """A name as keys may have it; a digest stands for what is cut off."""
+    """Makes a name valid in keys. A name that is too long is cut and gets a digest."""
     name = _NOT_IN_KEYS.sub("-", text)
     if len(name) <= longest:
         return name

@@ -1,4 +1,4 @@
-"""Shared by the flow sources: options, and reading a pair's files."""
+"""Options and file reader shared by the flow sources."""
 
 import hashlib
 from abc import ABC
@@ -24,14 +24,17 @@ Size = tuple[int, int]
 
 
 class FlowConfig(PreprocessConfig, ABC):
-    """Options of sources of dense flow."""
+    """Options shared by the flow sources."""
 
     max_matches: int = Field(20_000, ge=0)
-    """Most correspondences of a pair, a seeded sample spread over the image; 0 keeps all."""
+    """Maximum number of matches of a pair, a sample spread over the image; 0 keeps all."""
 
 
 class TrainingFlowConfig(FlowConfig, ABC):
-    """Options of benchmarks whose only open truth is one training set, which is split here."""
+    """Options of benchmarks that publish ground truth for one training set only.
+
+    That set is split here into train and val.
+    """
 
     @field_validator("split")
     @classmethod
@@ -41,7 +44,11 @@ class TrainingFlowConfig(FlowConfig, ABC):
         return split
 
     def takes(self, held_out: bool) -> bool:
-        """Whether the split has a sequence that is, or is not, held out for validation."""
+        """Whether the split includes a sequence.
+
+        Args:
+            held_out: whether the sequence is held out for validation.
+        """
         return self.split == "all" or (self.split == "val") == held_out
 
 
@@ -51,10 +58,10 @@ class FlowFiles:
 
     Attributes:
         photo0, photo1: the images.
-        flow: from image 0 to image 1, ``.flo`` or KITTI's PNG.
-        backward: from image 1 to image 0.
-        occluded: mask of the pixels of image 0 that are hidden in image 1.
-        invalid: mask of the pixels of image 0 whose flow is wrong.
+        flow: flow from image 0 to image 1, ``.flo`` or KITTI's PNG.
+        backward: flow from image 1 to image 0.
+        occluded: mask of the pixels of image 0 that are occluded in image 1.
+        invalid: mask of the pixels of image 0 whose flow is invalid.
     """
 
     photo0: Path
@@ -66,10 +73,10 @@ class FlowFiles:
 
 
 class FlowReader:
-    """Reads image pairs and their flow, and keeps the last of them.
+    """Reads image pairs and their flow, and caches the most recent ones.
 
     Args:
-        root: folder that all files lie below; messages name them from there.
+        root: folder of all files; messages name files relative to it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -78,33 +85,37 @@ class FlowReader:
         self._matches = lru_cache(1)(self._match)
 
     def read(self, files: FlowFiles) -> tuple[tuple[Array, Array], FlowMatches]:
-        """The two images, uint8 grey or RGB, and their matches.
+        """Read the two images, uint8 grey or RGB, and their matches.
 
         Raises:
-            SkippedPair: a file is missing or damaged, or sizes do not agree.
+            SkippedPair: a file is missing or damaged, or its size differs.
         """
         images: tuple[Array, Array] = self._photo(files.photo0), self._photo(files.photo1)
         truth = files.flow, files.backward, files.occluded, files.invalid
         return images, self._matches(truth, _size(images[0]), _size(images[1]))
 
     def labels(self, path: Path, size: Size) -> Array:
-        """An 8-bit label for each pixel of an image of ``size``: uint8 [H, W].
+        """Read an image of 8-bit labels: uint8 [H, W].
 
-        Of an image in colour each pixel's largest channel counts.
+        The label of a pixel in a colour image is its largest channel.
+
+        Args:
+            path: the file.
+            size: expected (width, height).
 
         Raises:
-            SkippedPair: missing, damaged, or of another size.
+            SkippedPair: the file is missing, damaged, or of another size.
         """
         labels: Array = read_photo(path, self._root)
         self._expect(path, labels, size)
         return labels.max(axis=2) if labels.ndim == 3 else labels
 
     def sizes(self, paths: Iterable[Path | None]) -> list[Any]:
-        """Name and bytes of each file that there should be; -1 for a missing one."""
+        """Name and size in bytes of each path that is not None; -1 for missing files."""
         return [[self._name(path), _bytes(path)] for path in paths if path is not None]
 
     def digests(self, paths: Iterable[Path | None]) -> list[Any]:
-        """Name and digest of each small file that there should be; empty for a missing one."""
+        """Name and digest of each path that is not None; empty for missing files."""
         return [[self._name(path), _digest(path)] for path in paths if path is not None]
 
     def _match(
@@ -140,7 +151,7 @@ class FlowReader:
 
 
 def training_folder(root: Path) -> Path:
-    """``training`` in a benchmark's folder, or the folder itself where that is what is given."""
+    """``root/training`` if it exists, else ``root``."""
     return root / "training" if (root / "training").is_dir() else root
 
 

@@ -1,7 +1,8 @@
-"""MPI-Sintel: rendered frames and the flow to the next one (Butler et al., ECCV 2012).
+"""MPI-Sintel: rendered frames with flow to the next frame (Butler et al., ECCV 2012).
 
-Layout: ``training/{clean,final,albedo}/SEQ/frame_NNNN.png``, ``flow/SEQ/frame_NNNN.flo``, masks in
-``occlusions`` and ``invalid``, and, where downloaded, cameras in ``camdata_left``.
+Layout: ``training/{clean,final,albedo}/SEQ/frame_NNNN.png`` and
+``training/flow/SEQ/frame_NNNN.flo``. Optional: masks in ``occlusions`` and ``invalid``, cameras in
+``camdata_left``.
 """
 
 import os
@@ -28,23 +29,23 @@ from ucn.preprocessing.sources.flow.pairs import (
 
 Pass = Literal["clean", "final", "albedo"]
 
-# Whole places: no sequence of a place that training sees is among them (some 23 % of the pairs).
+# About 23 % of the pairs. Training and validation sequences show different locations.
 VAL_SEQUENCES = ("bamboo_1", "bamboo_2", "cave_2", "cave_4", "mountain_1")
 
 _FRAME = re.compile(r"frame_(\d{4})\.flo")
-# The tag of the depth and camera package's files (sintel_io.py), then K and [R | t] row by row.
+# Tag, K and [R | t], row by row, as in sintel_io.py of the depth and camera package.
 _CAMERA = struct.Struct("<f9d12d")
 _CAMERA_TAG = 202021.25
 
 
 class SintelConfig(TrainingFlowConfig):
-    """MPI-Sintel: successive frames of a rendered film, with their flow."""
+    """MPI-Sintel: successive frames of a rendered film, with true flow."""
 
     source: Literal["sintel"] = "sintel"
     root: str
     """Folder of MPI-Sintel, or the `training` folder in it."""
     passes: tuple[Pass, ...] = ("clean", "final")
-    """Renderings to take; each is a sequence of its own."""
+    """Render passes to take; each one is a separate sequence."""
 
     @field_validator("passes")
     @classmethod
@@ -58,10 +59,10 @@ class SintelConfig(TrainingFlowConfig):
 
 
 class SintelSource:
-    """Pairs of successive frames, those of one place and time in all renderings in a row.
+    """Pairs of successive frames. The render passes of one frame follow each other.
 
     Raises:
-        UserError: the folders of the flow or of a rendering are missing.
+        UserError: the folder of the flow or of a render pass is missing.
     """
 
     def __init__(self, config: SintelConfig) -> None:
@@ -129,7 +130,7 @@ class SintelSource:
         return [path for path in found if path is not None]
 
     def _optional(self, name: str, pair: PairRef, frame: str, suffix: str) -> Path | None:
-        """A file of a part of the dataset that need not be there; where it is, all of it is."""
+        """Path of a file in an optional folder; None if the folder is missing."""
         if name not in self._there:
             return None
         return self._folder / name / _sequence(pair) / f"frame_{frame}{suffix}"
@@ -146,15 +147,15 @@ class SintelSource:
 def read_camera(path: Path, root: Path) -> tuple[Floats, Floats]:
     """Read a ``.cam`` file: K and the 4x4 ``T_cam_world``.
 
-    The principal points of Sintel's cameras are ((w - 1) / 2, (h - 1) / 2): the centre of the
-    top-left pixel is at (0, 0), as everywhere here.
+    The principal points of Sintel's cameras are ((w - 1) / 2, (h - 1) / 2). The centre of the
+    top-left pixel is therefore at (0, 0), the convention of this project.
 
     Args:
         path: the file.
-        root: of the dataset; messages name the file below it.
+        root: folder of the dataset; messages name the file relative to it.
 
     Raises:
-        SkippedPair: missing or damaged.
+        SkippedPair: the file is missing or damaged.
     """
     name = path.relative_to(root).as_posix()
     try:

@@ -1,7 +1,7 @@
 """Bundler: reconstructions from photographs (Snavely, Seitz, Szeliski, SIGGRAPH 2006).
 
-Layout: ``bundle/bundle.out`` or ``bundle.out`` and the photographs in the root, as Bundler's
-script leaves them, with the photographs' names in ``list.txt``.
+Layout, as written by Bundler's script: the photographs, their names in ``list.txt``, and
+``bundle/bundle.out`` or ``bundle.out``.
 """
 
 from collections.abc import Iterable
@@ -19,13 +19,13 @@ _PHOTOS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm")
 
 
 class BundlerConfig(SfmConfig):
-    """A Bundler reconstruction: images that share tracks, matched at the tracks' points."""
+    """A Bundler reconstruction: pairs of images that share tracks, matched by these tracks."""
 
     source: Literal["bundler"] = "bundler"
     root: str
-    """Folder of the photographs and of Bundler's result."""
+    """Folder of the photographs and of Bundler's output."""
     model: str | None = None
-    """Bundler's file, from the root; default bundle/bundle.out, bundle.out or the only one."""
+    """Bundler's file, relative to --root; default bundle/bundle.out, bundle.out or the only one."""
 
     def open_source(self) -> Source:
         return BundlerSource(self)
@@ -35,7 +35,7 @@ class BundlerSource(SfmSource):
     """Pairs of one Bundler model.
 
     Raises:
-        UserError: there is no model, or it is not clear which.
+        UserError: no model is found, or several.
     """
 
     def __init__(self, config: BundlerConfig) -> None:
@@ -52,10 +52,10 @@ class BundlerSource(SfmSource):
 
 
 def find_bundle(root: Path) -> Path:
-    """Bundler's file in a folder.
+    """Find Bundler's output file in a folder.
 
     Raises:
-        UserError: there is none, or several but none of the usual name.
+        UserError: there is none, or there are several and none has the usual name.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; pass the folder of Bundler's photographs")
@@ -70,10 +70,12 @@ def find_bundle(root: Path) -> Path:
 
 
 def image_names(root: Path) -> list[str]:
-    """Names of the photographs in the order of Bundler's file: of ``list.txt``, else by name.
+    """Names of the photographs in the order of Bundler's file.
+
+    The order is that of ``list.txt``. Without this file, it is the order by name.
 
     Raises:
-        UserError: an image stands twice in the list, a line is no name, or it is not text.
+        UserError: ``list.txt`` is not text, or has a duplicate or invalid name.
     """
     listed = root / "list.txt"
     if not listed.is_file():

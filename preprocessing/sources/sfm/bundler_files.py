@@ -1,4 +1,4 @@
-"""Bundler's reconstructions: ``bundle.out`` of version 0.3 (its README, "Output format")."""
+"""Reader of Bundler's ``bundle.out``, version 0.3 (Bundler's README, "Output format")."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,38 +17,38 @@ from ucn.geometry.sfm_model import (
 )
 
 _HEADER = "# Bundle file v0.3"
-# Bundler's cameras look down -z and its y points up.
+# Bundler's cameras look along -z, and their y axis points up.
 _FLIP_3 = np.array([1.0, -1.0, -1.0])
 _CAMERA_NUMBERS = 15
-# Without its views.
-_POINT_NUMBERS = 7
-# The file's rotations are rounded to some digits.
+_POINT_NUMBERS = 7  # without the list of views
+# Rotations in the file are rounded. Singular values may differ from 1 by this much.
 _ROUNDED = 1e-3
 
 
 class _Tracks(NamedTuple):
-    """Points, and a row for each time that one is seen."""
+    """3D points [P] and their observations [N]."""
 
     points_P3: Floats
     point_N: np.ndarray[tuple[int], np.dtype[np.intp]]
     image_N: np.ndarray[tuple[int], np.dtype[np.intp]]
     pixels_N2: Floats
-    """From the image's centre; y points down."""
+    """Relative to the image centre; y points down."""
 
 
 def read_bundle(path: Path, names: list[str]) -> SfmModel:
     """Read a reconstruction.
 
-    Pixels are counted from the image's centre, whose place the file does not tell
-    (:attr:`SfmCamera.size` is None). Images that Bundler could not place (focal length 0) are
+    Pixels are relative to the image centre. The file does not give the size of the images
+    (:attr:`SfmCamera.size` is None). Images that Bundler did not register (focal length 0) are
     marked as unusable.
 
     Args:
         path: the file.
-        names: of the images, in the file's order.
+        names: names of the images, in the order of the file.
 
     Raises:
-        UserError: missing, of another version, damaged, or of another number of images.
+        UserError: the file is missing, damaged, of another version, or does not have
+            ``len(names)`` images.
     """
     numbers, images, points = _read_numbers(path)
     if images != len(names):
@@ -65,7 +65,7 @@ def read_bundle(path: Path, names: list[str]) -> SfmModel:
 
 
 def _read_numbers(path: Path) -> tuple[Floats, int, int]:
-    """All numbers after the counts, the number of images, and that of points."""
+    """All numbers after the two counts, the number of images, and the number of points."""
     try:
         header, _, rest = path.read_text().partition("\n")
     except OSError:
@@ -78,7 +78,7 @@ def _read_numbers(path: Path) -> tuple[Floats, int, int]:
             "write it with Bundler 0.3 or later"
         )
     try:
-        # Not by way of split(): that takes ten times the file's size.
+        # split() would need ten times the file's size in memory.
         values = np.fromstring(rest, np.float64, sep=" ")
         images, points = int(values[0]), int(values[1])
     except (ValueError, IndexError, OverflowError):
@@ -94,7 +94,7 @@ def _tracks(path: Path, numbers: Floats, points: int, images: int) -> _Tracks:
     points_P3 = np.empty((points, 3))
     views = []
     at = 0
-    # Position, colour, then the number of views and image, keypoint, x and y for each.
+    # Position, colour, number of views, then image, keypoint, x and y of each view.
     for point in range(points):
         length = float(numbers[at + 6]) if at + 6 < len(numbers) else -1.0
         views_at = at + _POINT_NUMBERS
@@ -137,7 +137,7 @@ def _image(name: str, camera_53: Floats, tracks: _Tracks, index: int) -> SfmImag
 
 
 def _nearest_rotation(R: Floats) -> Floats | None:
-    """The rotation that a rounded 3x3 one stands for; None where it is none."""
+    """The rotation nearest to a rounded one; None if the matrix is not close to a rotation."""
     if not np.isfinite(R).all():
         return None
     U, scales_3, Vt = np.linalg.svd(R)

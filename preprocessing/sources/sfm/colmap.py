@@ -1,9 +1,9 @@
 """COLMAP: reconstructions from photographs (Schoenberger and Frahm, CVPR 2016).
 
-Layout: ``images`` and ``sparse`` in the root, or in each of its folders; models in ``sparse`` or,
-where there are several, in ``sparse/0``, ``sparse/1`` and so on. Dense workspaces, which
-``colmap image_undistorter`` makes and ``patch_match_stereo`` fills, add ``stereo/depth_maps``;
-MegaDepth's have ``depths``. A scene may consist of such workspaces alone: ``dense``, or
+Layout: ``images`` and ``sparse`` in the root, or in each of its folders. The model is in
+``sparse``; several models are in ``sparse/0``, ``sparse/1`` and so on. Dense workspaces, made by
+``colmap image_undistorter`` and ``patch_match_stereo``, also have ``stereo/depth_maps``.
+MegaDepth's have ``depths``. A scene may also consist of dense workspaces only, in ``dense`` or in
 ``dense/0``, ``dense/1`` and so on.
 """
 
@@ -36,32 +36,32 @@ from ucn.preprocessing.sources.sfm.pairs import (
     file_bytes,
 )
 
-# Depth maps of two megapixels: 8 MB each.
+# A depth map of two megapixels takes 8 MB.
 _CACHED_DEPTHS = 6
 
 
 class ColmapConfig(SfmConfig):
-    """COLMAP reconstructions: images that share tracks, matched at the tracks' points."""
+    """COLMAP reconstructions: pairs of images that share tracks, matched by these tracks."""
 
     source: Literal["colmap"] = "colmap"
     root: str
-    """Folder with images/ and sparse/, or of such folders."""
+    """Folder with images/ and sparse/, or a folder of such folders."""
     sequences: tuple[str, ...] = ()
-    """Scenes to take, as the samples' metadata name them; default all."""
+    """Scenes to take, named as in the samples' metadata; default all."""
     dense: bool = False
-    """Match depth maps instead of tracks; they are looked for in dense/, or in the scene."""
+    """Match by depth maps instead of tracks; depth maps are in dense/ or in the scene's folder."""
     dense_step: int = Field(4, ge=1)
-    """With --dense, every so many pixels of image 0 are matched, each way."""
+    """With --dense: stride of the matched pixels of image 0, in x and y, pixels."""
 
     def open_source(self) -> Source:
         return ColmapSource(self)
 
 
 class ColmapSource(SfmSource):
-    """Pairs of COLMAP's models.
+    """Pairs of COLMAP models.
 
     Raises:
-        UserError: no model is there.
+        UserError: no model is found.
     """
 
     def __init__(self, config: ColmapConfig) -> None:
@@ -123,11 +123,11 @@ class ColmapSource(SfmSource):
 
 
 def find_scenes(root: Path, dense: bool) -> list[Scene]:
-    """The reconstructions in a folder, in order of their names.
+    """Find the reconstructions in a folder, sorted by folder name.
 
     Args:
         root: the folder.
-        dense: take the workspaces with depth maps.
+        dense: find only workspaces with depth maps.
 
     Raises:
         UserError: there are none.
@@ -148,10 +148,10 @@ def find_scenes(root: Path, dense: bool) -> list[Scene]:
 
 
 def _chosen(scenes: list[Scene], config: ColmapConfig) -> list[Scene]:
-    """The scenes that the options name.
+    """The scenes named by the options.
 
     Raises:
-        UserError: one is not there.
+        UserError: a named scene does not exist.
     """
     names = [scene.name for scene in scenes]
     for name in config.sequences:
@@ -164,7 +164,8 @@ def _scenes_of(folder: Path, dense: bool) -> list[Scene]:
     name = folder.absolute().name or "root"
     workspace = folder / "dense"
     several = [(one, f"{name}/{one.name}") for one in _numbered(workspace)]
-    # They show the same images; depth maps are rather in the workspaces.
+    # These places hold the same images, so only one of them is used. With `dense`, workspaces are
+    # tried first, because depth maps are usually there.
     places = [[(folder, name)], [(workspace, name)], several]
     for group in reversed(places) if dense else places:
         scenes = [
@@ -189,7 +190,7 @@ def _models_of(folder: Path, name: str) -> list[Scene]:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The folders in it that have a number for a name, in order; none where there is none."""
+    """Subfolders whose names are numbers, in numeric order."""
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]

@@ -1,4 +1,7 @@
-"""COLMAP's binary sparse models (``read_model_binary`` of its ``read_write_model.py``)."""
+"""Reader of COLMAP's binary sparse models.
+
+The format is that of ``read_model_binary`` in COLMAP's ``read_write_model.py``.
+"""
 
 import struct
 from pathlib import Path
@@ -17,16 +20,16 @@ from ucn.preprocessing.sources.sfm.colmap_records import (
 _COUNT = struct.Struct("<Q")
 _CAMERA = struct.Struct("<iiQQ")
 _IMAGE = struct.Struct("<i7di")
-# Number, position, colour, error, length of the track.
+# ID, position, colour, error, length of the track.
 _POINT = struct.Struct("<q3d3xdQ")
 _TRACK_ELEMENT = 8
 _DETECTION = np.dtype([("pixel", "<f8", 2), ("point", "<i8")])
 
 
 class _Reader:
-    """Takes values from a file one after the other.
+    """Reads successive values from a file.
 
-    Its methods raise UserError where the file ends before they are done.
+    Its methods raise UserError at an unexpected end of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +44,7 @@ class _Reader:
         return self.values(struct.Struct(f"<{count}d"))
 
     def text(self) -> str:
-        """Up to the next zero byte."""
+        """Reads a string up to the next zero byte."""
         end = self._data.find(b"\0", self._at)
         if end < 0:
             raise self._cut()
@@ -74,10 +77,10 @@ class _Reader:
 
 
 def read_cameras(path: Path) -> dict[int, CameraRecord]:
-    """Read ``cameras.bin``: number to camera.
+    """Read ``cameras.bin``: camera ID to camera.
 
     Raises:
-        UserError: damaged, or a model is unknown or has no pinhole image.
+        UserError: the file is damaged, or a camera model is unknown or panoramic.
     """
     models = {model.number: model for model in pinhole_like_models()}
     reader = _Reader(path)
@@ -98,7 +101,7 @@ def read_images(path: Path) -> list[ImageRecord]:
     """Read ``images.bin``.
 
     Raises:
-        UserError: damaged.
+        UserError: the file is damaged.
     """
     reader = _Reader(path)
     images = []
@@ -125,7 +128,7 @@ def read_points(path: Path) -> PointRecords:
     """Read ``points3D.bin``.
 
     Raises:
-        UserError: damaged.
+        UserError: the file is damaged.
     """
     reader = _Reader(path)
     numbers, points = [], []

@@ -1,4 +1,4 @@
-"""COLMAP's camera models, as its own library evaluates them."""
+"""COLMAP's camera models, evaluated by pycolmap."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ _PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE")
 
 
 class CameraModel(NamedTuple):
-    """COLMAP's number and name of a model, and how many parameters it has."""
+    """ID and name of a COLMAP camera model, and its number of parameters."""
 
     number: int
     name: str
@@ -21,7 +21,7 @@ class CameraModel(NamedTuple):
 
 
 def pinhole_like_models() -> list[CameraModel]:
-    """The models that a pinhole image can be made from: all but panoramas."""
+    """Camera models whose images can be undistorted to a pinhole image: all but panoramas."""
     found = []
     for model in pycolmap.CameraModelId.__members__.values():
         if model == pycolmap.CameraModelId.INVALID:
@@ -33,14 +33,14 @@ def pinhole_like_models() -> list[CameraModel]:
 
 
 def colmap_camera(model: str, size: Size, parameters: tuple[float, ...]) -> SfmCamera:
-    """A camera from COLMAP's parameters.
+    """Make a camera from COLMAP's parameters.
 
-    COLMAP puts the centre of the top-left pixel at (0.5, 0.5), here it is at (0, 0).
+    The centre of the top-left pixel is (0.5, 0.5) in COLMAP and (0, 0) in this project.
 
     Args:
         model: name of one of :func:`pinhole_like_models`.
-        size: of the images.
-        parameters: as many as the model has.
+        size: (width, height) of the images.
+        parameters: parameters of the model, in COLMAP's order.
     """
     camera = pycolmap.Camera(model=model, width=size[0], height=size[1], params=list(parameters))
     K = np.diag([camera.focal_length_x, camera.focal_length_y, 1.0])

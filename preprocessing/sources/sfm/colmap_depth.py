@@ -1,7 +1,8 @@
 """Depth maps of dense workspaces: COLMAP's, and MegaDepth's (Li and Snavely, CVPR 2018).
 
-COLMAP writes ``stereo/depth_maps/NAME.geometric.bin``: ``width&height&channels&``, then float32 row
-by row (``Mat::Read``). MegaDepth has ``depths/STEM.h5`` with a dataset ``depth``.
+COLMAP writes ``stereo/depth_maps/NAME.geometric.bin``: the header ``width&height&channels&``, then
+float32 values, row by row (``Mat::Read``). MegaDepth has ``depths/STEM.h5`` with a dataset
+``depth``.
 """
 
 from pathlib import Path
@@ -14,35 +15,40 @@ from ucn.images.read import MAX_PIXELS
 from ucn.storage.array_files import read_hdf5
 
 DepthMap = NDArray[np.float32]
-"""Depths [H, W]; 0 or less where unknown."""
+"""Depths [H, W]; 0 or less for unknown depths."""
 
-# Three numbers of up to ten digits, each with its ampersand.
+# Three numbers of up to ten digits, each followed by an ampersand.
 _LONGEST_HEADER = 33
 
 
 def depth_folder(workspace: Path) -> Path | None:
-    """The folder of a workspace's depth maps; None where there is none."""
-    # COLMAP makes its own while it undistorts, before there is anything to put into it.
+    """Folder of the depth maps of a workspace; None if there is none."""
+    # `depths` first: COLMAP's image_undistorter creates an empty stereo/depth_maps.
     places = workspace / "depths", workspace / "stereo" / "depth_maps"
     return next((place for place in places if place.is_dir()), None)
 
 
 def depth_file(folder: Path, image: str) -> Path:
-    """The depth map of an image in one of :func:`depth_folder`'s."""
+    """Path of the depth map of an image.
+
+    Args:
+        folder: a folder found by :func:`depth_folder`.
+        image: name of the image.
+    """
     if folder.name == "depths":
         return (folder / image).with_suffix(".h5")
     return folder / f"{image}.geometric.bin"
 
 
 def read_depth_map(path: Path, root: Path) -> DepthMap:
-    """Read a depth map: ``.h5`` as MegaDepth's, any other as COLMAP's.
+    """Read a depth map: MegaDepth's format for ``.h5``, else COLMAP's.
 
     Args:
         path: the file.
-        root: of the dataset; messages name the file below it.
+        root: folder of the dataset; messages name the file relative to it.
 
     Raises:
-        SkippedPair: missing or damaged.
+        SkippedPair: the file is missing or damaged.
     """
     name = path.relative_to(root).as_posix()
     try:

@@ -1,7 +1,7 @@
 """COLMAP's sparse models: ``cameras``, ``images`` and ``points3D``, as ``.bin`` or ``.txt``.
 
-The layout is that of COLMAP's documentation, "Output Format". What rigs and frames add to newer
-models is not needed: there, too, each image has its own pose.
+The format is documented in COLMAP's "Output Format". The rigs and frames of newer models are not
+read, because each image has its own pose in these models, too.
 """
 
 from itertools import pairwise
@@ -23,15 +23,15 @@ from ucn.preprocessing.sources.sfm.colmap_records import (
 )
 
 _PARTS = ("cameras", "images", "points3D")
-# Pixels; more is damage, and more than COLMAP's library takes.
+# Pixels. A larger value means a damaged file, and pycolmap does not accept it.
 _LONGEST_SIDE = 1_000_000
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The three files of a model: the binary ones where all are there, else the text ones.
+    """The three files of a model: binary files if all three exist, else text files.
 
     Raises:
-        UserError: neither are complete.
+        UserError: neither set of files is complete.
     """
     for suffix in (".bin", ".txt"):
         paths = [folder / f"{part}{suffix}" for part in _PARTS]
@@ -46,10 +46,10 @@ def model_files(folder: Path) -> list[Path]:
 def read_colmap_model(folder: Path) -> SfmModel:
     """Read a sparse model.
 
-    Images whose pose or camera is not finite are marked as unusable.
+    Images with a pose or camera that is not finite are marked as unusable.
 
     Raises:
-        UserError: a file is missing or damaged, or a camera's model has no pinhole image.
+        UserError: a file is missing or damaged, or a camera model is unknown or panoramic.
     """
     paths = model_files(folder)
     files = colmap_binary if paths[0].suffix == ".bin" else colmap_text
@@ -101,6 +101,6 @@ def _image(
     rotation = Rotation.from_quat(record.quaternion_4, scalar_first=True)
     T_cam_world[:3, :3] = rotation.as_matrix()
     T_cam_world[:3, 3] = record.translation_3
-    # From (0.5, 0.5) to (0, 0) at the centre of the top-left pixel.
+    # The centre of the top-left pixel is (0.5, 0.5) in COLMAP and (0, 0) here.
     pixels_M2 = record.pixels_N2[seen_M] - 0.5
     return posed_image(record.name, camera, T_cam_world, points.points_P3, index_M, pixels_M2)

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from ucn.arrays import Floats
 from ucn.errors import UserError
 
-# The number that a detection without a 3D point has.
+# ID of the 3D point of a keypoint that has none.
 NO_POINT = -1
 
 
 @dataclass(frozen=True)
 class CameraRecord:
-    """A camera: name of its model, (width, height) and the model's parameters."""
+    """A camera: name of the camera model, (width, height) and the model's parameters."""
 
     model: str
     size: tuple[int, int]
@@ -27,12 +27,12 @@ class ImageRecord:
     """An image.
 
     Attributes:
-        name: path below the folder of images.
-        camera: number of its camera.
-        quaternion_4: w, x, y, z of the rotation from world to camera.
-        translation_3: of that motion.
-        pixels_N2: detections; (0.5, 0.5) is the centre of the top-left pixel.
-        points_N: number of the 3D point of each, :data:`NO_POINT` for none.
+        name: path relative to the folder of images.
+        camera: ID of the camera.
+        quaternion_4: rotation from world to camera, as w, x, y, z.
+        translation_3: translation from world to camera.
+        pixels_N2: keypoints; (0.5, 0.5) is the centre of the top-left pixel.
+        points_N: ID of the 3D point of each keypoint; :data:`NO_POINT` for none.
     """
 
     name: str
@@ -45,12 +45,17 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class PointRecords:
-    """All 3D points: their numbers and their positions in the world."""
+    """All 3D points: IDs and positions in the world."""
 
     numbers_P: NDArray[np.int64]
     points_P3: Floats
 
 
 def damaged(path: Path, what: str) -> UserError:
-    """The error for a file of a model that cannot be read."""
+    """Make the error for a damaged file of a model.
+
+    Args:
+        path: the file.
+        what: description of the damage.
+    """
     return UserError(f"{path}: {what}; copy or export the model anew")

@@ -1,4 +1,7 @@
-"""COLMAP's sparse models as text (``read_model_text`` of its ``read_write_model.py``)."""
+"""Reader of COLMAP's sparse models as text.
+
+The format is that of ``read_model_text`` in COLMAP's ``read_write_model.py``.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +18,15 @@ from ucn.preprocessing.sources.sfm.colmap_records import (
     damaged,
 )
 
-# Numbers of points are read as floating-point numbers, which are exact up to here.
+# IDs of points are read as float64, which is exact up to this number.
 _LARGEST = 2**53
 
 
 def read_cameras(path: Path) -> dict[int, CameraRecord]:
-    """Read ``cameras.txt``: number to camera.
+    """Read ``cameras.txt``: camera ID to camera.
 
     Raises:
-        UserError: damaged, or a model is unknown or has no pinhole image.
+        UserError: the file is damaged, or a camera model is unknown or panoramic.
     """
     models = {model.name: model for model in pinhole_like_models()}
     cameras = {}
@@ -46,7 +49,7 @@ def read_images(path: Path) -> list[ImageRecord]:
     """Read ``images.txt``.
 
     Raises:
-        UserError: damaged.
+        UserError: the file is damaged.
     """
     lines = _lines(path, keep_empty=True)
     images = []
@@ -79,11 +82,11 @@ def read_points(path: Path) -> PointRecords:
     """Read ``points3D.txt``.
 
     Raises:
-        UserError: damaged.
+        UserError: the file is damaged.
     """
     numbers, points = [], []
     for line, text in _lines(path):
-        # Number, position, colour, error, track as (IMAGE_ID, POINT2D_IDX).
+        # ID, position, colour, error, track as (IMAGE_ID, POINT2D_IDX).
         values = text.split()
         try:
             numbers.append(_number(values[0]))
@@ -96,7 +99,7 @@ def read_points(path: Path) -> PointRecords:
 
 
 def _lines(path: Path, *, keep_empty: bool = False) -> Iterator[tuple[int, str]]:
-    """Number and text of the lines but for comments."""
+    """Number and text of each line that is not a comment."""
     try:
         lines = path.read_text().splitlines()
     except UnicodeDecodeError:
@@ -107,7 +110,7 @@ def _lines(path: Path, *, keep_empty: bool = False) -> Iterator[tuple[int, str]]
 
 
 def _detections(path: Path, line: int, text: str | None) -> Floats:
-    """Rows x, y, number of the 3D point."""
+    """Rows x, y, ID of the 3D point."""
     try:
         values = np.array("cut" if text is None else text.split(), np.float64)
         detections_N3 = values.reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""Shared by the structure-from-motion sources: options, choice of pairs, samples from tracks."""
+"""Shared by the structure-from-motion sources: options, pair selection, samples from tracks."""
 
 import hashlib
 import re
@@ -29,7 +29,7 @@ from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef
 
-# Photographs of 24 megapixels in colour: 70 MB each.
+# A colour photograph of 24 megapixels takes 70 MB.
 _CACHED_PHOTOS = 6
 
 Images = tuple[SfmImage, SfmImage]
@@ -38,22 +38,22 @@ Sizes = tuple[Size, Size]
 
 
 class SfmConfig(PreprocessConfig, ABC):
-    """Options of sources of reconstructions."""
+    """Options shared by the structure-from-motion sources."""
 
     min_matches: int = Field(100, ge=1)
-    """Pairs with fewer correspondences are left out."""
+    """Minimum number of matches of a pair; other pairs are left out."""
     undistort: bool = True
-    """Undistort images, so that matches obey K0, K1 and T_1_0; else pinholes alone have a K."""
+    """Undistort images to pinhole images. Otherwise, images with distortion have no K."""
     max_error: float = Field(2.0, gt=0)
-    """Largest reprojection error of a match in either image, pixels."""
+    """Maximum reprojection error of a match in either image, pixels."""
     min_angle: float = Field(1.0, ge=0, le=180)
-    """Least median triangulation angle of a pair, degrees."""
+    """Minimum of the median triangulation angle of a pair, degrees."""
     max_angle: float = Field(60.0, ge=0, le=180)
-    """Largest median triangulation angle of a pair, degrees."""
+    """Maximum of the median triangulation angle of a pair, degrees."""
     max_pairs_per_image: int = Field(0, ge=0)
-    """At most so many pairs with any one image, chosen at random by the seed; 0 takes all."""
+    """Maximum number of pairs of an image, chosen at random by the seed; 0 takes all."""
     max_pairs: int = Field(0, ge=0)
-    """At most so many pairs of a scene, chosen at random by the seed; 0 takes all."""
+    """Maximum number of pairs of a scene, chosen at random by the seed; 0 takes all."""
 
     @model_validator(mode="after")
     def _angles_in_order(self) -> "SfmConfig":
@@ -67,7 +67,7 @@ class SfmConfig(PreprocessConfig, ABC):
 
 @dataclass(frozen=True)
 class Scene:
-    """Where one reconstruction lies.
+    """Paths of one reconstruction.
 
     Attributes:
         name: unique in the dataset.
@@ -81,14 +81,14 @@ class Scene:
 
 
 class SfmSource(ABC):
-    """Pairs of images that share tracks; each reconstruction is a sequence.
+    """Pairs of images that share tracks. Each reconstruction is a sequence.
 
-    Images that cannot be used stand once in the list, paired with themselves, so that the manifest
-    names them.
+    An unusable image is listed once, paired with itself, so that the manifest reports it as
+    skipped.
 
     Args:
         config: the options.
-        root: of the dataset; messages name files below it.
+        root: folder of the dataset; messages name files relative to it.
         scenes: the reconstructions.
     """
 
@@ -113,7 +113,7 @@ class SfmSource(ABC):
         """Read a reconstruction.
 
         Raises:
-            UserError: it is missing or damaged.
+            UserError: the reconstruction is missing or damaged.
         """
 
     @abstractmethod
@@ -125,7 +125,7 @@ class SfmSource(ABC):
         failures = []
         for name in self._scenes:
             images = self._model(name).images
-            # Keys are asked for later, when another scene's model has taken this one's place.
+            # Computed now: the cache holds one model, and it is another one when keys are needed.
             self._frame_keys(name)
             chosen = self._choose(name)
             if not len(chosen.first_K):
@@ -206,7 +206,7 @@ class SfmSource(ABC):
         return sample_pairs(spread, config.max_pairs, seed)
 
     def _explain_none(self, name: str) -> str:
-        """Why no pair of a scene passes, with the option to change."""
+        """Message that says why a scene has no pairs, and which option to change."""
         config, model = self._config, self._model(name)
         pairs = find_track_pairs(model, config.max_error, 1)
         file = self._scenes[name].model
@@ -249,7 +249,7 @@ class SfmSource(ABC):
 
 
 def readable_names(names: Sequence[str]) -> dict[str, str]:
-    """For each of some names one of letters, digits and underscores; no two alike."""
+    """Map names to unique names of letters, digits and underscores."""
     plain = [re.sub(r"[^A-Za-z0-9]+", "_", Path(name).with_suffix("").as_posix()) for name in names]
     if len(set(plain)) < len(plain):
         plain = [f"{index:06d}_{name}" for index, name in enumerate(plain)]
@@ -257,7 +257,7 @@ def readable_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def file_bytes(path: Path) -> int:
-    """Size of a file, bytes; -1 where there is none."""
+    """Size of a file in bytes; -1 if it is missing."""
     try:
         return path.stat().st_size
     except OSError:

@@ -15,11 +15,11 @@ from ucn.preprocessing.sources.base import PairRef, Source
 
 
 class StereoFolderConfig(PreprocessConfig):
-    """Rectified stereo pairs; the left pixel x lies at x - disparity in the right image."""
+    """Rectified stereo pairs; left pixel x corresponds to x - disparity in the right image."""
 
     source: Literal["stereo-folder"] = "stereo-folder"
     root: str
-    """Folder that holds left, right and disparity."""
+    """Folder with the subfolders left, right and disparity."""
 
     def open_source(self) -> Source:
         return StereoFolderSource(self)
@@ -83,7 +83,7 @@ def _read_disparity(path: Path, shape: tuple[int, ...]) -> Array:
 
 
 def _hidden(rows_N: Array, targets_N: Array, disparity_N: Array) -> Array:
-    """Which pixels another covers: one that lands within a pixel and is nearer by a pixel."""
+    """Mask of pixels occluded by a pixel that lands within 1 px and has 1 px more disparity."""
     columns_N = np.floor(targets_N).astype(int)
     columns_N -= columns_N.min(initial=0)
     nearest_HW = np.full((rows_N.max(initial=0) + 1, columns_N.max(initial=0) + 2), -np.inf)

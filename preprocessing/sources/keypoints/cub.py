@@ -1,10 +1,10 @@
 """CUB-200-2011: birds of 200 species with 15 labelled parts.
 
-Wah et al., "The Caltech-UCSD Birds-200-2011 Dataset", Technical Report CNS-TR-2011-001, 2011; the
-layout is that of the README in the archive ``CUB_200_2011.tgz``, extracted.
+Wah et al., "The Caltech-UCSD Birds-200-2011 Dataset", Technical Report CNS-TR-2011-001, 2011. The
+layout is that of the extracted archive ``CUB_200_2011.tgz``, described in its README.
 
-Positions are taken as 0-based pixels: of the official boxes 73 begin at x = 0, and more end at 499
-than at any other x, images being at most 500 wide.
+Coordinates are taken as 0-based pixels: 73 of the official boxes begin at x = 0, and x = 499 is the
+most frequent right end. Images are at most 500 pixels wide.
 """
 
 from collections import defaultdict
@@ -29,12 +29,12 @@ from ucn.preprocessing.sources.keypoints.pairs import (
     read_pairs_file,
 )
 
-# Photos of 500 pixels a side; some 0.7 MB each.
+# A photo of 500 x 500 pixels takes about 0.7 MB.
 _CACHED_PHOTOS = 32
 
 
 class CubConfig(KeypointConfig):
-    """CUB-200-2011: pairs of birds of one species, matched by their labelled parts."""
+    """CUB-200-2011: pairs of birds of one species, matched by labelled parts."""
 
     source: Literal["cub"] = "cub"
     root: str
@@ -46,11 +46,11 @@ class CubConfig(KeypointConfig):
 
 @dataclass(frozen=True)
 class _Lists:
-    """The dataset's lists.
+    """Contents of the dataset's list files.
 
     Attributes:
-        birds: number of the image to its bird.
-        training: number of the image to whether it is of the official training set.
+        birds: image number to bird.
+        training: image number to whether the image is in the official training set.
         parts: names of the parts, in the official order.
     """
 
@@ -60,7 +60,7 @@ class _Lists:
 
 
 class CubSource:
-    """Pairs within a species."""
+    """Pairs of birds of one species."""
 
     def __init__(self, config: CubConfig) -> None:
         self._config = config
@@ -121,7 +121,7 @@ class CubSource:
         return [bird.image, size, bird.box, sorted(bird.keypoints.items())]
 
     def _listed_pairs(self, path: Path) -> list[PairRef]:
-        """Pairs as a file lists them, by the names or the numbers of ``images.txt``."""
+        """Pairs listed in a file, by names or numbers of ``images.txt``."""
         birds = self._lists.birds
         numbers = {bird.image.removeprefix("images/"): number for number, bird in birds.items()}
         numbers |= {str(number): number for number in birds}
@@ -136,10 +136,10 @@ class CubSource:
 
 
 def _read_lists(root: Path) -> _Lists:
-    """Read the lists of a dataset.
+    """Read the dataset's list files.
 
     Raises:
-        UserError: a list is missing, malformed, or does not know an image.
+        UserError: a list is missing or malformed, or lacks an image.
     """
     images = _read_names(root / "images.txt")
     classes = _read_names(root / "classes.txt")
@@ -174,7 +174,7 @@ def _read_lists(root: Path) -> _Lists:
 
 
 def _read_names(path: Path) -> dict[int, str]:
-    """Read ``NUMBER NAME`` lines; a name may have spaces.
+    """Read ``NUMBER NAME`` lines. Names may contain spaces.
 
     Raises:
         UserError: the file is missing, empty or malformed.
@@ -195,7 +195,7 @@ def _read_table(path: Path, columns: int) -> Floats:
     """Read rows of numbers: float64 [N, columns].
 
     Raises:
-        UserError: the file is missing or not such a table.
+        UserError: the file is missing, empty, or malformed.
     """
     try:
         table: Floats = np.loadtxt(path, ndmin=2)
@@ -211,7 +211,7 @@ def _read_table(path: Path, columns: int) -> Floats:
 
 
 def _by_image(path: Path, columns: int, images: dict[int, str]) -> dict[int, Floats]:
-    """Rows of a table, without their first column, by that: the number of an image.
+    """Read a table whose first column is the image number: image number to the other columns.
 
     Raises:
         UserError: the file is missing, malformed, or lacks an image.

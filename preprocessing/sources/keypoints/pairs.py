@@ -1,4 +1,4 @@
-"""Shared by the keypoint sources: pairs within a category, and their samples."""
+"""Options, pair selection and samples shared by the keypoint sources."""
 
 import hashlib
 from abc import ABC
@@ -19,14 +19,14 @@ from ucn.preprocessing.sources.base import PairRef
 
 
 class KeypointConfig(PreprocessConfig, ABC):
-    """Options of sources of labelled keypoints."""
+    """Options shared by the keypoint sources."""
 
     min_matches: int = Field(3, ge=1)
-    """Pairs with fewer correspondences are skipped."""
+    """Minimum number of matches of a pair; other pairs are skipped."""
     pairs_per_category: int = Field(25, ge=1)
-    """At most so many pairs, chosen at random by the seed, within each category."""
+    """Maximum number of pairs of a category, chosen at random by the seed."""
     pairs_file: str | None = None
-    """Text file with a pair of names a line, which takes the place of the random choice."""
+    """Text file with two names per line, one line per pair; replaces the random choice."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Instance:
     """One labelled object.
 
     Attributes:
-        image: name of its image below the root.
-        category: what it is.
-        box: x, y, width, height: it reaches from the pixel (x, y) to (x + width, y + height).
-        keypoints: names of those that are visible, to x, y.
+        image: path of the image, relative to the root.
+        category: category of the object.
+        box: x, y, width and height, pixels: from (x, y) to (x + width, y + height).
+        keypoints: names of the visible keypoints to (x, y), pixels.
     """
 
     image: str
@@ -47,18 +47,18 @@ class Instance:
 
 
 def choose_pairs(images: Sequence[str], count: int, seed: Sequence[int]) -> list[tuple[int, int]]:
-    """Choose pairs of the objects of one category, no two of one image.
+    """Choose random pairs of objects of one category. The two objects are in different images.
 
     Args:
-        images: each object's image.
-        count: at most so many pairs.
-        seed: of the choice.
+        images: the image of each object.
+        count: maximum number of pairs.
+        seed: seed of the choice.
 
     Returns:
-        Ascending pairs of indices i < j, each once.
+        Pairs of indices i < j, ascending, without duplicates.
     """
     total = len(images) * (len(images) - 1) // 2
-    # Few categories have pairs within an image, and few of those; four times as many will do.
+    # Pairs within one image are rare. Drawing four times as many pairs leaves enough others.
     drawn = np.random.default_rng(seed).choice(total, min(total, 4 * count), replace=False)
     second = ((1 + np.sqrt(1 + 8 * drawn)) / 2).astype(int)
     first = drawn - second * (second - 1) // 2
@@ -72,10 +72,12 @@ def category_seed(seed: int, category: str) -> list[int]:
 
 
 def read_pairs_file(path: Path) -> list[tuple[str, str]]:
-    """Read a text file of two names a line; empty lines and those that start with # are left out.
+    """Read a text file with two names per line.
+
+    Empty lines and lines that start with # are skipped.
 
     Raises:
-        UserError: it cannot be read, holds no pair, or has a line of another form.
+        UserError: the file cannot be read, has no pairs, or has a malformed line.
     """
     try:
         lines = path.read_text().splitlines()
@@ -105,15 +107,15 @@ def keypoint_sample(
     """Match the keypoints that are visible in both objects.
 
     Args:
-        config: of the source.
-        key: of the sample.
-        pair: the two images.
+        config: configuration of the source.
+        key: key of the sample.
+        pair: the image pair.
         images: uint8, grey or RGB.
-        instances: the object in each.
-        names: of the keypoints; the attribute ``keypoint`` counts in it.
+        instances: the object in each image.
+        names: names of the keypoints. The attribute ``keypoint`` is an index into them.
 
     Raises:
-        SkippedPair: too few keypoints are in both, or a box has no extent.
+        SkippedPair: too few keypoints are visible in both objects, or a box is empty.
     """
     for instance in instances:
         if not (np.isfinite(instance.box).all() and min(instance.box[2:]) > 0):

@@ -1,4 +1,4 @@
-"""PASCAL keypoints: objects of 20 categories in VOC 2011's photos, labelled at Berkeley."""
+"""PASCAL keypoints: objects of 20 categories in the photos of VOC 2011, labelled by Berkeley."""
 
 import hashlib
 from functools import lru_cache
@@ -25,30 +25,30 @@ from ucn.preprocessing.sources.keypoints.pascal_files import (
     read_object_list,
 )
 
-# Photos of 500 pixels a side; some 0.7 MB each.
+# A photo of 500 x 500 pixels takes about 0.7 MB.
 _CACHED_PHOTOS = 32
 _CACHED_OBJECTS = 64
 
 
 class PascalConfig(KeypointConfig):
-    """PASCAL VOC keypoints of Berkeley: pairs of objects of one category."""
+    """Berkeley's keypoints of PASCAL VOC 2011: pairs of objects of one category."""
 
     source: Literal["pascal"] = "pascal"
     root: str
     """Folder VOCdevkit/VOC2011 with JPEGImages and ImageSets."""
     annotations: str = "annotations"
-    """Folder of Berkeley's CATEGORY/IMAGE_N.xml, from the root on or absolute."""
+    """Folder of Berkeley's CATEGORY/IMAGE_N.xml, absolute or relative to --root."""
     categories: tuple[str, ...] = ()
     """Categories such as aeroplane; default all."""
     objects: str | None = None
-    """Text file that lists the objects, CATEGORY/IMAGE_N.xml a line, in place of VOC's split."""
+    """Text file of the objects to take, one CATEGORY/IMAGE_N.xml per line; replaces --split."""
 
     def open_source(self) -> Source:
         return PascalSource(self)
 
 
 class PascalSource:
-    """Pairs within a category."""
+    """Pairs of objects of one category."""
 
     def __init__(self, config: PascalConfig) -> None:
         self._config = config
@@ -104,7 +104,7 @@ class PascalSource:
         )
 
     def _of_split(self, found: dict[str, list[str]]) -> dict[str, list[str]]:
-        """The objects of the split, or those that a file lists, by category."""
+        """Objects of the split, or of the file `objects`, by category."""
         if self._config.objects is None:
             images = read_image_list(self._root, self._config.split)
             chosen = {
@@ -124,7 +124,7 @@ class PascalSource:
         }
 
     def _digest(self, name: str) -> list[Any]:
-        """What changes when an object's annotation or image does."""
+        """Name of an object, digest of its annotation, and size of its image in bytes."""
         photo = self._root / "JPEGImages" / f"{image_of(name)}.jpg"
         try:
             digest = hashlib.sha256((self._annotations / f"{name}.xml").read_bytes()).hexdigest()
@@ -142,10 +142,10 @@ def _pair(name0: str, name1: str) -> PairRef:
 
 
 def _listed_pairs(path: Path, found: dict[str, list[str]]) -> list[PairRef]:
-    """Pairs as a file lists them, each within a category.
+    """Pairs listed in a file.
 
     Raises:
-        UserError: an object is unknown, or a pair is of two categories.
+        UserError: an object is unknown, or the objects of a pair are of different categories.
     """
     known = {name for names in found.values() for name in names}
     pairs: dict[PairRef, None] = {}

@@ -1,9 +1,9 @@
-"""Files of the PASCAL keypoints: Berkeley's annotations and the lists of the VOC devkit.
+"""Files of the PASCAL keypoints: Berkeley's annotations, and the image lists of the VOC devkit.
 
 Annotations: Bourdev and Malik, "Poselets: Body Part Detectors Trained Using 3D Human Pose
-Annotations", ICCV 2009, as extended to all 20 categories in ``voc2011_keypoints_Feb2012.tgz``:
-``annotations/CATEGORY/IMAGE_N.xml``, one object a file, N its number in VOC's own annotation of the
-image (0 and from 2 on for persons). Images and lists: the VOC 2011 development kit.
+Annotations", ICCV 2009, extended to all 20 categories in ``voc2011_keypoints_Feb2012.tgz``. A file
+``annotations/CATEGORY/IMAGE_N.xml`` describes one object. N is the object's number in VOC's
+annotation of the image (for persons 0, 2, 3, ...). Images and lists: the VOC 2011 development kit.
 """
 
 import os
@@ -13,15 +13,18 @@ from pathlib import Path
 from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.sources.keypoints.pairs import Instance
 
-# VOC counts pixels from 1, and Berkeley's boxes have VOC's corners.
+# VOC's pixels are 1-based, and Berkeley's boxes have the same corners as VOC's.
 _FIRST_PIXEL = 1.0
 
 
 def find_objects(folder: Path) -> dict[str, list[str]]:
-    """Names ``CATEGORY/IMAGE_N`` of all annotated objects, by category, in order.
+    """Find all annotated objects.
+
+    Returns:
+        Category to sorted names ``CATEGORY/IMAGE_N``.
 
     Raises:
-        UserError: no such folder, or nothing in it.
+        UserError: the folder is missing or has no annotations.
     """
     if not folder.is_dir():
         raise UserError(
@@ -45,15 +48,15 @@ def find_objects(folder: Path) -> dict[str, list[str]]:
 
 
 def image_of(name: str) -> str:
-    """Name of the image of the object ``CATEGORY/IMAGE_N``."""
+    """Name of the image of an object ``CATEGORY/IMAGE_N``."""
     return name.rpartition("/")[2].rpartition("_")[0]
 
 
 def read_image_list(root: Path, split: str) -> set[str]:
-    """Names of the images of one of VOC's splits, ``ImageSets/Main/SPLIT.txt``.
+    """Read the names of the images of a VOC split, ``ImageSets/Main/SPLIT.txt``.
 
     Raises:
-        UserError: there is no such split, or it is empty.
+        UserError: the split is missing or empty.
     """
     folder = root / "ImageSets" / "Main"
     try:
@@ -71,10 +74,10 @@ def read_image_list(root: Path, split: str) -> set[str]:
 
 
 def read_object_list(path: Path) -> set[str]:
-    """Names ``CATEGORY/IMAGE_N`` that a text file lists, one a line, with or without ``.xml``.
+    """Read a text file of names ``CATEGORY/IMAGE_N``, one per line, with or without ``.xml``.
 
     Raises:
-        UserError: it cannot be read, or is empty.
+        UserError: the file cannot be read, or is empty.
     """
     try:
         lines = path.read_text().split()
@@ -88,10 +91,11 @@ def read_object_list(path: Path) -> set[str]:
 def read_object(folder: Path, name: str) -> Instance:
     """Read the annotation ``CATEGORY/IMAGE_N.xml`` of an object.
 
-    Boxes and keypoints are taken to count pixels from 1, as VOC does; they become 0-based.
+    Boxes and keypoints are assumed to be 1-based pixels, as in VOC. They are returned as 0-based
+    pixels.
 
     Raises:
-        SkippedPair: it is missing or malformed.
+        SkippedPair: the annotation is missing or malformed.
     """
     try:
         annotation = ElementTree.parse(folder / f"{name}.xml").getroot()

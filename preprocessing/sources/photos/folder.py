@@ -12,17 +12,20 @@ from ucn.errors import UserError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"})
 SPLITS = ("train", "val", "test")
 
-# The end of a file tells compressed photos of one size apart without reading all of it.
+# The end of a file distinguishes compressed photos of equal size without reading whole files.
 _TAIL_BYTES = 4096
 
 
 def find_photos(root: Path) -> dict[str, int]:
-    """All photos below a folder: name below it, with ``/``, to size in bytes; sorted by name.
+    """Find all photos in a folder and its subfolders.
 
-    Links to folders are not followed; hidden files and folders are left out.
+    Links to folders are not followed. Hidden files and folders are left out.
+
+    Returns:
+        Name to size in bytes, sorted by name. Names are relative to the folder, with ``/``.
 
     Raises:
-        UserError: no such folder, or no photo in it.
+        UserError: the folder is missing or has no photos.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; name one that holds photos with --root")
@@ -34,9 +37,17 @@ def find_photos(root: Path) -> dict[str, int]:
 
 
 def find_copies(root: Path, photos: dict[str, int]) -> dict[str, str]:
-    """Photos whose bytes are those of an earlier one: name to the earlier one's name.
+    """Find photos with the same bytes as an earlier photo.
 
-    Only files of one size whose ends agree are read as a whole. What cannot be read is no copy.
+    Only files with equal sizes and equal ends are read completely. An unreadable file is never a
+    copy.
+
+    Args:
+        root: folder of the photos.
+        photos: the result of :func:`find_photos`.
+
+    Returns:
+        Name of each copy to the name of the first such photo.
     """
     copies: dict[str, str] = {}
     for same_size in _alike(photos, photos.__getitem__):
@@ -47,11 +58,14 @@ def find_copies(root: Path, photos: dict[str, int]) -> dict[str, str]:
 
 
 def split_of(name: str, shares: tuple[int, int, int]) -> str:
-    """``train``, ``val`` or ``test``, by the sha256 of the photo's file name without its folders.
+    """Split of a photo by the sha256 of its file name without folders.
 
     Args:
-        name: of the photo.
-        shares: of the three splits; their sum is the whole.
+        name: name of the photo.
+        shares: relative sizes of train, val and test; they need not sum to 1.
+
+    Returns:
+        ``train``, ``val`` or ``test``.
     """
     digest = hashlib.sha256(name.rpartition("/")[2].encode()).digest()
     place = int.from_bytes(digest[:8], "big") * sum(shares) / 2**64
@@ -59,7 +73,7 @@ def split_of(name: str, shares: tuple[int, int, int]) -> str:
 
 
 def clean_name(name: str) -> str:
-    """A name fit for keys: unique for each name, readable, without dots and slashes."""
+    """Make a readable and unique name for keys, without dots and slashes."""
     words = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
     return f"{words[-64:]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
@@ -76,7 +90,7 @@ def _scan(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
 
 
 def _alike(names: Iterable[str], value: Callable[[str], Hashable]) -> list[list[str]]:
-    """Groups of at least two names of one value, in order; None is alike to nothing."""
+    """Groups of at least two names with equal values, in order, without those of value None."""
     groups: dict[Hashable, list[str]] = defaultdict(list)
     for name in names:
         groups[value(name)].append(name)

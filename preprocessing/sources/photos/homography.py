@@ -1,4 +1,4 @@
-"""Any photos: pairs of views of one photo under random homographies, with dense exact truth."""
+"""Pairs of views of one photo under random homographies, with dense exact matches."""
 
 import hashlib
 from functools import lru_cache
@@ -38,9 +38,9 @@ from ucn.preprocessing.sources.photos.occluders import add_occluders
 from ucn.preprocessing.sources.photos.views import Pyramid, build_pyramid, render_view, resizing
 
 _TRIALS = 20
-# OpenCV's warps take no image with a longer side.
+# OpenCV's warps do not accept larger images.
 _LONGEST_SIDE = 32_000
-# In place of frame 0 where a photo is a copy; frame 1 then names what it is a copy of.
+# Takes the place of frame 0 if a photo is a copy. Frame 1 then names the original.
 _COPY = "copy of"
 
 _Side = Annotated[int, Field(ge=32, le=8192)]
@@ -48,55 +48,54 @@ _Share = Annotated[int, Field(ge=0)]
 
 
 class HomographyConfig(PreprocessConfig):
-    """Any photos: views of each under random homographies, with changes of light."""
+    """Any photos: views of each photo under random homographies, with photometric changes."""
 
     source: Literal["homography"] = "homography"
     root: str
     """Folder of photos, searched with all its subfolders."""
     max_matches: int = Field(10_000, ge=0)
-    """Most correspondences of a pair, a seeded sample spread over the image; 0 keeps all."""
+    """Maximum number of matches of a pair, a sample spread over the image; 0 keeps all."""
     pairs_per_photo: int = Field(5, ge=1, le=10_000)
-    """Pairs made of each photo."""
+    """Number of pairs made from each photo."""
     shares: tuple[_Share, _Share, _Share] | None = None
-    """Shares of train, val and test, such as 90 5 5: --split then takes its photos, chosen by their
-    file names. Default: all photos."""
+    """Relative sizes of train, val and test, such as 90 5 5; file names decide the split of a
+    photo. Default: every split has all photos."""
     size: tuple[_Side, _Side] = (640, 480)
-    """Width and height of both views; turned for photos in portrait format."""
+    """Width and height of both views, pixels; swapped for photos in portrait format."""
     zoom: float = Field(2.0, ge=1, le=16)
-    """View 0 shows the photo's largest crop, or up to this times less of it each way; never more
-    finely than the photo itself."""
+    """Maximum zoom of view 0 into the photo; photos are never enlarged."""
     warped: Literal["one", "both"] = "one"
-    """`one`: view 0 is a plain crop; `both`: each view has a random homography of its own."""
+    """`one`: view 0 is a plain crop; `both`: each view has its own random homography."""
     rotation: float = Field(30.0, ge=0, le=180)
-    """Largest turn, degrees."""
+    """Maximum rotation, degrees."""
     scale: float = Field(1.5, ge=1, le=8)
-    """Largest change of scale, as a factor either way."""
+    """Maximum change of scale, as a factor up or down."""
     shear: float = Field(0.15, ge=0, le=1)
-    """Largest shear, as the tangent of its angle."""
+    """Maximum shear, as the tangent of its angle."""
     perspective: float = Field(0.25, ge=0, lt=1)
-    """How far each corner may move by itself, as a share of half the view's sides."""
+    """Maximum displacement of each corner, as a fraction of half the view's sides."""
     shift: float = Field(0.15, ge=0, le=1)
-    """Largest shift, as a share of the view's sides."""
+    """Maximum translation, as a fraction of the view's sides."""
     min_overlap: float = Field(0.3, gt=0, le=1)
-    """Homographies that show less of view 0 in view 1, or the reverse, are drawn again."""
+    """Minimum share of each view that the other view shows."""
     spacing: float = Field(4.0, ge=1)
-    """One match is tried in each square of this many pixels of view 0."""
+    """Spacing of the candidate matches in view 0, pixels."""
     lit: Literal["none", "one", "both"] = "both"
-    """Which views change in light: none, view 1 only, or each by itself."""
+    """Views with photometric changes: none, view 1 only, or both independently."""
     brightness: float = Field(0.15, ge=0, le=1)
-    """Largest offset of brightness, as a fraction of white."""
+    """Maximum brightness offset, as a fraction of white."""
     contrast: float = Field(0.3, ge=0, lt=1)
-    """Contrast is multiplied by 1 - contrast to 1 + contrast."""
+    """Contrast factor between 1 - contrast and 1 + contrast."""
     gamma: float = Field(0.3, ge=0, lt=1)
     """Gamma between 1 / (1 + gamma) and 1 + gamma."""
     colour: float = Field(0.1, ge=0, lt=1)
-    """Gain of each channel between 1 / (1 + colour) and 1 + colour, where images are in colour."""
+    """Gain of each channel of a colour image between 1 / (1 + colour) and 1 + colour."""
     noise: float = Field(0.02, ge=0, le=1)
-    """Largest standard deviation of Gaussian noise, as a fraction of white."""
+    """Maximum standard deviation of Gaussian noise, as a fraction of white."""
     blur: float = Field(1.0, ge=0, le=5)
-    """Largest standard deviation of a Gaussian blur, pixels."""
+    """Maximum standard deviation of Gaussian blur, pixels."""
     occluders: int = Field(0, ge=0, le=100)
-    """Opaque random patches put onto each view; what they hide gives no match."""
+    """Number of random opaque patches on each view; covered points give no matches."""
 
     @field_validator("shares")
     @classmethod
@@ -116,13 +115,13 @@ class HomographyConfig(PreprocessConfig):
 
 
 class HomographySource:
-    """Pairs of views of the photos below a root."""
+    """Pairs of views of the photos in a folder and its subfolders."""
 
     def __init__(self, config: HomographyConfig) -> None:
         self._config = config
         self._root = Path(config.root)
         self._bytes: dict[str, int] = {}
-        # A photo's pairs follow each other.
+        # The pairs of a photo follow each other.
         self._pyramid = lru_cache(1)(self._read)
 
     def pairs(self) -> list[PairRef]:
@@ -204,7 +203,7 @@ class HomographySource:
 
 
 def view_size(photo: Size, size: Size) -> Size:
-    """The views' (width, height), turned where the photo's longer side is the other one."""
+    """(width, height) of the views, swapped if one of photo and view is portrait, the other not."""
     turned = (photo[0] < photo[1]) != (size[0] < size[1]) and photo[0] != photo[1]
     return size[::-1] if turned else size
 
@@ -212,11 +211,11 @@ def view_size(photo: Size, size: Size) -> Size:
 def _draw_views(
     photo: Size, size: Size, config: HomographyConfig, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats, dict[str, int]] | None:
-    """Two views of a photo that overlap.
+    """Draw two overlapping views of a photo.
 
     Returns:
-        ``H_0_p``, ``H_1_p``, the points [N, 2] of view 0 that both show, and the number of points
-        that either does not; None if no draw was good.
+        ``H_0_p``, ``H_1_p``, the points [N, 2] of view 0 that both views show, and the numbers of
+        rejected points by reason. None if no draw had enough overlap.
     """
     ranges = HomographyRanges(
         config.rotation, config.scale, config.shear, config.perspective, config.shift
@@ -241,7 +240,7 @@ def _draw_views(
 
 
 def _random_crop(photo: Size, size: Size, zoom: float, rng: np.random.Generator) -> Floats:
-    """The map from a photo to a random crop of it, resized to a view."""
+    """Homography from a photo to a random crop, resized to the size of a view."""
     largest = min(photo[0] / size[0], photo[1] / size[1])
     step = max(largest / zoom ** rng.random(), 1.0)
     crop_2 = step * np.array(size)
@@ -254,7 +253,7 @@ def _random_crop(photo: Size, size: Size, zoom: float, rng: np.random.Generator)
 def _shown(
     H_a_p: Floats, H_b_p: Floats, points_a_N2: Floats, photo: Size, size: Size
 ) -> tuple[Bools, Bools]:
-    """Which of N points inside view a both views show, and which view a shows."""
+    """Masks of points inside view a: those that both views show, and those that view a shows."""
     in_photo_N = inside_image(apply_homography(invert_homography(H_a_p), points_a_N2), photo)
     points_b_N2 = apply_homography(H_b_p @ invert_homography(H_a_p), points_a_N2)
     return in_photo_N & inside_image(points_b_N2, size), in_photo_N
@@ -267,7 +266,11 @@ def _show(
     config: HomographyConfig,
     rng: np.random.Generator,
 ) -> tuple[tuple[Array, Array], tuple[Bools, Bools]]:
-    """Both views with their occluders and light, and the pixels that occluders cover."""
+    """Render both views with occluders and photometric changes.
+
+    Returns:
+        The views, and the masks of the pixels that occluders cover.
+    """
     light = LightRanges(
         config.blur, config.gamma, config.contrast, config.brightness, config.noise, config.colour
     )

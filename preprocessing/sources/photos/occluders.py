@@ -1,26 +1,26 @@
-"""Random opaque patches in front of a scene, with their exact masks."""
+"""Random opaque patches on an image, with exact masks."""
 
 import cv2
 import numpy as np
 
 from ucn.arrays import Array, Bools
 
-# Mean distance of a patch's corners from its centre, as a share of the view's smaller side.
+# Mean distance of a patch's corners from its centre, as a fraction of the view's shorter side.
 _SMALLEST, _LARGEST = 0.05, 0.2
 _CORNERS = 5
 _TEXTURE_CELLS = 6
 
 
 def add_occluders(view: Array, count: int, rng: np.random.Generator) -> tuple[Array, Bools]:
-    """Put ``count`` random polygons of smooth random texture onto a view.
+    """Draw random polygons with a smooth random texture onto a view.
 
     Args:
         view: uint8 [H, W] or [H, W, 3].
-        count: how many patches.
-        rng: every choice comes from it.
+        count: number of polygons.
+        rng: random number generator.
 
     Returns:
-        The view with its patches, and bool [H, W], the pixels that they cover.
+        The view with the polygons, and the mask [H, W] of the covered pixels.
     """
     height, width = view.shape[:2]
     covered_HW = np.zeros((height, width), bool)

@@ -1,4 +1,4 @@
-"""Views of a photo under homographies, without aliasing where they are smaller than the photo."""
+"""Renders views of a photo under homographies, without aliasing."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from ucn.arrays import Array, Bools, Floats
 from ucn.geometry.homographies import Size, apply_homography, invert_homography, view_corners
 from ucn.geometry.rigid import inside_image
 
-# Samples a pixel, each way: bilinear samples lie at most a pixel of their pyramid level apart.
+# Samples per pixel in x and y. Samples are at most one pixel of their pyramid level apart.
 _SAMPLES = 2
 _SMALLEST_SIDE = 8
 
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A photo and its reductions, each half the one before.
+    """Image pyramid of a photo.
 
     Attributes:
-        levels: uint8 [H, W] or [H, W, 3]; the first is the photo.
+        levels: uint8 [H, W] or [H, W, 3]. The first is the photo; each next one has half the size.
     """
 
     levels: tuple[Array, ...]
@@ -32,7 +32,7 @@ class Pyramid:
 
 
 def build_pyramid(photo: Array) -> Pyramid:
-    """Halve a photo, by averages over areas, down to a few pixels."""
+    """Build an image pyramid down to a few pixels, with area averages."""
     levels = [photo]
     while min(levels[-1].shape[:2]) >= 2 * _SMALLEST_SIDE:
         height, width = levels[-1].shape[:2]
@@ -42,18 +42,19 @@ def build_pyramid(photo: Array) -> Pyramid:
 
 
 def render_view(pyramid: Pyramid, H_v_p: Floats, size: Size) -> Array:
-    """Show a photo under a homography.
+    """Render a view of a photo under a homography.
 
-    Each pixel is the mean of 2x2 bilinear samples from the level of the pyramid at which samples
-    lie no more than a pixel apart, in any direction, where the view shrinks the photo most.
+    Each pixel is the mean of 2x2 bilinear samples from one level of the pyramid. At that level,
+    samples are at most one pixel apart in any direction, even where the view shrinks the photo
+    most.
 
     Args:
-        pyramid: of the photo.
+        pyramid: pyramid of the photo.
         H_v_p: pixels of the photo to pixels of the view; see ``homographies.is_viewable``.
         size: (width, height) of the view.
 
     Returns:
-        uint8 [height, width] or [height, width, 3], black where the photo does not reach.
+        uint8 [height, width] or [height, width, 3], black outside the photo.
     """
     H_p_v = invert_homography(H_v_p)
     level = min(int(np.log2(max(_largest_step(H_p_v, size), 1))), len(pyramid.levels) - 1)
@@ -74,13 +75,18 @@ def render_view(pyramid: Pyramid, H_v_p: Floats, size: Size) -> Array:
 
 
 def resizing(size_a: Size, size_b: Size) -> Floats:
-    """The map ``H_b_a`` of an image's pixels when the image is resized."""
+    """Homography ``H_b_a`` that maps pixel coordinates when an image is resized.
+
+    Args:
+        size_a: original (width, height).
+        size_b: new (width, height).
+    """
     scale_x, scale_y = size_b[0] / size_a[0], size_b[1] / size_a[1]
     return np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
 
 
 def _reached(H_p_v: Floats, size: Size, photo: Size) -> Bools:
-    """Which pixels of a view, bool [H, W], have their centre inside the photo."""
+    """Mask [H, W] of the view's pixels whose centre lies inside the photo."""
     if inside_image(apply_homography(H_p_v, view_corners(size)), photo).all():
         return np.ones(size[::-1], bool)
     x_W, y_H1 = np.arange(size[0]), np.arange(size[1])[:, None]
@@ -93,12 +99,12 @@ def _reached(H_p_v: Floats, size: Size, photo: Size) -> Bools:
 
 
 def _largest_step(H_p_v: Floats, size: Size) -> float:
-    """Most pixels of the photo, in any direction, that a step of one pixel of the view takes."""
+    """Largest step in the photo, in pixels, for a step of one pixel of the view."""
     x, y = np.meshgrid(np.linspace(0, size[0] - 1, 5), np.linspace(0, size[1] - 1, 5))
     points_N3 = np.column_stack([x.ravel(), y.ravel(), np.ones(x.size)])
     mapped_N3 = points_N3 @ H_p_v.T
     depth_N1 = mapped_N3[:, 2:]
-    # Quotient rule, for each of the derivatives by x and by y.
+    # Quotient rule for the derivatives by x and y.
     jacobian_N22 = np.stack(
         [
             (H_p_v[:2, axis] - mapped_N3[:, :2] / depth_N1 * H_p_v[2, axis]) / depth_N1

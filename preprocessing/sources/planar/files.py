@@ -1,4 +1,4 @@
-"""Files of benchmarks of planar scenes: a folder a scene, images, and a homography a pair."""
+"""Files of planar benchmarks: one folder per scene, with images and one homography per pair."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ from ucn.images.read import read_photo
 
 @dataclass(frozen=True)
 class PlanarPair:
-    """Two photographs of a plane, or from one place.
+    """Two photographs that are related by a homography.
 
     Attributes:
         sequence: name of the scene's folder.
-        path0, path1: files of the images; image 0 is the first of its scene.
-        H_1_0: float64 [3, 3], from pixels of image 0 to pixels of image 1, centres at integers.
+        path0, path1: files of the images; image 0 is the first one of its scene.
+        H_1_0: float64 [3, 3], pixels of image 0 to pixels of image 1; pixel centres are integers.
     """
 
     sequence: str
@@ -27,16 +27,17 @@ class PlanarPair:
 
 
 def read_homography(path: Path) -> Floats:
-    """Read nine numbers, three a row: float64 [3, 3].
+    """Read a homography from a text file of nine numbers: float64 [3, 3].
 
     Raises:
-        UserError: missing, not nine finite numbers, or without an inverse.
+        UserError: the file is missing, does not have nine finite numbers, or the homography is
+            singular.
     """
     try:
         numbers = [float(word) for word in path.read_text("ascii").split()]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; restore the homography") from None
-    except ValueError:  # UnicodeDecodeError is one, too
+    except ValueError:  # also UnicodeDecodeError, which is a ValueError
         numbers = []
     if len(numbers) != 9 or not np.isfinite(numbers).all():
         raise UserError(f"{path}: not nine finite numbers; restore the homography")
@@ -50,7 +51,7 @@ def read_image(path: Path) -> Array:
     """Read an image: uint8 [H, W] or [H, W, 3] RGB.
 
     Raises:
-        UserError: missing or damaged. A benchmark is whole or it is not that benchmark.
+        UserError: the image is missing or damaged. No image of a benchmark may be skipped.
     """
     try:
         return read_photo(path, path.parent)
@@ -59,10 +60,10 @@ def read_image(path: Path) -> Array:
 
 
 def scene_folders(root: Path) -> list[Path]:
-    """Folders below the root of a benchmark, sorted.
+    """List the folders in the root of a benchmark, sorted.
 
     Raises:
-        UserError: the root is no folder.
+        UserError: the root is not a folder.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the root of the benchmark")

@@ -1,7 +1,8 @@
 """HPatches' full image sequences (Balntas et al., CVPR 2017).
 
-``i_NAME`` (light changes) and ``v_NAME`` (viewpoint changes) hold ``1.ppm`` to ``6.ppm`` and
-``H_1_2`` to ``H_1_6``, from pixels of image 1 to pixels of image K.
+Scenes are folders ``i_NAME`` (illumination changes) and ``v_NAME`` (viewpoint changes) with images
+``1.ppm`` to ``6.ppm`` and homographies ``H_1_2`` to ``H_1_6``. ``H_1_K`` maps pixels of image 1 to
+pixels of image K.
 """
 
 from collections.abc import Collection
@@ -15,19 +16,19 @@ from ucn.preprocessing.sources.planar.pairs import PlanarConfig
 LARGE_SCENES = frozenset(
     f"i_{name}" for name in ("contruction", "crownnight", "dc", "pencils", "whitebuilding")
 ) | {"v_artisans", "v_astronautis", "v_talent"}
-"""Left out by D2-Net and by the tables that follow it, which have 108 of the 116 scenes."""
+"""Scenes that D2-Net leaves out. Its protocol has 108 of the 116 scenes."""
 
 _LAST = 6
 
 
 class HPatchesConfig(PlanarConfig):
-    """HPatches' full sequences: image 1 of each scene with images 2 to 6."""
+    """HPatches' full image sequences: image 1 of each scene with images 2 to 6."""
 
     source: Literal["hpatches"] = "hpatches"
     root: str
     """Folder of the scenes i_* and v_*."""
     leave_out_large: bool = False
-    """Leave out the eight scenes that D2-Net's tables, and those that follow it, do not have."""
+    """Leave out the eight scenes with large images, as in the protocol of D2-Net."""
 
     def list_pairs(self) -> list[PlanarPair]:
         return list_hpatches(Path(self.root), LARGE_SCENES if self.leave_out_large else ())
@@ -38,10 +39,10 @@ def list_hpatches(root: Path, leave_out: Collection[str] = ()) -> list[PlanarPai
 
     Args:
         root: folder of the scenes.
-        leave_out: names of scenes, such as `LARGE_SCENES`.
+        leave_out: names of scenes to leave out, such as `LARGE_SCENES`.
 
     Raises:
-        UserError: no scenes, or a scene without one of its files.
+        UserError: there are no scenes, or a file of a scene is missing.
     """
     scenes = [
         folder

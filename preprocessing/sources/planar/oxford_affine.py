@@ -1,7 +1,8 @@
 """The Oxford affine covariant regions sequences (Mikolajczyk et al., IJCV 2005).
 
-Each scene's folder holds ``img1`` to ``img6`` and ``H1to2p`` to ``H1to6p``, from pixels of image 1
-to pixels of image K; the images are PPM or PGM as published, often PNG in copies.
+Scenes are folders with images ``img1`` to ``img6`` and homographies ``H1to2p`` to ``H1to6p``.
+``H1toKp`` maps pixels of image 1 to pixels of image K. The published images are PPM or PGM; other
+distributions often have PNG.
 """
 
 import re
@@ -17,7 +18,7 @@ _NAME = re.compile(r"H1to(\d+)p")
 
 
 class OxfordAffineConfig(PlanarConfig):
-    """The Oxford affine sequences: image 1 of each scene with those it has a homography to."""
+    """The Oxford affine sequences: image 1 of each scene with the images that have a homography."""
 
     source: Literal["oxford-affine"] = "oxford-affine"
     root: str
@@ -31,10 +32,10 @@ def list_oxford_affine(root: Path) -> list[PlanarPair]:
     """List the pair (1, K) of each homography ``H1toKp`` of all scenes, sorted by scene and K.
 
     Args:
-        root: folder of the scenes; other folders in it are passed over.
+        root: folder of the scenes; folders without homographies are ignored.
 
     Raises:
-        UserError: no homographies, or a scene without the images of one.
+        UserError: there are no homographies, or the image of a homography is missing.
     """
     pairs = [_pair(folder, other) for folder in scene_folders(root) for other in _others_of(folder)]
     if not pairs:

@@ -1,4 +1,4 @@
-"""Shared by the planar benchmarks: options, and pairs with points mapped by H."""
+"""Options and source shared by the planar benchmarks."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -19,28 +19,28 @@ from ucn.preprocessing.sources.base import PairRef, Source
 from ucn.preprocessing.sources.planar.files import PlanarPair, read_image
 from ucn.preprocessing.sources.sfm.pairs import file_bytes, readable_names
 
-# Image 1 of a scene, which all its pairs have, and the other one.
+# Image 1 of a scene, which is in all pairs of the scene, and one other image.
 _CACHED_PHOTOS = 2
 
 
 class PlanarConfig(PreprocessConfig, ABC):
-    """Options of benchmarks of planar scenes. They have no training set: all of it is one split."""
+    """Options shared by the planar benchmarks. All scenes are in one split."""
 
     split: str = Field("test", pattern=r"^[a-z0-9_]+$")
     """Name of the split: shards are called SPLIT-000000.tar."""
     min_matches: int = Field(1, ge=1)
-    """Pairs with fewer correspondences are skipped: with more than 1 it is another benchmark."""
+    """Minimum number of matches of a pair; other pairs are skipped. 1 keeps the whole benchmark."""
     max_matches: int = Field(10_000, ge=0)
-    """Most correspondences of a pair, a seeded sample spread over the image; 0 keeps all."""
+    """Maximum number of matches of a pair, a sample spread over the image; 0 keeps all."""
     spacing: float = Field(4.0, ge=1)
-    """One match is tried in each square of this many pixels of image 0."""
+    """Spacing of the candidate matches in image 0, pixels."""
 
     @abstractmethod
     def list_pairs(self) -> list[PlanarPair]:
-        """List the benchmark's pairs, always in one order, with images that are there.
+        """List the pairs of the benchmark in a fixed order. Their images exist.
 
         Raises:
-            UserError: the benchmark is not there or not whole.
+            UserError: the benchmark is missing or incomplete.
         """
 
     def open_source(self) -> Source:
@@ -48,10 +48,10 @@ class PlanarConfig(PreprocessConfig, ABC):
 
 
 class PlanarSource:
-    """Pairs of photographs and points of the first, which the true homography takes over.
+    """Pairs of photographs whose matches are points mapped by the true homography.
 
-    The benchmarks are whole or not those benchmarks: whatever is missing or damaged is a fault of
-    all, and skips no pair.
+    A missing or damaged file is an error and never skips a pair, because results on a part of a
+    benchmark are not comparable.
     """
 
     def __init__(self, config: PlanarConfig) -> None:
@@ -75,7 +75,7 @@ class PlanarSource:
         config, found = self._config, self._found[pair]
         images = self._photo(found.path0), self._photo(found.path1)
         size0, size1 = ((image.shape[1], image.shape[0]) for image in images)
-        # All pairs of a scene are asked for the same points of their image 0.
+        # All pairs of a scene have the same candidate points in image 0.
         name = hashlib.sha256(pair.sequence.encode()).digest()[:8]
         rng = np.random.default_rng([config.seed, *name])
         candidates = planar_matches(found.H_1_0, jittered_grid(size0, config.spacing, rng), size1)
@@ -106,16 +106,16 @@ class PlanarSource:
 
 
 def planar_matches(H_1_0: Floats, points0_N2: Floats, size1: Size) -> Candidates:
-    """Take points of image 0 into image 1 by the true homography.
+    """Map points of image 0 to image 1 by the true homography.
 
     Args:
-        H_1_0: pixels of image 0 to pixels of image 1, of either sign.
-        points0_N2: pixels inside image 0.
-        size1: width and height of image 1.
+        H_1_0: pixels of image 0 to pixels of image 1, with either sign.
+        points0_N2: points inside image 0, pixels.
+        size1: (width, height) of image 1.
 
     Returns:
-        Those in front of the horizon that land inside image 1, and ``scale``, by what factor
-        lengths grow there.
+        The matches in front of the horizon and inside image 1. Their attribute ``scale`` is the
+        local change of scale from image 0 to image 1.
     """
     points1_N2 = apply_homography(H_1_0, points0_N2)
     front_N = in_front(H_1_0, points0_N2)

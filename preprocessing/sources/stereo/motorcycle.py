@@ -1,7 +1,7 @@
-"""Motorcycle: a real stereo pair with dense, sub-pixel true disparity that scikit-image carries.
+"""Motorcycle: a real stereo pair in scikit-image, with dense sub-pixel ground truth disparity.
 
 Scharstein et al., "High-Resolution Stereo Datasets with Subpixel-Accurate Ground Truth", GCPR 2014,
-reduced by 4. The disparity belongs to the left image: its pixel x lies at ``x - d`` in the right.
+reduced by 4. Pixel x of the left image corresponds to ``x - d`` in the right image.
 """
 
 from importlib.metadata import version
@@ -17,17 +17,18 @@ from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef, Source
 
-# Calibration as scikit-image's documentation gives it; pixels and metres.
+# Calibration from scikit-image's documentation, in pixels and metres.
 _FOCAL = 994.978
 _CENTRE = (311.193, 254.877)
 _CENTRE_OFFSET = 31.086
 _BASELINE = 0.193001
-# A pixel is hidden in the right image where another lands within a pixel of it, this much nearer.
+# A pixel is occluded in the right image if another pixel lands within one pixel of it, and has a
+# disparity that is larger by this much, pixels.
 _HIDDEN_BY = 1.0
 
 
 class MotorcycleConfig(PreprocessConfig):
-    """The real Motorcycle stereo pair that scikit-image carries, with its true disparity."""
+    """The real Motorcycle stereo pair of scikit-image, with true disparity."""
 
     source: Literal["motorcycle"] = "motorcycle"
 
@@ -36,7 +37,7 @@ class MotorcycleConfig(PreprocessConfig):
 
 
 class MotorcycleSource:
-    """The one pair, left to right."""
+    """A single pair: left image, right image."""
 
     def __init__(self, config: MotorcycleConfig) -> None:
         self._config = config
@@ -89,7 +90,7 @@ class MotorcycleSource:
 
 
 def _hidden(targets_N2: Floats, disparity_N: Floats, disparity_HW: Floats) -> Bools:
-    """Which pixels are covered, in the right image, by one of larger disparity."""
+    """Mask of the pixels that are occluded in the right image by a larger disparity."""
     rows = targets_N2[:, 1].astype(np.intp)
     nearest_HW = np.zeros(disparity_HW.shape)
     columns = [

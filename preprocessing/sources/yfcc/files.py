@@ -1,9 +1,9 @@
-"""Files of OANet's layout: lists of images, calibrations and visibility of a scene's phase.
+"""Files of OANet's layout: image lists, calibrations and visibility of one phase of a scene.
 
-``ROOT/SCENE/PHASE/{images,calibration,visibility}.txt`` name a file a line, relative to their
-folder, in one order. A calibration is an HDF5 file with ``K``, ``R``, ``T`` and ``imsize``; a
-visibility file holds a number for each image: how many 3D points it shares with this one. Facts
-from OANet's ``dump_match/sequence.py`` and ``dump_match/geom.py``.
+``ROOT/SCENE/PHASE/{images,calibration,visibility}.txt`` name one file per line, relative to their
+folder. Line N of each list belongs to image N. A calibration is an HDF5 file with ``K``, ``R``,
+``T`` and ``imsize``. A visibility file has a number for each image of the phase: the number of 3D
+points that both images share. See OANet's ``dump_match/sequence.py`` and ``dump_match/geom.py``.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ _REMEDY = "extract the scene again, or leave it out with --scenes"
 
 @dataclass(frozen=True)
 class Camera:
-    """A calibrated image.
+    """Camera of an image.
 
     Attributes:
         K: 3x3, pixels; the centre of the top-left pixel is (0, 0).
         T_cam_world: 4x4, in the unit of the scene's model.
-        size: (width, height) of the image that K belongs to.
+        size: (width, height) of the image.
     """
 
     K: Floats
@@ -42,7 +42,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class SceneLists:
-    """The files of one phase of a scene, one of each kind an image, relative to ``folder``."""
+    """Files of one phase of a scene, relative to ``folder``: one of each kind per image."""
 
     folder: Path
     images: tuple[str, ...]
@@ -51,7 +51,7 @@ class SceneLists:
 
 
 def read_scene_lists(folder: Path) -> SceneLists:
-    """Read a phase's three lists.
+    """Read the three lists of a phase.
 
     Raises:
         UserError: a list is missing, or their lengths differ.
@@ -67,10 +67,10 @@ def read_scene_lists(folder: Path) -> SceneLists:
 def visible_pairs(scene: SceneLists, more_than: int) -> NDArray[np.intp]:
     """Image pairs [P, 2], i < j, that share more than `more_than` 3D points.
 
-    Ordered by i, then j.
+    They are sorted by i, then j.
 
     Raises:
-        UserError: a visibility file is missing or has not a number for each image.
+        UserError: a visibility file is missing, or does not have one number per image.
     """
     rows = [
         np.flatnonzero(shared_N[index + 1 :] > more_than) + index + 1
@@ -83,10 +83,14 @@ def visible_pairs(scene: SceneLists, more_than: int) -> NDArray[np.intp]:
 def read_camera(path: Path, root: Path) -> Camera:
     """Read a calibration file.
 
-    The principal point in the file is relative to the image's centre, ((w - 1) / 2, (h - 1) / 2).
+    The principal point in the file is relative to the image centre, ((w - 1) / 2, (h - 1) / 2).
+
+    Args:
+        path: the file.
+        root: folder of the dataset; messages name the file relative to it.
 
     Raises:
-        SkippedPair: missing, damaged, or not the calibration of a camera.
+        SkippedPair: the file is missing, damaged, or has invalid values.
     """
     name = path.relative_to(root).as_posix()
     values = _read_arrays(path, name)
@@ -112,7 +116,7 @@ def read_camera(path: Path, root: Path) -> Camera:
 
 
 def file_state(path: Path, *, content: bool) -> str | int:
-    """Digest of a file's content, or its size in bytes; -1 for a missing one."""
+    """Digest of a file's content, or its size in bytes; -1 for a missing file."""
     try:
         if not content:
             return path.stat().st_size

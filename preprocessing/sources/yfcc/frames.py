@@ -24,9 +24,9 @@ Image = TypeVar("Image")
 def cache_recent(
     read: Callable[[str, int], Image], nbytes: Callable[[Image], int]
 ) -> Callable[[str, int], Image]:
-    """Cache the last images that ``read`` returned, up to `CACHED_BYTES`.
+    """Cache the most recent images that ``read`` returned, up to `CACHED_BYTES`.
 
-    No image counts for more than half of that, so that the two images of a pair always fit.
+    An image counts for at most half of `CACHED_BYTES`, so that the two images of a pair always fit.
     """
 
     def size(image: Image) -> int:
@@ -38,11 +38,11 @@ def cache_recent(
 
 @dataclass(frozen=True)
 class PosedImage:
-    """One image.
+    """An image with features, intrinsics and pose.
 
     Attributes:
         image: uint8 [H, W] or RGB [H, W, 3].
-        view: its features and intrinsics.
+        view: features and intrinsics.
         T_cam_world: 4x4, in the unit of the scene's model.
     """
 
@@ -52,7 +52,7 @@ class PosedImage:
 
 
 class FrameReader:
-    """Reads the frames of scenes, and caches the last ones.
+    """Reads the frames of scenes, and caches the most recent ones.
 
     Args:
         root: folder of all files; messages name files relative to it.
@@ -83,7 +83,7 @@ class FrameReader:
         """Read the frame at an index of the scene's lists.
 
         Raises:
-            SkippedPair: one of its files is missing or damaged.
+            SkippedPair: a file of the frame is missing or damaged.
             UserError: the scene's lists are missing or damaged.
         """
         return self._read_cached(sequence, index)
@@ -110,7 +110,7 @@ def reduce_image(image: Array, max_side: int) -> tuple[Array, Floats]:
     """Reduce an image whose longer side exceeds ``max_side`` pixels.
 
     Returns:
-        the image, and the map [3, 3] from its former pixel coordinates to the new ones.
+        The image, and the map [3, 3] from original to reduced pixel coordinates.
     """
     height, width = image.shape[:2]
     factor = max_side / max(width, height)

@@ -1,7 +1,8 @@
-"""Scenes of YFCC100M in OANet's release, as Open-UCN splits them.
+"""Scenes of YFCC100M in OANet's release, in the splits of Open-UCN.
 
-``config/{train,val,test}_yfcc.txt`` of Open-UCN. OANet's own list of training scenes
-(``dump_match/yfcc_train.txt``) has train and val together, without ``notre_dame_rosary_window``.
+From Open-UCN's ``config/{train,val,test}_yfcc.txt``. OANet's list of training scenes
+(``dump_match/yfcc_train.txt``) is the union of train and val, without
+``notre_dame_rosary_window``.
 """
 
 TRAIN_SCENES = (

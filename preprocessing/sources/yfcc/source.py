@@ -1,7 +1,7 @@
 """YFCC100M in OANet's layout: calibrated tourist photos with verified SIFT matches.
 
-Pairs as in Open-UCN: images of one scene that share more than 100 points of its model, at most
-10,000 a scene. Where a COLMAP model lies beside a scene, its tracks are the matches.
+Pairs are chosen as in Open-UCN: images of one scene that share more than 100 points of its model,
+at most 10,000 pairs per scene. If a scene has a COLMAP model, its tracks are the matches.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ from ucn.preprocessing.sources.yfcc.frames import FrameReader
 from ucn.preprocessing.sources.yfcc.scenes import SCENES
 from ucn.preprocessing.sources.yfcc.tracks import SampleParts, TrackReader, find_model
 
-# In place of the frames where an official scene is not there.
+# Takes the place of the frame names for a missing official scene.
 _ABSENT = "absent"
-# In units of the model, as in OANet.
+# Shortest baseline, in units of the model, as in OANet.
 _NO_BASELINE = 1e-5
 
 _SceneName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
@@ -42,26 +42,27 @@ class YfccConfig(PreprocessConfig):
     root: str
     """Folder of the scenes, `yfcc100m` in OANet's raw data."""
     min_matches: int = Field(50, ge=1)
-    """Pairs with fewer correspondences are skipped."""
+    """Minimum number of matches of a pair; other pairs are skipped."""
     scenes: tuple[_SceneName, ...] = ()
-    """Scenes to take, of which the folder named by --split is read; default Open-UCN's list."""
+    """Scenes to take, from their folder named by --split; default Open-UCN's list."""
     min_visibility: int = Field(100, ge=0)
-    """Images of a pair share more than this many points of the scene's model."""
+    """Take pairs of images that share more than this many points of the scene's model."""
     pairs_per_scene: int = Field(10_000, ge=1)
-    """Most pairs of a scene, a seeded choice."""
+    """Maximum number of pairs of a scene, chosen at random by the seed."""
     max_side: int = Field(1024, ge=64, le=8192)
-    """Images of a longer side are reduced to it, and their intrinsics with them; pixels."""
+    """Maximum length of an image's longer side, pixels; larger images are reduced."""
     labels: Literal["auto", "sift", "tracks"] = "auto"
-    """`tracks`: of the COLMAP model in a scene's folder, `sparse` or `colmap`; `sift`: SIFT matches
-    that the geometry bears out; `auto`: tracks for the images that a model has, else SIFT."""
+    """`tracks`: tracks of the COLMAP model in `sparse` or `colmap` in a scene's folder; `sift`:
+    SIFT matches verified by the geometry; `auto`: tracks if the model has both images, else SIFT.
+    """
     max_reprojection: float = Field(2.0, gt=0)
-    """Of tracks: bound of a match's reprojection error in either image, pixels."""
+    """With tracks: maximum reprojection error of a match in either image, pixels."""
     features: int = Field(8000, ge=100, le=10_000)
-    """Most SIFT features of an image."""
+    """Maximum number of SIFT features of an image."""
     max_ratio: float = Field(0.8, gt=0, le=1)
-    """Bound of a match's descriptor distance over that of the next best match, both ways."""
+    """With SIFT: maximum ratio of best to second-best descriptor distance, in both directions."""
     max_error: float = Field(1.0, gt=0, le=10)
-    """Bound of the distance of a match's ends from their epipolar lines, pixels."""
+    """With SIFT: maximum distance of a matched point from its epipolar line, pixels."""
 
     @model_validator(mode="after")
     def _known_split(self) -> "YfccConfig":
@@ -74,10 +75,10 @@ class YfccConfig(PreprocessConfig):
 
 
 class YfccSource:
-    """Pairs of images of the scenes under a root.
+    """Image pairs of the scenes in a folder.
 
     Raises:
-        UserError: no such folder, none of its scenes is there, or not one that is asked for.
+        UserError: the folder is missing, has no scenes, or lacks a scene named in the options.
     """
 
     def __init__(self, config: YfccConfig) -> None:
@@ -160,7 +161,7 @@ class YfccSource:
         )
 
     def _find_models(self) -> dict[str, Path]:
-        """Folders of the COLMAP models that are to be used, by sequence."""
+        """Folders of the COLMAP models to use, by sequence."""
         if self._config.labels == "sift":
             return {}
         found = {name: find_model(folder) for name, folder in self._folders.items()}
@@ -177,7 +178,7 @@ class YfccSource:
         return {name: model for name, model in found.items() if model is not None}
 
     def _image_state(self, sequence: str, index: int) -> list[str | int]:
-        """The image's name and size in bytes, and a digest of its calibration."""
+        """Name and size in bytes of an image, and digest of its calibration."""
         lists = self._lists(sequence)
         image, calibration = lists.images[index], lists.calibrations[index]
         return [
@@ -187,14 +188,14 @@ class YfccSource:
         ]
 
     def _model_state(self, sequence: str) -> list[str | int]:
-        """Digests of the model's files; none where there is no model."""
+        """Digests of the model's files; empty without a model."""
         if sequence not in self._models:
             return []
         return [file_state(path, content=True) for path in model_files(self._models[sequence])]
 
 
 def _describe(found: VerifiedMatches) -> dict[str, Any]:
-    """What labels these are, and how far detected points were moved onto their epipolar lines."""
+    """Kind of the labels, and shift of the detected points onto their epipolar lines, pixels."""
     median, most = np.percentile(found.shift_N, [50, 95]) if len(found.shift_N) else (0.0, 0.0)
     return {
         "labels": "sift",

@@ -1,4 +1,4 @@
-"""Matches from the tracks of a COLMAP model in the folder of a scene of OANet's layout."""
+"""Matches from the tracks of a COLMAP model in a scene's folder of OANet's layout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,13 +30,13 @@ SampleParts = tuple[tuple[Array, Array], Candidates, PairGeometry]
 
 @dataclass(frozen=True)
 class _Photo:
-    """An image without lens distortion, reduced.
+    """An undistorted and reduced image.
 
     Attributes:
         image: uint8 [H, W] or RGB [H, W, 3].
-        camera: of the image before it was reduced.
-        size: width and height before it was reduced.
-        S: map [3, 3] from the pixel coordinates of that size to those of ``image``.
+        camera: camera of the full-size image.
+        size: (width, height) of the full-size image.
+        S: map [3, 3] from pixel coordinates of the full-size image to those of ``image``.
     """
 
     image: Array
@@ -46,7 +46,15 @@ class _Photo:
 
 
 def find_model(folder: Path) -> Path | None:
-    """Find the COLMAP model of a phase or its scene: ``sparse`` or ``colmap``, or ``0`` in them."""
+    """Find the COLMAP model of a phase or its scene.
+
+    Args:
+        folder: folder of the phase. The model is in ``sparse``, ``sparse/0``, ``colmap`` or
+            ``colmap/0``, in this folder or its parent.
+
+    Returns:
+        Folder of the model; None if there is none.
+    """
     places = [above / place for above in (folder, folder.parent) for place in _PLACES]
     return next(
         (place for place in places if any((place / part).is_file() for part in _PARTS)), None
@@ -54,7 +62,7 @@ def find_model(folder: Path) -> Path | None:
 
 
 class TrackReader:
-    """Makes matches from models, and caches the last images.
+    """Makes matches from models, and caches the most recent images.
 
     Args:
         root: folder of all files; messages name files relative to it.
@@ -84,7 +92,7 @@ class TrackReader:
         self._photo = cache_recent(self._read_photo, lambda photo: photo.image.nbytes)
 
     def knows(self, pair: PairRef) -> bool:
-        """Whether there is a model that has both images.
+        """Whether the sequence has a model, and the model has both images.
 
         Raises:
             UserError: the model is damaged.
@@ -97,7 +105,7 @@ class TrackReader:
         """Read images, matches and geometry of a pair, with the model's cameras and poses.
 
         Raises:
-            SkippedPair: an image is missing or damaged, or not in the model.
+            SkippedPair: an image is missing, damaged, or not in the model.
         """
         sequence = pair.sequence
         images = self._known(sequence, int(pair.frame0)), self._known(sequence, int(pair.frame1))
@@ -130,7 +138,7 @@ class TrackReader:
         )
 
     def _read_model(self, sequence: str) -> tuple[SfmModel, dict[str, SfmImage]]:
-        """Read the model and its usable images by file name, without folders."""
+        """Read the model, and map the file names (without folders) of its usable images to them."""
         model = read_colmap_model(self._models[sequence])
         usable = [image for image in model.images if not image.fault]
         return model, {PurePosixPath(image.name).name: image for image in usable}

@@ -1,4 +1,4 @@
-"""The base of every configuration. Light to import: the command line's help needs it."""
+"""Base class of all configurations. Fast to import, since the command line's help needs it."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -10,22 +10,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from ucn.errors import UserError
 from ucn.storage.addresses import redact
 
-# s3://BUCKET/FOLDER, also where it has passed through a path.
+# s3://BUCKET/FOLDER; a Path turns the double slash into a single one.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 class FrozenConfig(BaseModel):
-    """A frozen configuration that refuses unknown options.
+    """A frozen configuration that rejects unknown options.
 
     Raises:
-        UserError: a value does not fit; one line that names the option.
+        UserError: a value is invalid. The message is one line that names the option.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     renamed: ClassVar[Mapping[str, str | tuple[str, Callable[[Any], Any]]]] = {}
-    """New names of renamed options, by the old names, which are still read. A function beside the
-    new name converts the old value."""
+    """New names of renamed options by old name. Old names are still accepted. A new name can be
+    paired with a function that converts the old value."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -35,14 +35,14 @@ class FrozenConfig(BaseModel):
 
     @classmethod
     def with_new_names(cls, values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-        """Replace the old names of renamed options, also in nested configurations.
+        """Replaces the old names of renamed options, also in nested configurations.
 
         Args:
             values: option values by name, not validated.
-            place: dotted name of this configuration, for messages.
+            place: dotted name of this configuration, for error messages.
 
         Raises:
-            UserError: an option is given by its old and by its new name.
+            UserError: an option is given by both its old and its new name.
         """
         current: dict[str, Any] = {}
         for name, value in values.items():
@@ -65,11 +65,11 @@ class FrozenConfig(BaseModel):
         return current
 
     def identity(self, exclude: Collection[str] = ()) -> dict[str, Any]:
-        """The required options and those that differ from their defaults, JSON-serialisable.
+        """Required options, and options that differ from their defaults, JSON-serialisable.
 
-        Nested configurations are reduced likewise. The result does not change when an option with
-        a default is added, nor when one is renamed without a conversion: options stand under the
-        first name that they had. It does not tell that a default was changed.
+        Nested configurations are reduced in the same way. Options are listed under their original
+        names. So the result stays the same when an option with a default is added, or when an
+        option is renamed without a conversion. A changed default is not detected.
 
         Args:
             exclude: dotted names of options to leave out, such as ``mining.memory_mib``.
@@ -83,7 +83,7 @@ class FrozenConfig(BaseModel):
 
     @model_validator(mode="after")
     def _paths_are_local(self) -> Self:
-        """An address that became a path would name a folder ``s3:`` of this machine."""
+        """Rejects URIs: as a path, ``s3://...`` would be a local folder named ``s3:``."""
         for name, value in self:
             if isinstance(value, Path) and _ADDRESS.match(str(value)):
                 raise ValueError(
@@ -94,7 +94,7 @@ class FrozenConfig(BaseModel):
 
 
 def explain(error: ValidationError) -> str:
-    """Describe pydantic's first complaint in one line."""
+    """Formats the first validation error of pydantic as one line."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
@@ -106,7 +106,7 @@ def explain(error: ValidationError) -> str:
 def _changed_options(
     config: FrozenConfig, default: FrozenConfig | None, exclude: Collection[str], place: str
 ) -> dict[str, Any]:
-    """Options that differ from those of ``default``; None stands for the class's own defaults."""
+    """Options that differ from those of ``default``; None for the class's own defaults."""
     first_names: dict[str, str] = {}
     for old, new in config.renamed.items():
         if isinstance(new, str):

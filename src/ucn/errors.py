@@ -1,16 +1,16 @@
-"""Errors of input: the user must mend it (`UserError`), or one pair is left out (`SkippedPair`)."""
+"""Errors of input: `UserError` stops a command, `SkippedPair` leaves out one image pair."""
 
 
 class UserError(Exception):
-    """An error that the user must mend. The message is one line: file or option, cause, remedy."""
+    """An error that the user can fix. The message is one line: file or option, cause, remedy."""
 
 
 class SkippedPair(Exception):
-    """One image pair gives no sample; the rest goes on.
+    """An image pair gives no sample; processing continues with the next pair.
 
     Args:
-        reason: short and stable, so that pairs can be counted by it (``truncated scan``).
-        detail: what was seen, usually the file, relative to the dataset's root.
+        reason: short, fixed text by which skipped pairs are counted (``truncated scan``).
+        detail: usually the file, relative to the dataset's root.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

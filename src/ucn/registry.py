@@ -1,7 +1,7 @@
-"""Open registries: a class by its short name, or by ``package.module:Class``.
+"""Registries: a class by its short name, or by ``package.module:Class``.
 
-A registry lists the built-in classes by where they are, and imports one when it is asked for. A
-class of the user's own package needs no entry: its full name is enough.
+A registry lists the built-in classes by import path and imports them on demand. Classes of a
+user's own package need no entry; they are loaded by their full name.
 """
 
 import importlib
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Registry(Generic[T]):
-    """Classes of one kind.
+    """A registry of classes of one kind.
 
     Attributes:
-        kind: what the classes are, for messages: ``source``.
-        base: every class is a subclass of it.
+        kind: kind of the classes, used in error messages, such as ``source``.
+        base: base class of all classes.
         builtin: short name -> ``package.module:Class``.
     """
 
@@ -32,13 +32,14 @@ class Registry(Generic[T]):
     builtin: Mapping[str, str]
 
     def load(self, name: str) -> type[T]:
-        """Import a class.
+        """Imports a class.
 
         Args:
-            name: a short name, or ``package.module:Class``. Every node must be able to import it.
+            name: short name, or ``package.module:Class``. It must be importable on every node.
 
         Raises:
-            UserError: no such name or module, or the class is not a subclass of the base.
+            UserError: the name or module does not exist, or the class is not a subclass of the
+                base.
         """
         if name not in self.builtin and ":" not in name:
             close = get_close_matches(name, self.builtin, n=1)
@@ -64,8 +65,8 @@ class Registry(Generic[T]):
 
 
 def _prepare_foreign_import() -> None:
-    # OpenCV aborts at its first PNG where pycolmap was loaded before it.
+    # OpenCV aborts on its first PNG if pycolmap was imported before it.
     importlib.import_module("cv2")
-    # A console script does not search the working directory. Ray hands the path to its workers.
+    # Console scripts do not have the working directory on their path. Ray passes sys.path on.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -1,1 +1,1 @@
-"""Ray: joining or starting it, and independent tasks on it."""
+"""Ray: starts or joins a cluster, and runs independent tasks."""

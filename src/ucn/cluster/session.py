@@ -1,4 +1,4 @@
-"""Joins a Ray cluster or starts a local Ray: one code path for both."""
+"""Joins a Ray cluster or starts a local Ray; callers use the same code for both."""
 
 import logging
 import os
@@ -14,20 +14,20 @@ from ucn.storage.addresses import redact
 
 @contextmanager
 def ray_session(num_cpus: int | None = None) -> Iterator[None]:
-    """Provides a Ray inside the block.
+    """Provides an initialised Ray inside the block.
 
-    A Ray that this process has initialised is used as it is and left running. Otherwise this joins
+    If this process has already initialised Ray, it is used and left running. Otherwise this joins
     the cluster of the environment variable ``RAY_ADDRESS``, or starts a local Ray that listens on
     loopback only.
 
     Args:
-        num_cpus: CPUs of a local Ray; None for all of the machine. Ignored when joining.
+        num_cpus: CPUs of a local Ray; None for all CPUs of the machine. Ignored when joining.
 
     Raises:
         UserError: the cluster cannot be joined, or a local Ray does not start in time or cannot be
-            kept on loopback.
+            restricted to loopback.
     """
-    # Ray reads these while it is imported.
+    # Ray reads these variables on import.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     import ray
@@ -42,7 +42,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     try:
         with nullcontext() if address else _loopback():
             ray.init(
-                # Without an address Ray joins the cluster recorded in /tmp/ray, dead or alive.
+                # Without an address Ray joins the cluster recorded in /tmp/ray, even a dead one.
                 address=address or "local",
                 num_cpus=None if address else num_cpus,
                 include_dashboard=None if address else False,
@@ -69,7 +69,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
             "Ray"
         ) from None
     except Exception as error:
-        # Ray raises a plain Exception.
+        # Ray raises a plain Exception here.
         if "timed out during startup" not in str(error):
             raise
         raise UserError(
@@ -85,7 +85,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
 
 
 def _provide_token() -> None:
-    """Gives this process its own token if Ray cannot write one into the home folder."""
+    """Sets a token for this process if Ray cannot write one into the home folder."""
     home = Path.home()
     folder = home / ".ray"
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
@@ -97,13 +97,13 @@ def _provide_token() -> None:
 
 @contextmanager
 def _loopback() -> Iterator[None]:
-    """Keeps a Ray that starts inside the block on loopback.
+    """Restricts a Ray started inside the block to loopback.
 
-    On Linux Ray listens on all interfaces and replaces the address 127.0.0.1 by one that other
-    machines reach. On macOS and Windows it stays on loopback, and this is the switch between both.
+    On Linux, Ray listens on all interfaces and replaces the address 127.0.0.1 by an external one.
+    On macOS and Windows it uses loopback. This sets the constant that selects between the two.
 
     Raises:
-        UserError: this release of Ray has no such switch.
+        UserError: this release of Ray has no such constant.
     """
     try:
         from ray._private import ray_constants

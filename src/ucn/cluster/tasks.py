@@ -1,4 +1,4 @@
-"""Independent tasks on Ray: a bounded window, retries, results as they come."""
+"""Runs independent tasks on Ray, with a bounded number in flight and retries."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,25 +10,25 @@ from ucn.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# A task whose worker dies (killed, out of memory, lost node) is run again this often.
+# How often a task is retried if its worker dies (killed, out of memory, lost node).
 _RETRIES = 5
-# An autoscaler answers to tasks that wait, and what it adds lets more of them wait.
+# Interval at which CPUs are counted again: an autoscaler adds nodes while tasks are waiting.
 _RECOUNT_S = 5.0
 
 
 def run_tasks(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
 ) -> Iterator[tuple[int, Result]]:
-    """Apply a function to each item and yield (index of the item, result), in any order.
+    """Applies a function to each item and yields (index of the item, result), in any order.
 
     Args:
-        function: importable by its name on every node, and idempotent: it may run again.
+        function: importable by name on every node. Must be idempotent, since it may be retried.
         items: picklable.
-        workers: how many run at once, on a Ray that is joined or started; None for one a CPU;
-            0 runs them in this process, one after the other, without Ray.
+        workers: number of concurrent tasks; None for one per CPU. 0 runs the tasks sequentially in
+            this process, without Ray.
 
     Raises:
-        UserError: as a task raised it.
+        UserError: a task raised it.
     """
     if not items:
         return

@@ -1,6 +1,6 @@
 """Two-view geometry of calibrated cameras: epipolar lines, corrected matches, depths.
 
-Matches are [N, 4]: x0, y0, x1, y1 in pixels. Undefined results, such as at an epipole, are NaN.
+Matches are [N, 4]: x0, y0, x1, y1 in pixels. Undefined results (such as at an epipole) are NaN.
 """
 
 import numpy as np
@@ -11,10 +11,10 @@ _ITERATIONS = 10
 
 
 def fundamental_matrix(K0: Floats, K1: Floats, T_1_0: Floats) -> Floats:
-    """``F`` of unit norm with ``x1^T F x0 = 0`` for the two pixels of a point.
+    """Fundamental matrix of unit norm: ``x1^T F x0 = 0`` for corresponding pixels.
 
     Raises:
-        ValueError: the cameras have one centre: there are no epipolar lines.
+        ValueError: both cameras have the same centre, so the epipolar geometry is undefined.
     """
     R, t = T_1_0[:3, :3], T_1_0[:3, 3]
     cross_t = np.array([[0, -t[2], t[1]], [t[2], 0, -t[0]], [-t[1], t[0], 0]])
@@ -26,9 +26,9 @@ def fundamental_matrix(K0: Floats, K1: Floats, T_1_0: Floats) -> Floats:
 
 
 def epipolar_distances(F: Floats, matches_N4: Floats) -> Floats:
-    """Signed distances [N, 2] of each end from the epipolar line of the other end, pixels.
+    """Signed distances [N, 2] of each point from the epipolar line of its match, in pixels.
 
-    Both columns have one sign: that of ``x1^T F x0``.
+    Both columns have the sign of ``x1^T F x0``.
     """
     lines0_N3, lines1_N3, value_N = _lines(F, matches_N4)
     norms_N2 = np.stack(
@@ -40,7 +40,7 @@ def epipolar_distances(F: Floats, matches_N4: Floats) -> Floats:
 
 
 def sampson_distances(F: Floats, matches_N4: Floats) -> Floats:
-    """Signed first-order distance [N] of (x0, y0, x1, y1) from the matches that fit ``F``, pixels.
+    """Signed Sampson distances [N], in pixels: first-order distances from matches that fit ``F``.
 
     Hartley and Zisserman, "Multiple View Geometry", 2nd edition, equation 11.9.
     """
@@ -52,13 +52,13 @@ def sampson_distances(F: Floats, matches_N4: Floats) -> Floats:
 
 
 def correct_matches(F: Floats, matches_N4: Floats) -> Floats:
-    """The nearest matches that fit ``F`` exactly: least sum of squares of both ends' shifts.
+    """Corrects matches to fit ``F`` exactly, with the least sum of squared shifts of both points.
 
-    Lindstrom, "Triangulation Made Easy", CVPR 2010: steps along the epipolar normals, whose
-    length solves a quadratic, so that the constraint holds after every iteration.
+    Lindstrom, "Triangulation Made Easy", CVPR 2010. Each iteration steps along the epipolar
+    normals. The step length solves a quadratic, so the constraint holds after every iteration.
 
     Returns:
-        Matches [N, 4]; NaN where there is no nearest one, next to an epipole.
+        Matches [N, 4]; NaN next to an epipole, where the correction is undefined.
     """
     ends0_N2, ends1_N2 = matches_N4[:, :2], matches_N4[:, 2:]
     lines0_N3, lines1_N3, value_N = _lines(F, matches_N4)
@@ -79,15 +79,15 @@ def correct_matches(F: Floats, matches_N4: Floats) -> Floats:
 
 
 def triangulate_depths(K0: Floats, K1: Floats, T_1_0: Floats, matches_N4: Floats) -> Floats:
-    """Depths [N, 2] along the two cameras' axes, in the unit of ``T_1_0``.
+    """Triangulated depths [N, 2] along the two cameras' axes, in the unit of ``T_1_0``.
 
-    For matches that fit the epipolar geometry; they are then exact. Rays that are parallel, or
-    meet behind a camera, give depths that are infinite, NaN or negative.
+    The depths are exact for matches that fit the epipolar geometry. Rays that are parallel or
+    meet behind a camera give infinite, NaN or negative depths.
     """
     rays0_N3 = back_project(K0, matches_N4[:, :2]) @ T_1_0[:3, :3].T
     rays1_N3 = back_project(K1, matches_N4[:, 2:])
     t = T_1_0[:3, 3]
-    # z0 rays0 + t = z1 rays1; the cross product with one ray leaves the other's depth.
+    # z0 rays0 + t = z1 rays1. The cross product with one ray eliminates that ray's depth.
     normal_N3 = np.cross(rays1_N3, rays0_N3)
     square_N = (normal_N3**2).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,21 +97,23 @@ def triangulate_depths(K0: Floats, K1: Floats, T_1_0: Floats, matches_N4: Floats
 
 
 def back_project(K: Floats, pixels_N2: Floats) -> Floats:
-    """Points [N, 3] at depth 1 behind pixels."""
+    """Back-projects pixels to points [N, 3] at depth 1."""
     points_N3: Floats = _homogeneous(pixels_N2) @ np.linalg.inv(K).T
     return points_N3
 
 
 def plane_induced_affinities(K0: Floats, K1: Floats, T_1_0: Floats, points_N3: Floats) -> Floats:
-    """How image 0 maps to image 1 around points whose surface faces halfway between the cameras.
+    """Local affine maps from image 0 to image 1, assuming surfaces that face both cameras.
+
+    The surface normal at each point bisects the two viewing directions.
 
     Args:
-        K0, K1: intrinsics.
+        K0, K1: 3x3 intrinsics.
         T_1_0: relative pose.
-        points_N3: in camera 0.
+        points_N3: points in the frame of camera 0.
 
     Returns:
-        [N, 2, 2], the derivative of the pixel in image 1 by the pixel in image 0.
+        [N, 2, 2], the derivative of the pixel in image 1 with respect to the pixel in image 0.
     """
     R, t = T_1_0[:3, :3], T_1_0[:3, 3]
     from1_N3 = points_N3 + R.T @ t

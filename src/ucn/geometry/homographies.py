@@ -1,4 +1,4 @@
-"""Random homographies, and the exact matches between two views that they relate.
+"""Random homographies, and exact matches between two views related by one.
 
 A homography ``H_b_a`` maps pixels of view a to pixels of view b: (x, y, 1) to a multiple of
 (x', y', 1). Hartley and Zisserman, "Multiple View Geometry", 2nd edition, chapters 2 and 4.
@@ -13,20 +13,20 @@ from ucn.geometry.rigid import project_points
 
 Size = tuple[int, int]
 
-# Depth of a plane's nearest corner over its centre's, and the reverse, that still makes a view.
+# Largest ratio between the depths of a plane's corner and centre (either way) in a valid view.
 _STEEPEST = 4.0
 
 
 @dataclass(frozen=True)
 class HomographyRanges:
-    """How far a random homography may go; all zero (and scale 1) is the identity.
+    """Ranges of a random homography. Zeros, and a scale of 1, give the identity.
 
     Attributes:
-        rotation: degrees, either way.
-        scale: factor, at least 1, either way: from 1 / scale to scale.
-        shear: tangent of the angle, either way.
-        perspective: how far each corner may move, as a share of half the view's sides.
-        shift: of the view's sides, either way.
+        rotation: largest rotation, degrees, in either direction.
+        scale: scale factors range from 1 / scale to scale; at least 1.
+        shear: tangent of the largest shear angle, in either direction.
+        perspective: largest shift of each corner, as a fraction of half the image sides.
+        shift: largest translation, as a fraction of the image sides.
     """
 
     rotation: float
@@ -37,16 +37,16 @@ class HomographyRanges:
 
 
 def view_corners(size: Size) -> Floats:
-    """Outer corners [4, 2] of a view of (width, height), clockwise from the top left."""
+    """Outer corners [4, 2] of an image of (width, height), clockwise from the top left."""
     left, top, right, bottom = -0.5, -0.5, size[0] - 0.5, size[1] - 0.5
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
 
 
 def random_corners(size: Size, ranges: HomographyRanges, rng: np.random.Generator) -> Floats:
-    """Where a random homography takes :func:`view_corners`: float64 [4, 2].
+    """Maps :func:`view_corners` by a random homography: float64 [4, 2].
 
-    The view is sheared, scaled (evenly in the logarithm) and turned about its centre and shifted;
-    then each corner moves by itself, which makes the perspective.
+    The view is sheared, scaled (uniformly in the logarithm), rotated about its centre and shifted.
+    Each corner also moves independently, which adds perspective.
     """
     angle = np.radians(rng.uniform(-1, 1) * ranges.rotation)
     factor = ranges.scale ** rng.uniform(-1, 1)
@@ -61,11 +61,10 @@ def random_corners(size: Size, ranges: HomographyRanges, rng: np.random.Generato
 
 
 def homography_from_corners(corners_a_42: Floats, corners_b_42: Floats) -> Floats:
-    """The homography ``H_b_a`` that takes four points to four others.
+    """The homography ``H_b_a`` that maps four points to four others.
 
     Solves the eight linear equations of the inhomogeneous direct linear transformation (Hartley
     and Zisserman, section 4.1.2).
-
     Raises:
         numpy.linalg.LinAlgError: three of the points lie on a line.
     """
@@ -81,15 +80,15 @@ def homography_from_corners(corners_a_42: Floats, corners_b_42: Floats) -> Float
 
 
 def apply_homography(H_b_a: Floats, points_a_N2: Floats) -> Floats:
-    """Map pixels [N, 2]; meaningless beyond the horizon (see :func:`in_front`)."""
+    """Maps pixels [N, 2]. Results are valid only for points :func:`in_front` of the horizon."""
     return project_points(H_b_a, np.column_stack([points_a_N2, np.ones(len(points_a_N2))]))
 
 
 def in_front(H_b_a: Floats, points_a_N2: Floats) -> Bools:
-    """Which points lie on the side of the horizon that belongs to an upright view.
+    """Whether each point lies in front of the horizon, assuming the views see the same side.
 
-    A homography is known up to its sign, which its determinant fixes: views of one side of a plane
-    keep its orientation.
+    A homography is defined up to its sign. Two views of the same side of a plane have the same
+    orientation, so the determinant fixes the sign.
     """
     depth_N = points_a_N2 @ H_b_a[2, :2] + H_b_a[2, 2]
     return np.asarray(depth_N * np.sign(np.linalg.det(H_b_a)) > 0)
@@ -105,14 +104,14 @@ def invert_homography(H_b_a: Floats) -> Floats:
 
 
 def local_scale(H_b_a: Floats, points_a_N2: Floats) -> Floats:
-    """By what factor lengths grow around each of N pixels: the root of the area's factor."""
+    """Local scale factor [N] around each pixel: the square root of the area's factor."""
     # The Jacobian's determinant is det(H) / w^3.
     depth_N = points_a_N2 @ H_b_a[2, :2] + H_b_a[2, 2]
     return np.asarray(np.sqrt(np.abs(np.linalg.det(H_b_a) / depth_N**3)))
 
 
 def is_viewable(H_b_a: Floats, size: Size) -> bool:
-    """Whether all of view a lies on one side of the horizon and none of it at a grazing angle."""
+    """Whether all of view a is in front of the horizon, and none of it at a grazing angle."""
     depth_4 = view_corners(size) @ H_b_a[2, :2] + H_b_a[2, 2]
     centre = depth_4.mean()
     ratio_4 = depth_4 / centre if centre != 0 else np.zeros(4)
@@ -124,7 +123,7 @@ def random_homography(
 ) -> Floats | None:
     """A random ``H_1_0`` between two views of one size, or None for a degenerate draw.
 
-    Every pixel of either view has its counterpart on the near side of the horizon.
+    Every pixel of either view maps to a point in front of the horizon.
     """
     try:
         H_1_0 = homography_from_corners(view_corners(size), random_corners(size, ranges, rng))
@@ -135,15 +134,15 @@ def random_homography(
 
 
 def jittered_grid(size: Size, spacing: float, rng: np.random.Generator) -> Floats:
-    """One random point in each cell of a grid over an image of (width, height).
+    """Draws one random point in each cell of a grid over an image.
 
     Args:
-        size: of the image.
-        spacing: side of a cell, pixels; the last row and column may be cut.
-        rng: every choice comes from it.
+        size: (width, height) of the image.
+        spacing: side of a cell, pixels. Cells of the last row and column may be smaller.
+        rng: source of all randomness.
 
     Returns:
-        float64 [N, 2], rounded to float32's numbers, inside the image, in raster order of cells.
+        float64 [N, 2], representable in float32, inside the image, in raster order of cells.
     """
     starts = [np.arange(-0.5, extent - 0.5, spacing) for extent in size]
     low_N2 = np.stack(np.meshgrid(*starts), axis=-1).reshape(-1, 2)
@@ -153,7 +152,7 @@ def jittered_grid(size: Size, spacing: float, rng: np.random.Generator) -> Float
 
 
 def near_mask(mask_HW: Bools, points_N2: Floats) -> Bools:
-    """Whether any of the four pixels around each of N points inside the image is in a mask."""
+    """Whether the mask contains any of the four pixels around each of N points."""
     height, width = mask_HW.shape
     low_N2 = np.floor(points_N2).astype(np.intp)
     hit_N = np.zeros(len(points_N2), bool)

@@ -10,26 +10,26 @@ from ucn.arrays import Bools, Floats
 from ucn.geometry.rigid import inside_image, project_points, transform_points
 
 Size = tuple[int, int]
-"""Width and height, pixels."""
+"""(width, height), in pixels."""
 Indices = NDArray[np.intp]
 Distortion = Callable[[Floats], Floats]
-"""Maps [N, 2] image-plane coordinates x/z, y/z to where a lens puts them; NaN where nowhere."""
+"""Maps [N, 2] undistorted coordinates (x/z, y/z) to distorted ones; NaN where undefined."""
 
-# A lens model holds only out to where its image of a ray stops moving outwards with the ray.
+# A lens model is valid as long as the distorted radius grows with the undistorted one.
 _OUTWARDS = 1 + 1e-4
 
 
 @dataclass(frozen=True)
 class SfmCamera:
-    """A pinhole camera behind a lens.
+    """A pinhole camera with lens distortion.
 
     Attributes:
-        K: 3x3 intrinsics without skew, pixels; of the image before and after undistortion.
-        size: of its images; None where pixels are counted from the image's centre, whatever its
-            size.
+        K: 3x3 intrinsics without skew, pixels. The same before and after undistortion.
+        size: (width, height) of its images. None if pixels are counted from the image's centre,
+            so that images of any size fit.
         model: name of the lens model.
-        parameters: as the file has them.
-        distort: the lens; None for none.
+        parameters: lens parameters as stored in the file.
+        distort: distortion function; None for an undistorted camera.
     """
 
     K: Floats
@@ -39,14 +39,15 @@ class SfmCamera:
     distort: Distortion | None = None
 
     def project_distorted(self, rays_N2: Floats) -> Floats:
-        """Pixels of the photograph for rays (x/z, y/z): [N, 2]; NaN where the lens has none."""
+        """Pixels [N, 2] of rays (x/z, y/z) in the distorted photograph; NaN where undefined."""
         bent_N2 = rays_N2 if self.distort is None else _bend(self.distort, rays_N2)
         return bent_N2 * self.K[[0, 1], [0, 1]] + self.K[:2, 2]
 
     def fitted(self, size: Size) -> "SfmCamera | None":
-        """The camera for an image of ``size`` with pixels counted from the top left.
+        """The camera for an image of ``size``, with pixels counted from the top left.
 
-        None where the camera's images have another size.
+        Returns:
+            None if the camera's images have another size.
         """
         if self.size is not None:
             return self if self.size == size else None
@@ -57,16 +58,16 @@ class SfmCamera:
 
 @dataclass(frozen=True)
 class SfmImage:
-    """A photograph and what it sees.
+    """A photograph with its pose and observations.
 
     Attributes:
-        name: path below the folder of images.
-        camera: that took it.
+        name: path relative to the image folder.
+        camera: camera of the image.
         T_cam_world: 4x4 pose.
-        points_M: ascending indices of the points that were detected in it, each once.
-        errors_M: distance of each detection from where its point projects to, pixels; infinite for
-            points behind the camera.
-        fault: short reason why it cannot be used; empty where it can.
+        points_M: unique, ascending indices of the observed 3D points.
+        errors_M: reprojection error of each observation, pixels; infinite for points behind the
+            camera.
+        fault: short reason why the image cannot be used; empty if it can.
     """
 
     name: str
@@ -83,12 +84,12 @@ class SfmImage:
 
 @dataclass(frozen=True)
 class SfmModel:
-    """A reconstruction.
+    """A structure-from-motion reconstruction.
 
     Attributes:
         images: ordered by name.
-        points_P3: in the world, unit of the model.
-        tracks_P: int64, what the file calls each point.
+        points_P3: 3D points in the world frame, in the unit of the model.
+        tracks_P: int64, identifier of each point in the file.
     """
 
     images: tuple[SfmImage, ...]
@@ -97,7 +98,7 @@ class SfmModel:
 
 
 def unusable_image(name: str, camera: SfmCamera, fault: str) -> SfmImage:
-    """An image without a pose, for the reason ``fault``."""
+    """An image without a pose, with the reason ``fault``."""
     return SfmImage(name, camera, np.eye(4), np.zeros(0, np.intp), np.zeros(0), fault)
 
 
@@ -109,23 +110,25 @@ def posed_image(
     index_N: Indices,
     detected_N2: Floats,
 ) -> SfmImage:
-    """An image from its detections; of several of one point the one nearest to it counts.
+    """Builds an image from its detections.
+
+    If a point is detected several times, the detection with the least reprojection error is kept.
 
     Args:
-        name: of the image.
-        camera: its camera.
-        T_cam_world: 4x4; the image is marked as unusable where it is not finite, or its camera's
-            parameters are not, or a focal length is not positive.
-        points_P3: all points, NaN or infinite where damaged.
-        index_N: the point that each detection shows.
-        detected_N2: pixels in the photograph, counted as the camera counts them.
+        name: name of the image.
+        camera: camera of the image.
+        T_cam_world: 4x4 pose. The image is marked as unusable if the pose or the camera's
+            parameters are not finite, or if a focal length is not positive.
+        points_P3: all 3D points; NaN or infinite where damaged.
+        index_N: index of the 3D point of each detection.
+        detected_N2: detected pixels in the photograph, in the camera's pixel convention.
     """
     if not np.isfinite(T_cam_world).all():
         return unusable_image(name, camera, "damaged pose")
     if not (np.isfinite(camera.parameters).all() and (np.diag(camera.K) > 0).all()):
         return unusable_image(name, camera, "damaged camera")
     errors_N = np.full(len(index_N), np.inf)
-    # Damaged points have an infinite error.
+    # Damaged points get an infinite error.
     with np.errstate(over="ignore", invalid="ignore"):
         points_N3 = transform_points(T_cam_world, points_P3[index_N])
         in_front_N = points_N3[:, 2] > 0
@@ -141,16 +144,16 @@ def posed_image(
 def image_points(
     camera: SfmCamera, points_N3: Floats, size: Size, undistorted: bool
 ) -> tuple[Floats, Bools]:
-    """Where points lie in an image, and which of them it shows.
+    """Projects points into an image, and checks which of them are visible in it.
 
     Args:
-        camera: fitted to the image.
-        points_N3: in the camera's frame, z > 0.
-        size: of the image.
-        undistorted: whether the image is the undistorted one, or the photograph.
+        camera: camera fitted to the image.
+        points_N3: points in the camera's frame, z > 0.
+        size: (width, height) of the image.
+        undistorted: whether to project into the undistorted image instead of the photograph.
 
     Returns:
-        Pixels [N, 2], and whether they lie inside and the photograph has them.
+        Pixels [N, 2], and whether each lies inside both the image and the photograph.
     """
     photo_N2 = camera.project_distorted(_rays(points_N3))
     pixels_N2 = project_points(camera.K, points_N3) if undistorted else photo_N2
@@ -163,7 +166,7 @@ def _rays(points_N3: Floats) -> Floats:
 
 
 def _bend(distort: Distortion, rays_N2: Floats) -> Floats:
-    """Distorted rays; NaN from where on the lens would fold the image back onto itself."""
+    """Distorted rays; NaN beyond the radius at which the lens model folds back."""
     bent_N2 = distort(rays_N2)
     beyond_N2 = distort(rays_N2 * _OUTWARDS)
     folded_N = ((beyond_N2 - bent_N2) * bent_N2).sum(axis=1) < 0

@@ -7,18 +7,18 @@ _CELL = 32  # pixels
 
 
 def spread_sample(pixels_N2: NDArray[np.floating], count: int, seed: list[int]) -> NDArray[np.intp]:
-    """Choose ``count`` of N points so that no part of the image is crowded.
+    """Chooses ``count`` of N points, spread evenly over the image.
 
-    Points are drawn in rounds, one from each 32-pixel cell that has any left; within a cell, and
-    between the cells of the last round, chance decides.
+    Points are drawn in rounds. Each round draws one point at random from each 32-pixel cell that
+    has points left; the last round draws from a random selection of cells.
 
     Args:
-        pixels_N2: positions.
-        count: how many to choose; all when it is 0 or at least N.
-        seed: of the choice.
+        pixels_N2: positions of the points.
+        count: number of points to choose. 0, or at least N, chooses all.
+        seed: seed of the random choice.
 
     Returns:
-        Ascending indices.
+        Ascending indices of the chosen points.
     """
     total = len(pixels_N2)
     if count == 0 or count >= total:
@@ -38,5 +38,5 @@ def spread_sample(pixels_N2: NDArray[np.floating], count: int, seed: list[int]) 
 
 
 def _narrow(numbers_N: NDArray[np.int64]) -> NDArray[np.integer]:
-    """The same numbers in 16 bits where they fit: NumPy sorts those by radix."""
+    """Casts to 16 bits if the values fit: NumPy sorts 16-bit integers by radix sort."""
     return numbers_N.astype(np.uint16) if numbers_N.max() < 2**16 else numbers_N

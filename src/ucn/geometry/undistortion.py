@@ -1,4 +1,4 @@
-"""Undistortion: resamples a photograph as seen by a pinhole camera of the same intrinsics."""
+"""Undistortion: resamples a photograph to a pinhole camera with the same intrinsics."""
 
 import cv2
 import numpy as np
@@ -7,19 +7,21 @@ from numpy.typing import NDArray
 from ucn.arrays import Array
 from ucn.geometry.sfm_model import SfmCamera
 
-# The lens is evaluated every so many pixels each way; between them positions are interpolated,
-# which over images of 1000 pixels behind fisheye lenses is off by 0.006 px at most.
+# Stride in pixels at which the lens model is evaluated; positions in between are interpolated.
+# For images of 1000 pixels behind fisheye lenses the error is at most 0.006 px.
 _STEP = 4
-# Rows whose positions are computed at once, which bounds the memory; a multiple of the step.
+# Rows computed at once. Bounds the memory; must be a multiple of the stride.
 _ROWS = 128
 
 
 def undistort_image(image: Array, camera: SfmCamera) -> Array:
-    """Resample a photograph without its lens's distortion, bilinearly; black beyond its border.
+    """Removes the lens distortion from a photograph by bilinear resampling.
+
+    Pixels without a source are black.
 
     Args:
         image: uint8 [H, W] or [H, W, 3].
-        camera: fitted to the image; without a lens the image is returned as it is.
+        camera: camera fitted to the image. Without distortion the image is returned unchanged.
     """
     if camera.distort is None:
         return image
@@ -34,8 +36,8 @@ def undistort_image(image: Array, camera: SfmCamera) -> Array:
 
 
 def _sources(camera: SfmCamera, top: int, rows: int, width: int) -> NDArray[np.float32]:
-    """Columns and rows [2, rows, width] of the photograph that pixels of a strip come from."""
-    # Nodes lie in the middle of blocks of pixels, as resizing has it; one more on each side.
+    """Source x and y [2, rows, width] in the photograph for the pixels of a strip."""
+    # Nodes are at block centres, as cv2.resize assumes, with one extra node on each side.
     y, x = (
         (np.arange(-1, -(-length // _STEP) + 1) + 0.5) * _STEP - 0.5 for length in (rows, width)
     )
@@ -44,7 +46,7 @@ def _sources(camera: SfmCamera, top: int, rows: int, width: int) -> NDArray[np.f
         [0, 1], [0, 1]
     ]
     sources_N2 = camera.project_distorted(rays_hw2.reshape(-1, 2))
-    # Far outside where there is no source.
+    # NaN (no source) becomes a position far outside the image.
     sources_2hw = np.nan_to_num(sources_N2.T, nan=-1e6).astype(np.float32).reshape(2, len(y), -1)
     size = len(x) * _STEP, len(y) * _STEP
     planes = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in sources_2hw]

@@ -1,4 +1,4 @@
-"""Draws matches on image pairs, and lays pictures out in contact sheets."""
+"""Draws matches on image pairs, and arranges pictures in contact sheets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def to_rgb(image: NDArray[Any]) -> Picture:
-    """Show a uint8 image [H, W] or [H, W, 3] as RGB; always a copy."""
+    """Converts a uint8 image [H, W] or [H, W, 3] to RGB; always a copy."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(f"not a uint8 image: {image.dtype} {image.shape}")
     if image.ndim == 2:
@@ -33,9 +33,9 @@ def to_rgb(image: NDArray[Any]) -> Picture:
 
 
 def value_colours(values_N: NDArray[Any], low: float, high: float) -> Colours:
-    """Colour values from low (blue) over green to high (red): uint8 [N, 3] RGB; others are clipped.
+    """Maps values from low (blue) over green to high (red): uint8 [N, 3] RGB. Values are clipped.
 
-    The dark ends of the colour map are left out: they are lost on photographs.
+    The dark ends of the colour map are left out: they are hard to see on photographs.
     """
     unit_N = np.clip((np.asarray(values_N, np.float64) - low) / max(high - low, 1e-12), 0, 1)
     levels_N1 = np.round(30 + 200 * unit_N).astype(np.uint8)[:, None]
@@ -46,9 +46,9 @@ def value_colours(values_N: NDArray[Any], low: float, high: float) -> Colours:
 
 
 def displacement_colours(matches_N4: NDArray[Any]) -> Colours:
-    """Colour matches by the length of their displacement, from none to the 95th percentile.
+    """Colours matches by the length of their displacement, from 0 to the 95th percentile.
 
-    Neighbours of like colour move alike; a lone colour is a suspect.
+    Neighbouring matches should have similar colours; an isolated colour suggests an outlier.
     """
     if not len(matches_N4):
         return np.zeros((0, 3), np.uint8)
@@ -66,16 +66,16 @@ def draw_matches(
     max_matches: int = 200,
     max_side: int = 1600,
 ) -> Picture:
-    """Draw two images and the matches between them.
+    """Draws two images and the matches between them.
 
-    Wide images are stacked, others stand side by side; large ones are reduced.
+    Wide images are stacked vertically, others are placed side by side. Large images are reduced.
 
     Args:
-        image0, image1: uint8 [H, W] or [H, W, 3] RGB, of any two sizes.
+        image0, image1: uint8 [H, W] or [H, W, 3] RGB; their sizes may differ.
         matches_N4: x0, y0, x1, y1 in pixels.
         colours_N3: uint8 RGB of each match; by default by displacement.
-        lines: join the two ends.
-        max_matches: at most so many are drawn, spread over image 0.
+        lines: connect the two ends of each match by a line.
+        max_matches: largest number of matches drawn, spread over image 0.
         max_side: longest side of the picture, pixels.
     """
     colours = displacement_colours(matches_N4) if colours_N3 is None else colours_N3
@@ -107,13 +107,13 @@ def contact_sheet(
     columns: int | None = None,
     cell_width: int = 640,
 ) -> Picture:
-    """Lay captioned pictures out in a grid, row by row.
+    """Arranges captioned pictures in a grid, row by row.
 
     Args:
         pictures: uint8 [H, W, 3] RGB, at least one.
-        captions: one line each, written above its picture; what does not fit is cut.
-        columns: by default as many as make the sheet about square.
-        cell_width: each picture is brought to this width, pixels.
+        captions: one line per picture, written above it and cut to its width.
+        columns: number of columns; by default such that the sheet is about square.
+        cell_width: width to which each picture is resized, pixels.
     """
     if not pictures or len(pictures) != len(captions):
         raise ValueError(f"{len(pictures)} pictures with {len(captions)} captions")
@@ -135,7 +135,7 @@ def contact_sheet(
 
 
 def _reduce(points_N2: NDArray[Any], scale: float) -> NDArray[np.float64]:
-    """Follow a resize by ``scale`` in the convention that (0, 0) is a pixel's centre."""
+    """Scales pixel coordinates with the image; (0, 0) is the centre of the first pixel."""
     reduced: NDArray[np.float64] = (np.asarray(points_N2, np.float64) + 0.5) * scale - 0.5
     return reduced
 
@@ -175,10 +175,10 @@ def _captioned(picture: Picture, caption: str, width: int) -> Picture:
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Write an RGB picture atomically, in the format that the path's ending names.
+    """Writes an RGB picture atomically, in the format given by the path's suffix.
 
     Raises:
-        UserError: an ending that is no picture's, or a folder that cannot be written.
+        UserError: the suffix is not an image format, or the folder cannot be written.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"{path}: pictures are written as .png or .jpg; change the ending")

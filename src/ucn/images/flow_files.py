@@ -1,4 +1,4 @@
-"""Readers of optical flow: Middlebury's ``.flo`` and KITTI's 16-bit PNG; NaN is unknown flow."""
+"""Readers of optical flow: Middlebury's ``.flo`` and KITTI's 16-bit PNG. Unknown flow is NaN."""
 
 import os
 import struct
@@ -17,22 +17,22 @@ _FLO_HEADER = struct.Struct("<fii")
 _FLO_MAGIC = 202021.25
 _FLO_UNKNOWN = 1e9
 _PNG_END = b"IEND\xaeB`\x82"
-# A pixel is 64 steps; zero lies in the middle of 16 bits.
+# KITTI stores flow in 1/64 pixels with an offset of 2^15.
 _PNG_ZERO, _PNG_STEPS = 2**15, 64
 
 
 def read_flow(path: Path, root: Path) -> Flow:
-    """Read a flow file by its suffix: ``.png`` is KITTI's format, all else ``.flo``.
+    """Reads a flow file: KITTI's format for ``.png``, Middlebury's for any other suffix.
 
     Args:
         path: the file.
-        root: of the dataset; messages name the file below it.
+        root: root of the dataset; error messages give the path relative to it.
 
     Returns:
-        float32 [H, W, 2], pixels, along x and y; NaN in both where the flow is unknown.
+        float32 [H, W, 2], flow in x and y, pixels; NaN in both where the flow is unknown.
 
     Raises:
-        SkippedPair: missing or damaged.
+        SkippedPair: the file is missing or damaged.
     """
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     try:
@@ -70,7 +70,7 @@ def _read_flo(path: Path, name: str) -> Flow:
 
 
 def _read_kitti_flow(path: Path, name: str) -> Flow:
-    """KITTI's format: u, v and validity as the three channels of a 16-bit PNG (its devkits)."""
+    """KITTI's format: u, v and validity as the three channels of a 16-bit PNG."""
     data = path.read_bytes()
     if _PNG_END not in data[-1024:]:
         raise SkippedPair("damaged flow", f"{name}: not a whole PNG")
@@ -80,7 +80,7 @@ def _read_kitti_flow(path: Path, name: str) -> Flow:
         raise SkippedPair("damaged flow", f"{name}: cannot be decoded ({error})") from None
     if image.dtype != np.uint16 or image.shape[2:] != (3,):
         raise SkippedPair("damaged flow", f"{name}: not a 16-bit PNG of three channels")
-    # OpenCV hands channels over in reverse: validity, v, u.
+    # OpenCV reverses the order of the channels: validity, v, u.
     values_HW2 = image[..., :0:-1].astype(np.float32)
     flow_HW2: Flow = (values_HW2 - np.float32(_PNG_ZERO)) / np.float32(_PNG_STEPS)
     flow_HW2[image[..., 0] == 0] = np.nan

@@ -1,4 +1,4 @@
-"""Random changes of exposure, tone, colour, sharpness and noise of an image."""
+"""Random changes of an image's exposure, tone, colour, sharpness and noise."""
 
 from dataclasses import dataclass
 
@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 
 from ucn.arrays import Array
 
-# A narrower Gaussian has no weight on neighbouring pixels.
+# A narrower Gaussian has no effect on neighbouring pixels.
 _NARROWEST_BLUR = 0.2
 
 
 @dataclass(frozen=True)
 class LightRanges:
-    """How far an image may change; each at 0 leaves that quality alone.
+    """Ranges of the photometric changes; 0 disables a change.
 
     Attributes:
-        blur: largest standard deviation of a Gaussian, pixels.
-        gamma: exponents from 1 / (1 + gamma) to 1 + gamma.
-        contrast: gain about the image's mean, 1 - contrast to 1 + contrast.
-        brightness: of the full range, added or taken away.
-        noise: largest standard deviation, of the full range.
-        colour: gain of each channel by itself, from 1 / (1 + colour) to 1 + colour.
+        blur: largest standard deviation of the Gaussian, pixels.
+        gamma: exponents range from 1 / (1 + gamma) to 1 + gamma.
+        contrast: gain about the image's mean, from 1 - contrast to 1 + contrast.
+        brightness: largest offset, added or subtracted, as a fraction of the full range.
+        noise: largest standard deviation, as a fraction of the full range.
+        colour: independent gain of each channel, from 1 / (1 + colour) to 1 + colour.
     """
 
     blur: float
@@ -34,15 +34,15 @@ class LightRanges:
 
 
 def change_light(image: Array, ranges: LightRanges, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Blur, change gamma, contrast, brightness and colour, and add Gaussian noise.
+    """Changes blur, gamma, contrast, brightness and colour, and adds Gaussian noise.
 
     Args:
         image: uint8 [H, W] or [H, W, 3].
-        ranges: how far.
-        rng: every choice comes from it.
+        ranges: ranges of the changes.
+        rng: source of all randomness.
 
     Returns:
-        a uint8 image of the same shape.
+        A uint8 image of the same shape.
     """
     sigma = rng.uniform(0, ranges.blur)
     gamma = (1 + ranges.gamma) ** rng.uniform(-1, 1)

@@ -1,4 +1,4 @@
-"""Reading images of common formats: OpenCV decodes them after Pillow has read their size.
+"""Reads images of common formats. OpenCV decodes them after Pillow has checked their size.
 
 A file of a few kilobytes can decode to gigabytes, so images above `MAX_PIXELS` are refused.
 """
@@ -15,7 +15,7 @@ from ucn.arrays import Array
 from ucn.errors import SkippedPair
 
 MAX_PIXELS = 178_956_970
-"""Limit of width x height, Pillow's default. The largest cameras have 150 megapixels."""
+"""Limit of width x height: Pillow's default. The largest cameras have 150 megapixels."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 _PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
@@ -23,17 +23,17 @@ _JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
 
 
 def read_photo(path: Path, root: Path) -> Array:
-    """Read an 8-bit image file: uint8 [H, W] grey or [H, W, 3] RGB.
+    """Reads an 8-bit image file: uint8 [H, W] grey or [H, W, 3] RGB.
 
-    The orientation in EXIF is not applied: poses, flow and keypoints refer to the stored pixels.
+    The EXIF orientation is not applied: poses, flow and keypoints refer to the stored pixels.
 
     Args:
         path: the file.
-        root: of the dataset; messages name the file below it.
+        root: root of the dataset; error messages give the path relative to it.
 
     Raises:
-        SkippedPair: missing, unreadable, truncated, too large, not an 8-bit image, or outside the
-            root by a ``..`` in its name.
+        SkippedPair: the file is missing, unreadable, truncated, too large or not an 8-bit image,
+            or a ``..`` in its name leads out of the root.
     """
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     if ".." in PurePosixPath(name).parts:
@@ -44,7 +44,7 @@ def read_photo(path: Path, root: Path) -> Array:
         raise SkippedPair("missing image", name) from None
     except OSError as error:
         raise SkippedPair("unreadable image", f"{name}: {error.strerror}") from None
-    # Decoders do not fail on a truncated file, but fill in the missing pixels.
+    # Decoders do not fail on a truncated file; they fill in the missing pixels.
     for start, end in (_PNG, _JPEG):
         if data.startswith(start) and end not in data[-1024:]:
             raise SkippedPair("damaged image", f"{name}: cut short")
@@ -52,10 +52,10 @@ def read_photo(path: Path, root: Path) -> Array:
 
 
 def decode_photo(data: bytes, name: str) -> Array:
-    """Decode an encoded 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
+    """Decodes an encoded 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
 
     Raises:
-        SkippedPair: damaged, not an 8-bit image, or too large.
+        SkippedPair: the image is damaged, too large, or not an 8-bit image.
     """
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -68,33 +68,33 @@ def decode_photo(data: bytes, name: str) -> Array:
 
 
 def decode_any(data: bytes, flags: int) -> Array:
-    """Decode an encoded image with OpenCV's ``flags``.
+    """Decodes an encoded image with OpenCV's ``flags``.
 
     Raises:
-        ValueError: damaged, of another format, or of more than `MAX_PIXELS`.
+        ValueError: the image is damaged, of an unknown format, or larger than `MAX_PIXELS`.
     """
     size = image_size(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
-    # The sizes differ if OpenCV and Pillow interpret a damaged header in different ways. An
-    # orientation in EXIF may swap the sides.
+    # OpenCV and Pillow may read different sizes from a damaged header. An EXIF orientation may
+    # swap the sides.
     if image is None or sorted(image.shape[:2]) != sorted(size):
         raise ValueError("damaged")
     return image
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Read width and height from the header of an encoded image, without decoding it.
+    """Reads width and height from the header of an encoded image, without decoding it.
 
     Raises:
-        ValueError: of another format than PNG, JPEG, WebP, TIFF, BMP, GIF and Netpbm, or of more
-            than `MAX_PIXELS`.
+        ValueError: the format is not PNG, JPEG, WebP, TIFF, BMP, GIF or Netpbm, or the image is
+            larger than `MAX_PIXELS`.
     """
     too_large = f"more than {MAX_PIXELS // 10**6} megapixels"
     with warnings.catch_warnings():
-        # Includes the warning that Pillow gives above half of the limit.
+        # This includes Pillow's warning for images above half of its limit.
         warnings.filterwarnings("ignore", module="PIL")
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:

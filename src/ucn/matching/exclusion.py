@@ -1,4 +1,4 @@
-"""The exclusion radius: cells too near the true position to be negatives."""
+"""Exclusion radius: cells too close to the true position to be used as negatives."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ucn.matching.features import cells_to_pixels, pixels_to_cells
 
 
 class Grid(NamedTuple):
-    """A feature map's cells: how many, and at which pixels (see `ucn.matching.features`)."""
+    """Size of a feature map, and the pixel positions of its cells (see `ucn.matching.features`)."""
 
     height: int
     width: int
@@ -24,9 +24,9 @@ class Negatives:
     """One negative for each query.
 
     Attributes:
-        index_N: int64, row among the cells searched; 0 where there is none.
-        valid_N: bool, False where every cell is excluded.
-        hit_N: bool, the query's nearest cell of all lies within the radius of the truth.
+        index_N: int64, index of the negative among the searched cells; 0 if there is none.
+        valid_N: bool, False if all cells are excluded.
+        hit_N: bool, whether the query's nearest cell lies within the radius of the true position.
     """
 
     index_N: Tensor
@@ -36,11 +36,11 @@ class Negatives:
 
 @dataclass(frozen=True)
 class _Discs:
-    """The square windows of S x S cells around N points, and the discs within them.
+    """Square windows of S x S cells around N points, and the discs within them.
 
     Attributes:
-        x_NS, y_NS: int64, the windows' columns and rows; may lie outside the map.
-        inside_NSS: bool, [row, column] of the window: in the map and within the radius.
+        x_NS, y_NS: int64, columns and rows of the windows; may lie outside the map.
+        inside_NSS: bool [N, row, column], whether the cell is in the map and within the radius.
     """
 
     x_NS: Tensor
@@ -64,13 +64,13 @@ def _discs(points_N2: Tensor, grid: Grid, radius: float) -> _Discs:
 
 
 def excluded_cells(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor, Tensor]:
-    """List the cells within ``radius`` pixels (inclusive) of each point.
+    """Lists the cells within ``radius`` pixels (inclusive) of each point.
 
-    Distances are taken in float64, so that the border of the disc does not depend on rounding.
+    Distances are computed in float64, so rounding does not move the border of the disc.
 
     Returns:
         index_NK: int64, row-major cells of a square window around each point, clamped to the map.
-        inside_NK: bool, which of them are in the map and within the radius.
+        inside_NK: bool, whether each cell is in the map and within the radius.
     """
     discs = _discs(points_N2, grid, radius)
     x_NS = discs.x_NS.clamp(0, grid.width - 1)
@@ -80,14 +80,14 @@ def excluded_cells(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor
 
 
 def excluded_spans(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor, Tensor]:
-    """List the cells of `excluded_cells` as runs, one for each row of the map that is reached.
+    """Lists the cells of `excluded_cells` as spans, one for each row of the map.
 
-    A disc meets a row in one run of cells: distances, rounded too, grow away from its middle.
+    A disc intersects each row in one contiguous span, since distances grow from its middle.
 
     Returns:
-        top_N: int64, the map's row that the first run lies in; may be negative.
-        span_NS2: int64, [start, stop) of the run in row ``top + s``, row-major cells; empty where
-            that row is not reached.
+        top_N: int64, row of the map of the first span; may be negative.
+        span_NS2: int64, [start, stop) of the span in row ``top + s``, as row-major cells; empty if
+            the disc does not reach that row.
     """
     discs = _discs(points_N2, grid, radius)
     length_NS = discs.inside_NSS.sum(dim=2)
@@ -98,11 +98,11 @@ def excluded_spans(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor
 
 
 def compact_cells(valid_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Number the valid cells.
+    """Enumerates the valid cells.
 
     Returns:
-        kept_V: int64, the valid cells.
-        position_M: int64, the place of each cell among them, -1 for the others.
+        kept_V: int64, indices of the valid cells.
+        position_M: int64, index of each cell in ``kept_V``; -1 for invalid cells.
     """
     kept_V = valid_M.nonzero()[:, 0]
     position_M = torch.full_like(valid_M, -1, dtype=torch.long)

@@ -1,6 +1,6 @@
-"""Maps between image pixels and feature cells, in one place for all networks.
+"""Conversion between image pixels and feature cells, shared by all networks.
 
-Cell j of a feature map lies at pixel ``j * stride + offset``; a network states both numbers.
+Cell j of a feature map lies at pixel ``j * stride + offset``. Each network defines both numbers.
 """
 
 import torch
@@ -9,17 +9,17 @@ from torch.nn import functional as F
 
 
 def pixels_to_cells(points: Tensor, stride: float, offset: float) -> Tensor:
-    """Map pixel coordinates to (fractional) cell coordinates, elementwise."""
+    """Maps pixel coordinates to fractional cell coordinates, elementwise."""
     return (points - offset) / stride
 
 
 def cells_to_pixels(cells: Tensor, stride: float, offset: float) -> Tensor:
-    """Map cell coordinates to pixel coordinates, elementwise."""
+    """Maps cell coordinates to pixel coordinates, elementwise."""
     return cells * stride + offset
 
 
 def cell_centres(height: int, width: int, stride: float, offset: float) -> Tensor:
-    """List the pixel (x, y) of every cell of a map, row by row.
+    """Pixel positions (x, y) of all cells of a feature map, row by row.
 
     Returns:
         float32 [height * width, 2].
@@ -29,14 +29,14 @@ def cell_centres(height: int, width: int, stride: float, offset: float) -> Tenso
 
 
 def sample_features(features: Tensor, points: Tensor, stride: float, offset: float) -> Tensor:
-    """Read features at sub-pixel positions: bilinear, clamped at the border, unit length.
+    """Samples features at sub-pixel positions: bilinear, clamped at the border, L2-normalised.
 
     Args:
         features: [D, H, W], or a batch [B, D, H, W].
         points: [N, 2] pixels (x, y), or a batch [B, N, 2].
 
     Returns:
-        [N, D] or [B, N, D], L2-normalised.
+        [N, D] or [B, N, D], of unit length.
     """
     if features.dim() == 3:
         return sample_features(features[None], points[None], stride, offset)[0]

@@ -1,7 +1,8 @@
-"""Filters of matches, each a pure function to a mask, and the curves that compare them.
+"""Match filters, each a pure function that returns a mask, and their precision-recall curves.
 
 Reciprocity and stability are the "heuristic filters" of Open-UCN (README, section "Heuristic
-Filtering Methods"; `util/visualization.py`), where both are one test. Here each stands by itself.
+Filtering Methods"; `util/visualization.py`). Open-UCN combines both in one test; here they are
+separate.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ Mask = NDArray[np.bool_]
 
 
 def forward_backward_error(points0_N2: Floats, back_N2: Floats) -> Floats:
-    """How far from its start each search back lands, pixels: float32 [N].
+    """Distance between each query and its match after searching back, pixels: float32 [N].
 
     Args:
-        points0_N2: the query points in image 0.
-        back_N2: what their matches in image 1 are matched to in image 0.
+        points0_N2: query points in image 0.
+        back_N2: points of image 0 found by searching back from the matches in image 1.
 
     Raises:
-        ValueError: shapes that disagree.
+        ValueError: the shapes disagree.
     """
     if points0_N2.shape != back_N2.shape:
         raise ValueError(f"{back_N2.shape} ways back to {points0_N2.shape} points")
@@ -31,12 +32,12 @@ def forward_backward_error(points0_N2: Floats, back_N2: Floats) -> Floats:
 
 
 def reciprocity_mask(points0_N2: Floats, back_N2: Floats, radius_px: float) -> Mask:
-    """Keep matches whose search back lands within a radius of its start, the radius included.
+    """Keeps matches with a forward-backward error of at most a radius.
 
-    Open-UCN's radius is 4 px, excluded.
+    Open-UCN uses 4 px, exclusive.
 
     Raises:
-        ValueError: shapes that disagree, or a negative radius.
+        ValueError: the shapes disagree, or the radius is negative.
     """
     if not radius_px >= 0:
         raise ValueError(f"a radius of {radius_px} px")
@@ -46,17 +47,17 @@ def reciprocity_mask(points0_N2: Floats, back_N2: Floats, radius_px: float) -> M
 def shift_positions(
     positions1_N2: Floats, size: tuple[int, int], rng: np.random.Generator
 ) -> Floats:
-    """Move each position by one pixel in x and one in y, the signs at random.
+    """Moves each position by one pixel in x and in y, with random signs.
 
-    Open-UCN's stability test moves along diagonals in this way, and keeps to the image.
+    Open-UCN's stability test also moves along diagonals and stays inside the image.
 
     Args:
         positions1_N2: pixels in image 1.
-        size: its width and height; moved positions are clipped to its pixels' centres.
-        rng: draws the signs.
+        size: (width, height) of image 1; moved positions are clipped to its pixel centres.
+        rng: source of the random signs.
 
     Raises:
-        ValueError: an image without pixels.
+        ValueError: the image has no pixels.
     """
     if min(size) < 1:
         raise ValueError(f"an image of size {size}")
@@ -67,7 +68,7 @@ def shift_positions(
 
 
 def unit_distances(similarity_N: NDArray[np.floating]) -> Floats:
-    """Euclidean distance of unit descriptors from their cosine: sqrt(2 - 2 cos), float32 [N]."""
+    """Euclidean distances of unit descriptors from their cosines: sqrt(2 - 2 cos), float32 [N]."""
     squared_N = 2 - 2 * similarity_N.astype(np.float64)
     distances_N: Floats = np.sqrt(np.maximum(squared_N, 0)).astype(np.float32)
     return distances_N
@@ -76,17 +77,19 @@ def unit_distances(similarity_N: NDArray[np.floating]) -> Floats:
 def ratio_mask(
     nearest_N: NDArray[np.floating], second_N: NDArray[np.floating], ratio: float
 ) -> Mask:
-    """Keep matches whose nearest descriptor is clearly nearer than the second (Lowe, IJCV 2004).
+    """Ratio test: keeps matches whose nearest descriptor is clearly nearer than the second.
 
-    Strictly nearer than ``ratio`` times the second, so that two equal candidates never pass.
+    The nearest distance must be strictly less than ``ratio`` times the second, so two equal
+    candidates never pass. Lowe, IJCV 2004.
 
     Args:
-        nearest_N, second_N: distances of descriptors. On a dense grid the second has to lie outside
-            the neighbourhood of the nearest, whose descriptors are alike.
-        ratio: in (0, 1]; Lowe's is 0.8.
+        nearest_N, second_N: descriptor distances. On a dense grid, exclude the neighbourhood of
+            the nearest from the search for the second, since its descriptors are similar.
+        ratio: in (0, 1]; Lowe uses 0.8.
 
     Raises:
-        ValueError: another ratio, shapes that disagree, or a second nearer than the nearest.
+        ValueError: the ratio is out of range, the shapes disagree, or a second distance is smaller
+            than the nearest.
     """
     if not 0 < ratio <= 1:
         raise ValueError(f"a ratio of {ratio}; it lies between 0 and 1")
@@ -96,10 +99,10 @@ def ratio_mask(
 
 
 def similarity_mask(similarity_N: NDArray[np.floating], least: float) -> Mask:
-    """Keep matches whose similarity is at least a threshold.
+    """Keeps matches whose similarity is at least a threshold.
 
     Raises:
-        ValueError: the threshold is undefined.
+        ValueError: the threshold is NaN.
     """
     if np.isnan(least):
         raise ValueError("the threshold of similarity is undefined")
@@ -108,12 +111,12 @@ def similarity_mask(similarity_N: NDArray[np.floating], least: float) -> Mask:
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """What is left when all matches of at least a score are kept, from the highest score down.
+    """Precision and recall of keeping all matches with at least a given score.
 
     Attributes:
-        scores_K: the distinct scores, falling.
-        precision_K: percent of the kept matches that are right.
-        recall_K: percent of all right matches that are kept; ends at 100.
+        scores_K: distinct scores in descending order.
+        precision_K: percentage of the kept matches that are correct.
+        recall_K: percentage of all correct matches that are kept; ends at 100.
     """
 
     scores_K: NDArray[np.float64]
@@ -124,17 +127,19 @@ class PrecisionRecall:
 def precision_recall(
     errors_N: NDArray[np.floating], scores_N: NDArray[np.floating], threshold_px: float
 ) -> PrecisionRecall:
-    """Curve of a filter whose threshold runs over all its scores.
+    """Precision-recall curve of a filter, over all thresholds on its score.
 
-    Every filter is a score: the similarity itself, the negative way back (reciprocity, stability),
-    the negative ratio of distances. Matches of equal scores are kept together.
+    The score of a filter is the similarity, the negative forward-backward error (reciprocity,
+    stability) or the negative ratio of distances. Matches of equal score are kept together.
 
     Args:
-        errors_N: pixels from the truth; at most ``threshold_px`` is right.
-        scores_N: larger for better matches; infinite ones are allowed.
+        errors_N: distances from the true positions, pixels.
+        scores_N: larger for better matches; may be infinite.
+        threshold_px: largest error of a correct match, pixels.
 
     Raises:
-        ValueError: shapes that disagree, undefined numbers, or no right match: recall is no number.
+        ValueError: the shapes disagree, a value is NaN, or no match is correct, so that the recall
+            is undefined.
     """
     if errors_N.shape != scores_N.shape or errors_N.ndim != 1:
         raise ValueError(f"{scores_N.shape} scores of {errors_N.shape} errors")

@@ -1,10 +1,11 @@
-"""The search of `masked_search` as one Triton kernel: similarities never leave the chip.
+"""The search of `masked_search` as one Triton kernel that does not store the similarities.
 
-A program keeps a block of queries and streams over a part of the cells; each of its lanes keeps
-the best that it has seen. Which cells lie near the truth comes as one run of cells for each map row
-that a disc meets (`excluded_spans`, in float64), so that no mask is written and no border depends
-on the kernel's rounding. Products are in float32 (``input_precision="ieee"``): TF32 would lose
-the order of similarities closer than 1e-3. The outcome does not depend on the order of programs.
+Each program holds a block of queries and iterates over a part of the cells. Each of its lanes
+tracks its best cell so far. The excluded cells are passed as one span per row of the map
+(`excluded_spans`, computed in float64). So no mask is stored, and the kernel's rounding does not
+affect the border of the excluded region. Products are in float32 (``input_precision="ieee"``),
+since TF32 cannot order similarities that differ by less than 1e-3. The result does not depend on
+the order in which programs run.
 """
 
 import torch
@@ -31,15 +32,17 @@ def fused_search(
     valid_M: Tensor | None,
     memory_mib: int,
 ) -> Found:
-    """Search all cells for each query; arguments as in `mine_hard`, M > 0. Ties: the lowest cell.
+    """Searches all cells for each query. Arguments as in `mine_hard`, M > 0.
+
+    Ties are resolved to the lowest cell.
 
     Args:
-        memory_mib: unused; at most 32 candidates are held for each query.
+        memory_mib: unused; at most 32 candidates per query are held.
     """
     queries_ND, cells_MD = queries_ND.float().contiguous(), cells_MD.float().contiguous()
     (num_queries, dimension), num_cells = queries_ND.shape, len(cells_MD)
     top_N, span_NS2 = excluded_spans(points_N2.to(queries_ND.device), grid, radius)
-    # Parts keep the chip busy where the queries are few; each starts at a whole block.
+    # Several parts keep the GPU busy if there are few queries. Each starts at a block boundary.
     parts = min(MAX_PARTS, triton.cdiv(num_cells, MIN_PART))
     part_cells = triton.cdiv(triton.cdiv(num_cells, parts), BLOCK_CELLS) * BLOCK_CELLS
     parts = triton.cdiv(num_cells, part_cells)
@@ -92,7 +95,7 @@ def _search_part(
     CELLS: tl.constexpr,
     DEPTH: tl.constexpr,
 ) -> None:
-    """Search part ``program_id(1)`` of the cells for block ``program_id(0)`` of the queries."""
+    """Searches part ``program_id(1)`` of the cells for block ``program_id(0)`` of the queries."""
     query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
     is_query = query < num_queries
     query_row = queries + query.to(tl.int64) * dimension
@@ -133,7 +136,7 @@ def _search_part(
         is_outside = ~is_near & is_cell[None, :] & (similarity > best_outside)
         best_outside = tl.where(is_outside, similarity, best_outside)
         best_cell = tl.where(is_outside, cell[None, :], best_cell)
-    # Each lane holds its lowest cell of those that are equally near, so the least is the lowest.
+    # Each lane holds the lowest of its equally similar cells, so the minimum is the lowest of all.
     outside_best = tl.max(best_outside, axis=1)
     is_best = best_outside == outside_best[:, None]
     lowest = tl.min(tl.where(is_best, best_cell, num_cells), axis=1)

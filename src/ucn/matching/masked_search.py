@@ -1,7 +1,7 @@
-"""Exact search for the nearest wrong cell and the nearest right one, with plain tensor operations.
+"""Exact search for the nearest negative and the nearest positive cell, in plain tensor operations.
 
-The similarities are made in chunks of queries; the few cells of a chunk that lie near the truth are
-read, and taken out, by their indices.
+Similarities are computed in chunks of queries. The few cells of a chunk near the true position are
+read and masked by index.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from ucn.matching.nearest import nearest_cells
 
 
 class Found(NamedTuple):
-    """The nearest cells of N queries.
+    """Nearest cells of N queries.
 
     Attributes:
-        index_N: int64, row of the most similar valid cell beyond the radius; anything where there
-            is none.
-        outside_N: float32 cosine with it; -inf where there is none.
-        inside_N: float32 cosine with the most similar valid cell within the radius, or -inf.
+        index_N: int64, the most similar valid cell outside the radius; arbitrary if there is none.
+        outside_N: float32, cosine similarity to that cell; -inf if there is none.
+        inside_N: float32, cosine similarity to the most similar valid cell within the radius; -inf
+            if there is none.
     """
 
     index_N: Tensor
@@ -42,7 +42,7 @@ def masked_search(
     valid_M: Tensor | None,
     memory_mib: int,
 ) -> Found:
-    """Search all cells for each query; arguments as in `mine_hard`, M > 0. Ties: any cell."""
+    """Searches all cells for each query. Arguments as in `mine_hard`, M > 0. Any cell of a tie."""
     kept_V = position_M = None
     if valid_M is not None and not bool(valid_M.all()):
         kept_V, position_M = compact_cells(valid_M)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 Visit = Callable[[slice, Tensor], None]
 
-# A block of similarities that stays in a core's cache, where the maximum costs next to nothing.
+# A block of similarities that fits into a core's cache, where the maximum costs almost nothing.
 _BLOCK_ROWS, _BLOCK_COLUMNS = 128, 3072
 
 
@@ -16,17 +16,17 @@ _BLOCK_ROWS, _BLOCK_COLUMNS = 128, 3072
 def nearest_cells(
     queries_ND: Tensor, cells_MD: Tensor, memory_mib: int, visit: Visit | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Find the most similar cell (least L2 distance, for unit features) for each query.
+    """Finds the most similar cell (least L2 distance, for unit features) for each query.
 
     Args:
-        queries_ND, cells_MD: unit features; the search is made in float32, M > 0.
-        memory_mib: bound on the similarities held at once (one query's row at the least).
-        visit: called with the rows and their similarities [rows, M] before the maximum is taken;
-            may overwrite them.
+        queries_ND, cells_MD: unit features, M > 0. The search is in float32.
+        memory_mib: bound on the similarities held at once (at least one query's row).
+        visit: called with the rows and their similarities [rows, M] before the maximum is taken.
+            It may overwrite the similarities.
 
     Returns:
-        index_N: int64, on a CPU the lowest among equals.
-        similarity_N: float32 cosine.
+        index_N: int64; on a CPU the lowest of equal cells.
+        similarity_N: float32 cosine similarity.
     """
     queries_ND, cells_DM = queries_ND.float(), cells_MD.float().T
     num_queries, num_cells = len(queries_ND), cells_DM.shape[1]
@@ -51,7 +51,7 @@ def nearest_cells(
 
 
 def _nearest_by_blocks(queries_ND: Tensor, cells_DM: Tensor) -> tuple[Tensor, Tensor]:
-    """Search some columns at a time; of the blocks' best the first largest is taken."""
+    """Searches blocks of columns, then takes the first maximum over the blocks."""
     blocks = torch.split(cells_DM, _BLOCK_COLUMNS, dim=1)
     index_NK = queries_ND.new_empty(len(queries_ND), len(blocks), dtype=torch.long)
     similarity_NK = queries_ND.new_empty(len(queries_ND), len(blocks))
@@ -70,5 +70,5 @@ def _nearest_by_blocks(queries_ND: Tensor, cells_DM: Tensor) -> tuple[Tensor, Te
 def _argmax(values_NM: Tensor) -> Tensor:
     if values_NM.is_cuda:
         return values_NM.argmax(dim=1)
-    # NumPy's takes a fraction of the time of torch's.
+    # NumPy's argmax is several times faster than torch's.
     return torch.from_numpy(np.asarray(values_NM.numpy().argmax(axis=1)))

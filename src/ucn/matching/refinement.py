@@ -1,4 +1,4 @@
-"""Sub-pixel refinement: the maximum of the similarity between positions of the search grid."""
+"""Sub-pixel refinement: interpolates the maximum of the similarity on the search grid."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from ucn.matching.features import cells_to_pixels
 
 
 def parabola_tops(before_N: Tensor, best_N: Tensor, after_N: Tensor) -> Tensor:
-    """Where the parabola through three values at -1, 0 and 1 is highest, in [-0.5, 0.5].
+    """Maximum of the parabola through three values at -1, 0 and 1, in [-0.5, 0.5].
 
-    It lies there by itself where the middle is the largest (Lowe, IJCV 2004, section 4, fits all
-    axes at once). 0 where the three have no top.
+    The maximum is in this range if the middle value is the largest. 0 if the parabola has no
+    maximum. Lowe (IJCV 2004, section 4) fits all axes at once.
     """
     bend_N = 2 * best_N - before_N - after_N
     top_N = ((after_N - before_N) / (2 * bend_N)).clamp(-0.5, 0.5)
@@ -20,7 +20,7 @@ def parabola_tops(before_N: Tensor, best_N: Tensor, after_N: Tensor) -> Tensor:
 
 
 def similarities(first_ND: Tensor, second_ND: Tensor) -> Tensor:
-    """Inner product of each row with its partner: float64 [N]."""
+    """Inner products of corresponding rows: float64 [N]."""
     similarity_N: Tensor = torch.linalg.vecdot(first_ND.double(), second_ND.double())
     return similarity_N
 
@@ -28,14 +28,15 @@ def similarities(first_ND: Tensor, second_ND: Tensor) -> Tensor:
 def refine_positions(
     queries_ND: Tensor, references_MD: Tensor, grid: Grid, index_N: Tensor
 ) -> Floats:
-    """Move matches to the top of the similarity between their neighbours, in x and in y.
+    """Refines matches to the maximum of the similarity, in x and y separately.
 
-    At the border of the grid the match stays.
+    Matches at the border of the grid do not move.
 
     Args:
         queries_ND: unit descriptors of the queries.
-        references_MD: those at the pixels of ``grid``, row by row.
-        index_N: the match of each query among them.
+        references_MD: unit descriptors at the pixels of ``grid``, row by row.
+        grid: search grid.
+        index_N: index of each query's match in ``references_MD``.
 
     Returns:
         float32 [N, 2] pixels (x, y).

@@ -1,11 +1,10 @@
-"""Matching across changes of scale: images are described, and compared, at several sizes.
+"""Matching across scale changes: images are described and compared at several scales.
 
-Every point has a stack of descriptors, one a level, the levels half an octave apart around the
-image's own size. What is twice as large in image 1 as in image 0 looks the same there at a level
-that is an octave lower: at a relative scale of k levels, level l + k of image 0 is compared with
-level l of image 1, and the mean over the levels that meet is the similarity. A match is the best of
-all positions at all relative scales up to half of the levels, either way. One level is plain
-matching.
+Each point has a stack of descriptors, one per level. Levels are half an octave apart, centred on
+the image's own size. For a relative scale of k levels, level l + k of image 0 is compared with
+level l of image 1. The similarity is the mean over the levels that overlap. The best match is
+searched over all positions and all relative scales up to half of the levels, in both directions.
+With one level this is plain matching.
 """
 
 from collections.abc import Iterator
@@ -21,18 +20,18 @@ from ucn.matching.nearest import nearest_cells
 from ucn.matching.refinement import similarities
 
 LEVEL = 2**0.5
-"""From one level to the next."""
+"""Scale factor between adjacent levels."""
 
 
 def image_levels(image: Pixels, levels: int) -> list[tuple[Pixels, NDArray[np.float64]]]:
-    """Scale an image to each level, the smallest first.
+    """Scales an image to each level, the smallest first.
 
     Args:
         image: uint8 [H, W] or [H, W, 3].
-        levels: odd.
+        levels: number of levels, odd.
 
     Returns:
-        the scaled images, each with what brought x and y there.
+        The scaled images, each with its scale factors in x and y.
     """
     height, width = image.shape[:2]
     scaled: list[tuple[Pixels, NDArray[np.float64]]] = []
@@ -45,19 +44,19 @@ def image_levels(image: Pixels, levels: int) -> list[tuple[Pixels, NDArray[np.fl
 
 
 def level_points(points_N2: Floats, scale_2: NDArray[np.float64]) -> Floats:
-    """Where pixels lie in a scaled image: the edges of the images meet, not the centres."""
+    """Maps pixels to a scaled image. The outer edges of the images coincide, not the centres."""
     scaled_N2: Floats = ((points_N2 + 0.5) * scale_2 - 0.5).astype(np.float32)
     return scaled_N2
 
 
 def stacked(described: list[Tensor]) -> Tensor:
-    """Join unit descriptors [N, D] of the levels to unit stacks [N, levels * D]."""
+    """Concatenates unit descriptors [N, D] of all levels to unit stacks [N, levels * D]."""
     stacks_ND: Tensor = torch.cat(described, dim=1) / len(described) ** 0.5
     return stacks_ND
 
 
 def describe_at_levels(describe: Describe, levels: int) -> Describe:
-    """Describe points at all levels of an image instead of its own size alone."""
+    """Extends a descriptor to describe points at all levels of an image."""
     if levels == 1:
         return describe
 
@@ -73,12 +72,14 @@ def describe_at_levels(describe: Describe, levels: int) -> Describe:
 
 
 def relative_scales(stacks_ND: Tensor, levels: int) -> Iterator[Tensor]:
-    """Move stacks against those of another image by each relative scale.
+    """Shifts stacks by each relative scale.
 
-    The inner product with a stack of the other image is then the mean over the levels that meet.
+    The inner product of a shifted stack with a stack of the other image is the mean similarity
+    over the levels that overlap.
 
     Args:
         stacks_ND: float32 [N, levels * D], of unit length.
+        levels: number of levels.
 
     Yields:
         float32 [N, levels * D], for relative scales of -(levels // 2) to levels // 2 levels.
@@ -98,14 +99,15 @@ def relative_scales(stacks_ND: Tensor, levels: int) -> Iterator[Tensor]:
 def nearest_at_any_scale(
     stacks_ND: Tensor, references_MD: Tensor, levels: int, memory_mib: int
 ) -> tuple[Tensor, Tensor]:
-    """Find the most similar of M stacks for each of N, at whatever relative scale.
+    """Finds the most similar of M stacks for each of N, over all relative scales.
 
     Args:
         stacks_ND, references_MD: float32 rows of unit length; M > 0.
+        levels: number of levels.
         memory_mib: bound on the similarities held at once.
 
     Returns:
-        index_N: int64; similarity_N: float32, the mean cosine of the levels that meet.
+        index_N: int64; similarity_N: float32, the mean cosine over the levels that overlap.
     """
     found = [
         nearest_cells(moved_ND, references_MD, memory_mib)
@@ -117,7 +119,7 @@ def nearest_at_any_scale(
 
 
 def moved_to_matches(stacks_ND: Tensor, matches_ND: Tensor, levels: int) -> Tensor:
-    """Move each stack by the relative scale at which it is most similar to its match."""
+    """Shifts each stack by the relative scale at which it is most similar to its match."""
     best_ND = stacks_ND
     best_N = torch.full((len(stacks_ND),), -torch.inf, device=stacks_ND.device)
     for moved_ND in relative_scales(stacks_ND, levels):

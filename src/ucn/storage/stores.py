@@ -1,8 +1,8 @@
-"""Stores: one flat folder of files, on a local disk, in S3, or anywhere else that pyarrow writes.
+"""Stores: a flat folder of files on a local disk, in S3, or in another pyarrow file system.
 
 S3 is accessed with boto3, other remote file systems with pyarrow. obstore could replace both, but
-it hides the ``Date`` header that the lock needs (:mod:`.lock`) and S3's error codes, from which the
-error messages are made.
+it hides the ``Date`` header that the lock needs (:mod:`.lock`), and S3's error codes, which the
+error messages depend on.
 """
 
 import os
@@ -17,10 +17,9 @@ from ucn.storage.files import atomic_path, make_folder, sweep_temporaries
 
 
 class Store(Protocol):
-    """A folder of finished files. Picklable, and safe to use from several threads.
+    """A folder of complete files. Picklable and thread-safe.
 
-    Every method raises UserError, naming the address, if the store cannot be reached or denies
-    access.
+    All methods raise UserError, with the address, if the store cannot be reached or denies access.
     """
 
     @property
@@ -29,56 +28,56 @@ class Store(Protocol):
         ...
 
     def sizes(self) -> dict[str, int]:
-        """Size in bytes of each file by name, from one listing; empty if there is no folder.
+        """Size in bytes of each file by name, from one listing; empty if the folder is missing.
 
-        Temporary files of killed writers (``.tmp-...``) in a local folder are included.
+        Includes temporary files (``.tmp-...``) that killed writers left in a local folder.
         """
         ...
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
-        """Read a file, or ``size`` bytes from ``start``; fewer if the file ends before.
+        """Reads a file, or ``size`` bytes from ``start``; fewer if the file ends before.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
         """
         ...
 
     def local_copy(self, name: str) -> AbstractContextManager[Path]:
-        """Yield a local path of the file, valid inside the block.
+        """Yields a local path of the file, valid inside the block.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
         """
         ...
 
     def publishing(self, name: str) -> AbstractContextManager[Path]:
-        """Yield a local path to write to; it is published as ``name`` if the block succeeds.
+        """Yields a local path to write to, published as ``name`` if the block succeeds.
 
-        Readers see the whole file or none. An existing file is replaced.
+        Readers see the complete file or none. An existing file is replaced.
         """
         ...
 
     def delete(self, name: str) -> None:
-        """Delete a file if it exists."""
+        """Deletes a file if it exists."""
         ...
 
     def prepare(self) -> None:
-        """Create the folder, and delete temporary files of killed writers."""
+        """Creates the folder, and deletes temporary files of killed writers."""
         ...
 
 
 def open_store(uri: str | Path) -> Store:
-    """Return the store at a local path, ``file://``, ``s3://``, or another URI that pyarrow knows.
+    """Opens the store at a local path, ``file://``, ``s3://``, or another URI known to pyarrow.
 
     Raises:
-        UserError: the URI names no folder, or holds credentials.
+        UserError: the URI is not a folder, or contains credentials.
     """
     text = absolute_uri(uri)
     scheme, separator, location = text.partition("://")
     if not separator:
         return LocalStore(text)
     if "@" in location.partition("/")[0] or "?" in location:
-        # The URI is not shown, since it may hold a secret.
+        # The URI is not shown, since it may contain a secret.
         raise UserError(
             f"{scheme}://...: a URI with credentials or options; write {scheme}://BUCKET/FOLDER "
             "and set the rest in the environment"
@@ -93,7 +92,7 @@ def open_store(uri: str | Path) -> Store:
 
 
 def absolute_uri(uri: str | Path) -> str:
-    """Make a local path absolute; return a URI unchanged but for trailing slashes."""
+    """Makes a local path absolute; removes trailing slashes from a URI."""
     text = str(uri).removeprefix("file://")
     if "://" in text:
         return text.rstrip("/")
@@ -101,14 +100,14 @@ def absolute_uri(uri: str | Path) -> str:
 
 
 def write_bytes(store: Store, name: str, data: bytes) -> None:
-    """Publish ``data`` as ``name``."""
+    """Writes ``data`` to the file ``name``."""
     with store.publishing(name) as path:
         path.write_bytes(data)
 
 
 @dataclass(frozen=True)
 class LocalStore:
-    """Files in a local folder, published by an atomic rename; see :class:`Store`."""
+    """Files in a local folder, written atomically; see :class:`Store`."""
 
     uri: str
 

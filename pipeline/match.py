@@ -89,7 +89,7 @@ def match_photos(
         photos = {name: photo for name, photo in photos.items() if name in names}
         for name in names:
             if name not in photos:
-                pixels = read_photo(root / name, upright=upright)
+                pixels = read_rgb_photo(root / name, upright=upright)
                 photos[name] = _describe(root / name, pixels, describe, max_side)
         found.append(_match_pair(names, (photos[names[0]], photos[names[1]]), options))
     written = write_matches(out, found) if out is not None else []
@@ -128,7 +128,7 @@ def read_pairs(path: Path) -> list[Names]:
     return list(pairs.values())
 
 
-def read_photo(path: Path, *, upright: bool = True) -> Image:
+def read_rgb_photo(path: Path, *, upright: bool = True) -> Image:
     """Reads a photo as uint8 RGB [H, W, 3].
 
     Args:

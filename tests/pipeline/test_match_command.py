@@ -14,7 +14,7 @@ import torch
 import ucn
 from ucn.errors import UserError
 from ucn.pipeline.main import main
-from ucn.pipeline.match import read_pairs, read_photo
+from ucn.pipeline.match import read_pairs, read_rgb_photo
 from ucn.training.config import NetworkConfig
 from ucn.training.model import save_model
 from ucn.training.networks import build_network
@@ -206,8 +206,8 @@ def test_a_turned_photo_is_read_upright_or_as_stored(tmp_path: Path) -> None:
     exif = b"Exif\x00\x00" + tiff
     path = tmp_path / "turned.jpg"
     path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
-    assert read_photo(path).shape == (40, 20, 3)
-    assert read_photo(path, upright=False).shape == (20, 40, 3)
+    assert read_rgb_photo(path).shape == (40, 20, 3)
+    assert read_rgb_photo(path, upright=False).shape == (20, 40, 3)
 
 
 def test_turned_and_repeated_pairs_come_once(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_turned_and_repeated_pairs_come_once(tmp_path: Path) -> None:
 
 def test_three_lines_of_python(model: Path, photos: Path) -> None:
     loaded = ucn.load_model(model)
-    image0, image1 = (read_photo(photos / name) for name in ("0.png", "1.png"))
+    image0, image1 = (read_rgb_photo(photos / name) for name in ("0.png", "1.png"))
     matches, scores = ucn.match(loaded, image0, image1, keypoints=40, min_similarity=0.5)
     assert (matches.dtype, scores.dtype) == (np.float32, np.float32)
     assert 0 < len(matches) == len(scores) <= 40

@@ -1,4 +1,4 @@
-"""Configuration of preprocessing. Light to import: the command line's help needs it."""
+"""Configuration of preprocessing. Fast to import, since the command line's help needs it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,71 +15,72 @@ if TYPE_CHECKING:
 ImageFormat = Literal["grey-png", "rgb-png", "rgb-jpeg"]
 
 
-# What changes where and how fast the shards are made, but not what is in them.
+# Options that do not affect the content of the shards.
 _NOT_CONTENT = {"root", "out", "workers", "overwrite"}
 
 
 class PreprocessConfig(FrozenConfig, ABC):
-    """Options that every source has; each source adds its own in a class beside it."""
+    """Options common to all sources. Each source adds its own in a subclass."""
 
     source: str
     """Name of the source."""
     out: str
-    """Folder or URI for the shards."""
+    """Output folder or URI."""
     split: str = Field("train", pattern=r"^[a-z0-9_]+$")
-    """Name of the split: shards are called SPLIT-000000.tar."""
+    """Name of the split. Shards are named SPLIT-000000.tar."""
     images: ImageFormat = "grey-png"
-    """How images are stored; JPEG is of quality 95 with full colour resolution."""
+    """Format of the stored images. JPEG uses quality 95 without chroma subsampling."""
     min_matches: int = Field(200, ge=1)
-    """Pairs with fewer correspondences are skipped."""
+    """Minimum number of correspondences of a pair. Pairs with fewer are skipped."""
     max_matches: int = Field(0, ge=0)
-    """Most correspondences of a pair, a seeded sample spread over the image; 0 keeps all."""
+    """Maximum number of correspondences of a pair, spread over the image. 0 keeps all."""
     seed: int = Field(0, ge=0)
-    """Seed of that sample."""
+    """Random seed for `max_matches`."""
     pairs_per_shard: int = Field(50, ge=1)
-    """Image pairs a tar; the last tar holds the rest."""
+    """Number of image pairs per tar."""
     workers: int | None = Field(None, ge=0)
-    """Shards made at once; default one a CPU of the machine or cluster; 0 works without Ray."""
+    """Number of shards made in parallel. Default: one per CPU. 0 runs without Ray."""
     overwrite: bool = False
     """Replace shards of another configuration in the output folder."""
 
     @abstractmethod
     def open_source(self) -> "Source":
-        """The source that these options describe.
+        """Opens the source that these options describe.
 
         Raises:
-            UserError: the dataset is not there.
+            UserError: the dataset does not exist.
         """
 
     def prepare(self) -> None:
-        """Make what the source reads, where that is made on the spot.
+        """Generates the source's input files, for sources that generate them.
 
         Raises:
-            UserError: it cannot be made.
+            UserError: the files cannot be generated.
         """
 
     def content(self) -> dict[str, Any]:
-        """All options that decide what the shards hold, JSON-serialisable."""
+        """Options that determine the content of the shards, JSON-serialisable."""
         return self.model_dump(mode="json", exclude=_NOT_CONTENT)
 
     def content_identity(self) -> dict[str, Any]:
-        """The source, and the options of `content` that are not at their defaults.
+        """The source, and the options of `content` that differ from their defaults.
 
-        Fingerprints are made of it, so that a new option refuses nothing that is finished.
+        Fingerprints use this, so finished shards stay valid when an option is added.
         """
         return self.identity(exclude=_NOT_CONTENT) | {"source": self.source}
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
-        """Names of the options that differ from those of a stored `content`.
+        """Names of the options that differ from a stored `content`.
 
-        It may be of an earlier version: old names are read, and absent options have their defaults.
+        The stored options may be of an earlier version: old names are accepted, and missing options
+        get their defaults.
         """
         mine = self.content()
         elsewhere = {name: value for name, value in self if name in _NOT_CONTENT}
         try:
             theirs = type(self)(**elsewhere | dict(stored)).content()
         except UserError:
-            # Options that this version does not know.
+            # The stored configuration has options that are unknown to this version.
             theirs = dict(stored)
         return sorted(
             name for name in theirs.keys() | mine.keys() if theirs.get(name) != mine.get(name)

@@ -1,7 +1,7 @@
-"""The preprocessing job: plan, one task a shard, collect, publish the manifest.
+"""Preprocessing job: plans the shards, makes each as one task, and publishes the manifest.
 
-Shards are named and filled by the plan, so neither the number of workers nor the order of
-completion nor a kill in between changes a byte.
+The plan alone determines the name and content of each shard. So the output is byte-identical for
+any number of workers, any order of completion, and after any interruption.
 """
 
 import re
@@ -32,7 +32,7 @@ from ucn.storage.lock import LOCK_NAME, Lock, folder_lock
 from ucn.storage.stores import Store, absolute_uri, open_store
 
 _SHARD_FILE = re.compile(r"[a-z0-9_]+-\d{6}\.(tar|json)")
-# Sidecars read at once: over a network it is their number that takes the time.
+# Sidecars read concurrently. Over a network the number of requests limits the speed.
 _READERS = 16
 
 
@@ -44,14 +44,14 @@ class _ShardTask:
 
 
 def preprocess(config: PreprocessConfig) -> Manifest:
-    """Make the shards that ``config`` describes, or what is missing of them.
+    """Makes the shards of a configuration; shards that are already finished are kept.
 
     Returns:
         The published manifest.
 
     Raises:
-        UserError: the input or the output is not usable, the output holds shards of another
-            configuration, another driver writes to it, or no pair gave a sample.
+        UserError: the input or the output cannot be used, the output holds shards of another
+            configuration, another run is writing to it, or no pair gave a sample.
     """
     config = config.model_copy(
         update={name: absolute_uri(value) for name, value in config if name in ("root", "out")}
@@ -59,7 +59,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     store = open_store(config.out)
     sizes = store.sizes()
     manifest = _published(store, sizes, config)
-    # One shard tells of them all; they are read when no other driver changes them any more.
+    # One shard is enough to compare configurations. All are read once the folder is locked.
     shards = {} if manifest else _read_shards(store, sizes, most=1)
     _refuse_other_configuration(config, manifest, shards)
     config.prepare()
@@ -78,14 +78,14 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 def _complete(
     store: Store, config: PreprocessConfig, plans: list[ShardPlan], lock: Lock
 ) -> Manifest:
-    """Make what the folder lacks, as it is now that no other driver changes it."""
+    """Makes the missing shards. Requires the lock, and lists the folder again under it."""
     sizes = store.sizes()
     manifest = _published(store, sizes, config)
     stands = manifest is not None and is_up_to_date(manifest, plans, sizes)
     shards = {} if stands else _read_shards(store, sizes)
     _refuse_other_configuration(config, manifest, shards)
     if not stands and MANIFEST in sizes:
-        # No manifest may list what changes now.
+        # A manifest must not list shards that are about to change.
         store.delete(MANIFEST)
     for name in _leftovers(plans, sizes) - {LOCK_NAME}:
         store.delete(name)
@@ -103,7 +103,6 @@ def _make(
     finished: dict[str, FinishedShard],
     lock: Lock,
 ) -> Manifest:
-    """Make the shards that are not finished, and publish the manifest."""
     store.prepare()
     configuration = digest(content)
     tasks = [_ShardTask(config, plan, configuration) for plan in plans if plan.name not in finished]
@@ -118,15 +117,15 @@ def _make(
             lock.check()
             finished[tasks[index].plan.name] = shard
             progress.update(len(tasks[index].plan.pairs))
-    # Killed workers, whose tasks others took over, left theirs.
+    # Deletes temporary files of killed workers whose tasks were retried.
     store.prepare()
     lock.check()
     return write_manifest(store, [finished[plan.name] for plan in plans], content)
 
 
 def _make_shard(task: _ShardTask) -> FinishedShard:
-    """Make one shard. Runs in a worker, again if the worker dies."""
-    # Ray runs one task a core.
+    """Makes one shard. Runs in a worker, and again if the worker dies."""
+    # Ray runs one task per core.
     cv2.setNumThreads(1)
     return write_shard(
         open_store(task.config.out),
@@ -148,7 +147,7 @@ def _outcomes(task: _ShardTask) -> Iterator[Outcome]:
 
 
 def _published(store: Store, sizes: dict[str, int], config: PreprocessConfig) -> Manifest | None:
-    """The manifest that lies there; None for one that cannot be read but may be overwritten."""
+    """The existing manifest. None if there is none, or an unreadable one may be overwritten."""
     if MANIFEST not in sizes:
         return None
     try:
@@ -160,9 +159,9 @@ def _published(store: Store, sizes: dict[str, int], config: PreprocessConfig) ->
 
 
 def _begun_with(config: PreprocessConfig, manifest: Manifest | None) -> dict[str, Any]:
-    """The stored configuration of a dataset that means the same, else today's.
+    """The stored configuration if it is equivalent to the current one, else the current one.
 
-    A dataset that an earlier version began keeps its configuration, so that all its shards agree.
+    A dataset started by an earlier version keeps its stored configuration, so all its shards agree.
     """
     if manifest is None or config.differences(manifest.configuration):
         return config.content()
@@ -172,7 +171,7 @@ def _begun_with(config: PreprocessConfig, manifest: Manifest | None) -> dict[str
 def _read_shards(
     store: Store, sizes: dict[str, int], most: int | None = None
 ) -> dict[str, FinishedShard]:
-    """The tars with a valid sidecar, by name; at most ``most`` are read."""
+    """Shards with a valid sidecar, by name of the tar; at most ``most`` are read."""
 
     def read(name: str) -> FinishedShard | None:
         try:
@@ -198,7 +197,7 @@ def _read_shards(
 def _refuse_other_configuration(
     config: PreprocessConfig, manifest: Manifest | None, shards: dict[str, FinishedShard]
 ) -> None:
-    """Shards of one configuration a folder."""
+    """Checks that the folder holds shards of this configuration only."""
     if config.overwrite:
         return
     changed: list[str] = []
@@ -217,7 +216,7 @@ def _refuse_other_configuration(
 
 
 def is_up_to_date(manifest: Manifest, plans: list[ShardPlan], sizes: dict[str, int]) -> bool:
-    """Whether the manifest is that of the plans, and its files lie there at their sizes."""
+    """Whether the manifest matches the plans, and all its files exist with the listed sizes."""
     same = len(plans) == len(manifest.shards) and all(
         plan.name == shard.name and plan.is_fingerprint(shard.fingerprint)
         for plan, shard in zip(plans, manifest.shards, strict=True)
@@ -230,7 +229,7 @@ def is_up_to_date(manifest: Manifest, plans: list[ShardPlan], sizes: dict[str, i
 
 
 def _finished(plans: list[ShardPlan], shards: dict[str, FinishedShard]) -> dict[str, FinishedShard]:
-    """The planned shards that need not be made, by name."""
+    """Planned shards that are already finished, by name."""
     return {
         plan.name: shards[plan.name]
         for plan in plans
@@ -239,7 +238,7 @@ def _finished(plans: list[ShardPlan], shards: dict[str, FinishedShard]) -> dict[
 
 
 def _leftovers(plans: list[ShardPlan], sizes: dict[str, int]) -> set[str]:
-    """What killed drivers and writers left, and shards that are no longer planned."""
+    """Temporary and lock files of killed runs, and shards that are not in the plan."""
     planned = {name for plan in plans for name in (plan.name, sidecar_name(plan.name))}
     return {
         name

@@ -1,4 +1,4 @@
-"""The plan of the shards: a function of the inputs and options alone."""
+"""The plan of the shards. It depends only on the inputs and options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class ShardPlan:
 
     Attributes:
         name: file name of the tar.
-        pairs: candidates in order.
+        pairs: candidate pairs in order.
         fingerprint: digest of the configuration and of the pairs' input files.
-        earlier: the same by the rule of version 0.1.0, which digested all options.
+        earlier: fingerprint as computed by version 0.1.0, which included options at defaults.
     """
 
     name: str
@@ -26,19 +26,19 @@ class ShardPlan:
     earlier: str
 
     def is_fingerprint(self, stored: str) -> bool:
-        """Whether a stored fingerprint is of this shard."""
+        """Whether a stored fingerprint, of this or an earlier version, matches this shard."""
         return stored in (self.fingerprint, self.earlier)
 
 
 def plan_shards(
     source: Source, config: PreprocessConfig, content: Mapping[str, Any] | None = None
 ) -> list[ShardPlan]:
-    """Cut the source's pairs into shards of ``config.pairs_per_shard``.
+    """Splits the source's pairs into shards of ``config.pairs_per_shard``.
 
     Args:
-        source: lists the pairs.
-        config: of the dataset.
-        content: ``config.content()`` as the manifest of the dataset has it; None for today's.
+        source: source of the pairs.
+        config: configuration of the dataset.
+        content: ``config.content()`` as stored in the dataset's manifest; None for the current one.
 
     Raises:
         UserError: the source has no pairs.

@@ -1,4 +1,4 @@
-"""One sample: an image pair, its correspondences, and its geometry where known."""
+"""A sample: an image pair, its correspondences, and its geometry if known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from ucn.arrays import Array, Floats
 
 @dataclass(frozen=True)
 class Sample:
-    """An image pair with verified correspondences (DESIGN: docs/formats.md).
+    """An image pair with verified correspondences. The format is described in docs/formats.md.
 
     Attributes:
-        key: unique and readable, without dots.
+        key: unique name, without dots.
         image0: uint8 [H0, W0] grey or [H0, W0, 3] RGB.
         image1: uint8 [H1, W1] or [H1, W1, 3].
         matches_N4: float32 [N, 4], rows x0, y0, x1, y1 in pixels; (0, 0) is the centre of the
             top-left pixel.
-        metadata: JSON-serialisable; see docs/formats.md for its fields.
-        attributes: per-match arrays, each with N as its first dimension.
+        metadata: JSON-serialisable; fields as in docs/formats.md.
+        attributes: per-match arrays, each with first dimension N.
     """
 
     key: str
@@ -37,12 +37,12 @@ Kind = Literal["rigid", "flow", "homography", "semantic"]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Verified matches of a source, before sampling.
+    """Verified matches of a source, before subsampling.
 
     Attributes:
-        matches_N4: x0, y0, x1, y1 in pixels; inside both images and visible in both.
-        attributes: per-match arrays of any type, each with N as its first dimension.
-        rejected: points that gave no match, counted by reason.
+        matches_N4: x0, y0, x1, y1 in pixels, visible in both images.
+        attributes: per-match arrays of any type, each with first dimension N.
+        rejected: number of points without a match, by reason.
     """
 
     matches_N4: Floats
@@ -55,12 +55,12 @@ class PairGeometry:
     """Geometry and metadata of a pair.
 
     Attributes:
-        kind: ``rigid`` for one static scene seen by two cameras, ``flow``, ``homography``, or
+        kind: ``rigid`` (a static scene seen by two cameras), ``flow``, ``homography`` or
             ``semantic``.
         K0, K1: 3x3 intrinsics, pixels.
-        T_1_0: 4x4, camera 0 to camera 1.
-        unit: of ``T_1_0``'s translation and of depths: ``metre`` or ``model``.
-        more: further entries of the metadata, JSON-serialisable.
+        T_1_0: 4x4 transform from camera 0 to camera 1.
+        unit: unit of the translation of ``T_1_0`` and of depths: ``metre`` or ``model``.
+        more: additional metadata, JSON-serialisable.
     """
 
     kind: Kind

@@ -1,1 +1,1 @@
-"""Verified correspondences: visibility, motion, consistency."""
+"""Verified correspondences: visibility, motion and consistency checks."""

@@ -1,4 +1,4 @@
-"""Dense matches of two posed views with depth maps, where both maps agree."""
+"""Dense matches of two posed views with depth maps, checked for consistency in both directions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,26 +8,26 @@ from ucn.geometry.rigid import inside_image, invert_rigid, project_points, trans
 from ucn.preprocessing.sample import Candidates
 
 Depths = NDArray[np.float32]
-"""[H, W], along the optical axis; unknown where not positive and finite."""
+"""Depth map [H, W] along the optical axis; unknown where not positive and finite."""
 
-# Largest relative difference of depths of one surface.
+# Largest relative depth difference within one surface.
 _TOLERANCE = 0.01
 
 
 def match_depths(
     depths: tuple[Depths, Depths], intrinsics: tuple[Floats, Floats], T_1_0: Floats, step: int
 ) -> Candidates:
-    """Match pixels of image 0 by their depth, where image 1's depths agree, both ways.
+    """Matches pixels of image 0 by their depth, with a check against image 1 in both directions.
 
-    A point is kept when the four pixels of image 1 around it all have its depth to 1 %, and the
-    points behind the nearest of them has, in image 0, the depth of the four pixels around it.
-    So nothing that either map says is hidden is kept, nor what lies on an edge of depth.
+    A point is kept if the four pixels around it in image 1 all have its depth to 1 %. The nearest
+    of them is also projected back, and the four pixels around it in image 0 must have its depth.
+    This rejects occluded points and depth discontinuities.
 
     Args:
-        depths: of the two images, in one unit.
+        depths: depth maps of the two images, in one unit.
         intrinsics: K of the two cameras.
-        T_1_0: 4x4 from camera 0 to camera 1, in the depths' unit.
-        step: every so many pixels each way are matched.
+        T_1_0: 4x4 transform from camera 0 to camera 1, in the depths' unit.
+        step: stride of the matched pixels, in x and in y.
 
     Returns:
         Matches with attributes ``depth0`` and ``depth1``.
@@ -50,7 +50,7 @@ def match_depths(
     seen_N = np.flatnonzero(inside_N)
     agrees_S = _has_depths(depth1_HW, pixels1_N2[seen_N], points1_N3[seen_N, 2])
     same_N = seen_N[agrees_S]
-    # And back, from what image 1 itself says.
+    # Check in the other direction, with the depths of image 1.
     nearest_S2 = np.rint(pixels1_N2[same_N])
     own_S = _at(depth1_HW, nearest_S2)
     points0_S3 = transform_points(invert_rigid(T_1_0), _behind(K1, nearest_S2, own_S))
@@ -72,7 +72,7 @@ def match_depths(
 
 
 def _has_depths(depth_HW: Depths, pixels_N2: Floats, depth_N: Floats) -> Bools:
-    """Whether the four pixels around each position all have its depth; fewer at the border."""
+    """Whether all four pixels around each position have its depth; fewer pixels at the border."""
     has_N = np.ones(len(pixels_N2), bool)
     for round_x in (np.floor, np.ceil):
         for round_y in (np.floor, np.ceil):
@@ -83,7 +83,7 @@ def _has_depths(depth_HW: Depths, pixels_N2: Floats, depth_N: Floats) -> Bools:
 
 
 def _at(depth_HW: Depths, pixels_N2: Floats) -> Floats:
-    """Depths at whole pixels; beyond the border those of the border."""
+    """Depths at whole pixels, clamped to the border."""
     height, width = depth_HW.shape
     columns_N = np.clip(pixels_N2[:, 0], 0, width - 1).astype(np.intp)
     rows_N = np.clip(pixels_N2[:, 1], 0, height - 1).astype(np.intp)
@@ -96,7 +96,7 @@ def _known(depth_N: NDArray[np.floating]) -> Bools:
 
 
 def _behind(K: Floats, pixels_N2: Floats, depth_N: Floats) -> Floats:
-    """Points [N, 3] at depths behind pixels."""
+    """Back-projects pixels with depths to points [N, 3]."""
     homogeneous_N3 = np.hstack([pixels_N2, np.ones((len(pixels_N2), 1))])
     points_N3: Floats = homogeneous_N3 @ np.linalg.inv(K).T * depth_N[:, None]
     return points_N3

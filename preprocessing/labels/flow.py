@@ -1,4 +1,4 @@
-"""Correspondences from optical flow: both ends inside their images and visible, sub-pixel."""
+"""Correspondences from optical flow: visible in both images, sub-pixel in image 1."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from ucn.images.flow_files import Flow
 
 Indices = NDArray[np.intp]
 
-# Two flows that differ by more than this in x or y are not of one surface, pixels.
+# Two flows that differ by more than this in x or y belong to different surfaces, pixels.
 SURFACE_TOLERANCE = 1.0
-# There and back again, a visible point misses its pixel by at most this, pixels.
+# Largest forward-backward error of a visible point, pixels.
 ROUND_TRIP_TOLERANCE = 1.0
 
 
@@ -24,7 +24,7 @@ class FlowMatches:
 
     Attributes:
         matches_N4: x0, y0, x1, y1; x0 and y0 are whole pixels in raster order.
-        rejected: pixels of image 0 that gave no match, counted by the first reason found.
+        rejected: number of pixels of image 0 without a match, by the first reason that applies.
     """
 
     matches_N4: Floats
@@ -39,17 +39,18 @@ def match_flow(
     occluded_HW: Bools | None = None,
     invalid_HW: Bools | None = None,
 ) -> FlowMatches:
-    """Match the pixels of image 0 that image 1 shows as well.
+    """Matches the pixels of image 0 that are visible in image 1.
 
-    Targets outside image 1 are dropped. What is hidden is told by the mask and by the way there
-    and back, whichever are given; with neither, by :func:`contested`.
+    Targets outside image 1 are rejected. Occluded pixels are rejected by the occlusion mask and by
+    the forward-backward check, whichever are given. Without both, :func:`contested` targets are
+    rejected.
 
     Args:
-        flow_HW2: from image 0 to image 1, NaN where unknown.
+        flow_HW2: flow from image 0 to image 1, NaN where unknown.
         size1: (width, height) of image 1.
-        backward_HW2: from image 1 to image 0, of image 1's size.
-        occluded_HW: pixels of image 0 that are hidden in image 1.
-        invalid_HW: pixels of image 0 whose flow is wrong.
+        backward_HW2: flow from image 1 to image 0, of image 1's size.
+        occluded_HW: pixels of image 0 that are occluded in image 1.
+        invalid_HW: pixels of image 0 with invalid flow.
     """
     height, width = flow_HW2.shape[:2]
     x0_HW, y0_HW = np.broadcast_arrays(np.arange(width), np.arange(height)[:, None])
@@ -83,18 +84,21 @@ def match_flow(
 
 
 def contested(matches_N4: Floats, size1: tuple[int, int]) -> Bools:
-    """Which of N matches another surface claims as well: one of the two hides the other.
+    """Whether another surface maps to the target of each of N matches, so one hides the other.
 
-    Flow in one direction does not tell which is in front, so that both go. A match is contested
-    when one that lands in the 3x3 pixels around its target has a flow that differs by more than
-    :data:`SURFACE_TOLERANCE` in x or y. Surfaces that move apart by less go undetected: there a
-    match may lie on a hidden point, at most that far from the one that hides it. A surface that
-    shrinks below 2/3, grows beyond 2 or turns by more than 29 degrees contests itself in part.
-    What enters from outside image 0, or has no known flow, contests nothing.
+    A match is contested if another match within the 3x3 pixels around its target has a flow that
+    differs by more than :data:`SURFACE_TOLERANCE` in x or y. Flow in one direction does not show
+    which of the two surfaces is in front, so both matches are marked.
+
+    Limitations:
+        Surfaces whose flows differ by less are not detected. A match on such a hidden point is off
+        by at most the tolerance. Surfaces that shrink below 2/3, grow beyond 2 or rotate by more
+        than 29 degrees contest parts of themselves. Surfaces that enter from outside image 0, or
+        have unknown flow, contest nothing.
 
     Args:
-        matches_N4: targets inside image 1.
-        size1: its (width, height).
+        matches_N4: matches with targets inside image 1.
+        size1: (width, height) of image 1.
     """
     width, height = size1
     columns_N = np.clip(np.rint(matches_N4[:, 2]).astype(np.intp), 0, width - 1)
@@ -115,15 +119,15 @@ def contested(matches_N4: Floats, size1: tuple[int, int]) -> Bools:
 
 
 def round_trip_miss(matches_N4: Floats, backward_HW2: Flow) -> Floats:
-    """How far from its pixel each match comes back: ``|F(x) + B(x + F(x))|``, pixels.
+    """Forward-backward error of each match: ``|F(x) + B(x + F(x))|``, pixels.
 
-    B is read bilinearly; the miss is NaN where a pixel that counts is unknown. A bound that
-    grows with the motion, as Sundaram et al. (ECCV 2010) have for estimated flow, would let
-    through labels that are off by 14 px at a motion of 100.
+    B is sampled bilinearly. The error is NaN if a sampled pixel is unknown. The threshold on it is
+    constant: a bound that grows with the motion, as Sundaram et al. (ECCV 2010) use for estimated
+    flow, would accept labels that are off by 14 px at a motion of 100 px.
 
     Args:
-        matches_N4: targets inside image 1.
-        backward_HW2: from image 1 to image 0.
+        matches_N4: matches with targets inside image 1.
+        backward_HW2: flow from image 1 to image 0.
     """
     missing_N2 = matches_N4[:, 2:] + _sample(backward_HW2, matches_N4[:, 2:]) - matches_N4[:, :2]
     miss_N: Floats = np.hypot(missing_N2[:, 0], missing_N2[:, 1])
@@ -131,7 +135,7 @@ def round_trip_miss(matches_N4: Floats, backward_HW2: Flow) -> Floats:
 
 
 def _sample(values_HW2: Flow, pixels_N2: Floats) -> Floats:
-    """Values at sub-pixel positions, bilinear; beyond the outermost pixel centres, theirs."""
+    """Bilinear values at sub-pixel positions, clamped at the outermost pixel centres."""
     height, width = values_HW2.shape[:2]
     values_P2 = values_HW2.reshape(-1, 2)
     inside_N2 = np.clip(pixels_N2, 0, (width - 1, height - 1))

@@ -1,4 +1,4 @@
-"""SIFT features of an image, and their putative matches in two images.
+"""SIFT features of an image, and putative matches between two images.
 
 SIFT: Lowe, IJCV 2004. Descriptors are compared under the Hellinger kernel ("RootSIFT": Arandjelovic
 and Zisserman, CVPR 2012).
@@ -13,12 +13,12 @@ from scipy.spatial import cKDTree
 
 from ucn.arrays import Array, Floats
 
-# Below OpenCV's default of 0.04: verification decides, not the detector.
+# Below OpenCV's default of 0.04, since later checks reject bad matches.
 _CONTRAST = 0.01
-# A second-best descriptor this near to the best one is of the same structure, pixels.
+# Features within this distance of the best match show the same structure, pixels.
 _SAME_STRUCTURE = 3.0
-# Length of the vectors that are compared. They are whole numbers with inner products below 2^24:
-# exact in single precision, so the same on every machine and with any number of threads.
+# Length of the compared vectors. Their entries are integers with inner products below 2^24, which
+# single precision represents exactly. So results are the same on every machine.
 _LENGTH = 4000
 
 
@@ -40,18 +40,19 @@ class SiftFeatures:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
+        """Total size of the arrays in bytes."""
         arrays = self.points_N2, self.scales_N, self.angles_N, self.descriptors_ND
         return sum(array.nbytes for array in arrays)
 
 
 @dataclass(frozen=True)
 class ProposedMatches:
-    """Pairs of features that are each other's nearest.
+    """Mutual nearest neighbours.
 
     Attributes:
-        index0_N, index1_N: of the features.
-        ratio_N: distance of the descriptors over that to the next best, the larger of the two ways.
+        index0_N, index1_N: indices of the features.
+        ratio_N: descriptor distance divided by that to the second best, the larger of both
+            directions.
     """
 
     index0_N: NDArray[np.intp]
@@ -60,8 +61,8 @@ class ProposedMatches:
 
 
 def detect_sift(grey_HW: Array, limit: int) -> SiftFeatures:
-    """The strongest ``limit`` features of a uint8 [H, W] image; a few more where scores tie."""
-    # Precise upscaling: without it all points are a quarter of a pixel off.
+    """Detects the strongest features of a uint8 [H, W] image; ties may exceed ``limit``."""
+    # Without precise upscaling, points are off by a quarter of a pixel.
     detector = cv2.SIFT.create(
         nfeatures=limit,
         nOctaveLayers=3,
@@ -78,15 +79,15 @@ def detect_sift(grey_HW: Array, limit: int) -> SiftFeatures:
         points_N2=values_N4[:, :2],
         scales_N=values_N4[:, 2],
         angles_N=values_N4[:, 3],
-        # OpenCV gives none for an image without features.
+        # OpenCV returns None for an image without features.
         descriptors_ND=np.asarray(descriptors_ND if rows else np.zeros((0, 128)), np.uint8),
     )
 
 
 def propose_matches(features0: SiftFeatures, features1: SiftFeatures) -> ProposedMatches:
-    """Mutual nearest neighbours, and how far behind the next best one is.
+    """Finds mutual nearest neighbours and their distance ratios.
 
-    Needs a matrix of N0 x N1 float32.
+    Allocates a matrix of N0 x N1 float32.
     """
     if not (len(features0.points_N2) and len(features1.points_N2)):
         none_0 = np.zeros(0, np.intp)
@@ -109,7 +110,7 @@ def _next_best(
     best: NDArray[np.intp],
     points_M2: Floats,
 ) -> NDArray[np.float32]:
-    """Largest similarity in each of ``rows`` but for the columns next to its best one."""
+    """Largest similarity in each of ``rows``, without the columns near its best one."""
     pairs = cKDTree(points_M2[best]).sparse_distance_matrix(
         cKDTree(points_M2), _SAME_STRUCTURE, output_type="ndarray"
     )
@@ -122,13 +123,13 @@ def _next_best(
 
 
 def _root(descriptors_ND: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Square roots of the shares of the whole, in whole numbers."""
+    """RootSIFT: square roots of the L1-normalised descriptors, scaled to integers."""
     sums_N1 = np.maximum(descriptors_ND.sum(axis=1, keepdims=True, dtype=np.float32), 1)
     root: NDArray[np.float32] = np.rint(_LENGTH * np.sqrt(descriptors_ND / sums_N1))
     return root
 
 
 def _distance(similarity_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Between unit vectors, from their scaled inner product."""
+    """Distances between unit vectors, from their scaled inner products."""
     cosine_N = similarity_N / np.float32(_LENGTH**2)
     return np.asarray(np.sqrt(np.maximum(2 - 2 * cosine_N, 0)))

@@ -1,4 +1,4 @@
-"""Image pairs of a reconstruction that share tracks, and the matches of these tracks."""
+"""Image pairs of a reconstruction that share tracks, and their matches."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from ucn.preprocessing.sample import Candidates
 
 @dataclass(frozen=True)
 class TrackPairs:
-    """Pairs of images i < j of a model, in order of i, then j.
+    """Pairs of images i < j of a model, ordered by i, then j.
 
     Attributes:
         first_K, second_K: indices i and j of the images.
-        shared_K: number of points that both see.
-        angles_K: median angle at the points between the directions to the two cameras, degrees;
-            of an even number of points the lower of the middle two.
+        shared_K: number of shared 3D points.
+        angles_K: median triangulation angle of the shared points, degrees; the lower median for an
+            even number.
     """
 
     first_K: Indices
@@ -29,7 +29,7 @@ class TrackPairs:
     angles_K: Floats
 
     def where(self, chosen_K: Bools | Indices) -> "TrackPairs":
-        """Some of the pairs."""
+        """Selects some of the pairs."""
         return TrackPairs(
             self.first_K[chosen_K],
             self.second_K[chosen_K],
@@ -40,11 +40,11 @@ class TrackPairs:
 
 @dataclass(frozen=True)
 class _Observations:
-    """Who sees what: each point's images in a row, ascending.
+    """All observations, grouped by point, with ascending image indices.
 
     Attributes:
-        image_N: the image of each sighting.
-        later_N: how many further images, all of higher index, see the same point.
+        image_N: image of each observation.
+        later_N: number of later observations of the same point, all in images of higher index.
         rays_N3: unit vectors from the point to the camera, world frame.
     """
 
@@ -54,15 +54,14 @@ class _Observations:
 
 
 def find_track_pairs(model: SfmModel, max_error: float, min_shared: int) -> TrackPairs:
-    """All pairs of images that see at least ``min_shared`` points in common.
+    """Image pairs that share at least ``min_shared`` 3D points.
+
+    Time and memory grow with the number of observations, not with the square of the images.
 
     Args:
         model: the reconstruction.
-        max_error: bound of a sighting's reprojection error, pixels.
+        max_error: largest reprojection error of an observation, pixels.
         min_shared: at least 1.
-
-    Returns:
-        The pairs; time and memory are those of the observations, not of the square of the images.
     """
     observations = _observations(model, max_error)
     by_image_N = np.argsort(observations.image_N, kind="stable")
@@ -83,7 +82,7 @@ def find_track_pairs(model: SfmModel, max_error: float, min_shared: int) -> Trac
 
 
 def sample_pairs(pairs: TrackPairs, count: int, seed: list[int]) -> TrackPairs:
-    """A seeded choice of ``count`` pairs, in their order; all for 0 or where there are fewer."""
+    """A random sample of ``count`` pairs, in their order. 0, or too large a count, keeps all."""
     total = len(pairs.first_K)
     if not 0 < count < total:
         return pairs
@@ -92,10 +91,10 @@ def sample_pairs(pairs: TrackPairs, count: int, seed: list[int]) -> TrackPairs:
 
 
 def limit_per_image(pairs: TrackPairs, count: int, seed: list[int]) -> TrackPairs:
-    """A seeded choice with no image in more than ``count`` pairs; all pairs for 0.
+    """Randomly selects pairs such that no image is in more than ``count`` of them; 0 keeps all.
 
-    Pairs are taken in random order while both their images have room, so that none that is left out
-    would still fit.
+    Pairs are taken in random order as long as both images have fewer than ``count`` pairs, so the
+    selection is maximal.
     """
     if count == 0:
         return pairs
@@ -119,17 +118,18 @@ def match_tracks(
     max_error: float,
     undistorted: bool,
 ) -> Candidates:
-    """The points that both images see, where they project to.
+    """Matches of the points that both images observe, at their projected positions.
 
-    Detections only bound the error: what is returned obeys the cameras and poses exactly.
+    Projections, unlike detections, fit the cameras and poses exactly. Detections are used only to
+    bound the reprojection error.
 
     Args:
         model: the reconstruction.
         images: the two images.
-        cameras: theirs, fitted to the sizes.
-        sizes: of the images.
-        max_error: bound of the reprojection error in either image, pixels.
-        undistorted: whether matches are for the undistorted images, or the photographs.
+        cameras: their cameras, fitted to the sizes.
+        sizes: (width, height) of the two images.
+        max_error: largest reprojection error in either image, pixels.
+        undistorted: whether to match the undistorted images instead of the photographs.
 
     Returns:
         Matches with attributes ``depth0``, ``depth1`` (unit of the model), ``track`` (int64),
@@ -165,7 +165,7 @@ def match_tracks(
 
 
 def _observations(model: SfmModel, max_error: float) -> _Observations:
-    """The good observations of all images, point by point."""
+    """Observations of all images with a small reprojection error, grouped by point."""
     seen = [image.good_points(max_error) for image in model.images]
     rays = [
         invert_rigid(image.T_cam_world)[:3, 3] - model.points_P3[points]
@@ -185,10 +185,10 @@ def _observations(model: SfmModel, max_error: float) -> _Observations:
 
 
 def _pairs_of(first: int, observations: _Observations, own: Indices, min_shared: int) -> TrackPairs:
-    """The pairs of one image with later ones; ``own`` are its observations."""
+    """Pairs of one image with later images; ``own`` are its observations."""
     later = observations.later_N[own]
     own_S = np.repeat(own, later)
-    # Each own sighting's successors in its track: 1, 2, ... places after it.
+    # The observations that follow each own observation in its track: 1, 2, ... places after it.
     starts_S = np.repeat(np.cumsum(later) - later, later)
     other_S = own_S + np.arange(len(own_S)) - starts_S + 1
     partner_S = observations.image_N[other_S]
@@ -196,9 +196,9 @@ def _pairs_of(first: int, observations: _Observations, own: Indices, min_shared:
     enough_S = count_J[partner_S] >= min_shared
     own_S, other_S, partner_S = own_S[enough_S], other_S[enough_S], partner_S[enough_S]
     second_K = np.flatnonzero(count_J >= min_shared)
-    # A chord is accurate at small angles, where the cosine is not.
+    # A chord is accurate at small angles, unlike the cosine.
     chord_S = np.linalg.norm(observations.rays_N3[own_S] - observations.rays_N3[other_S], axis=1)
-    # Sorted together: the partner in front of the point, half the chord (at most 1) behind it.
+    # Packs the partner (integer part) and half the chord (fraction) into one number for sorting.
     sorted_S = np.sort(partner_S + np.minimum(chord_S / 2, 1) / 2)
     shared_K = count_J[second_K]
     middle_K = np.cumsum(shared_K) - shared_K + (shared_K - 1) // 2

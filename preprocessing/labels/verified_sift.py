@@ -1,7 +1,7 @@
 """SIFT matches verified by the known geometry of two views.
 
-An epipolar line alone lets matches pass that are wrong along it. So each must also have the scale
-and rotation that its own depth calls for, and its neighbours must predict where it goes.
+An epipolar line does not reject wrong matches along it. So each match must also have the scale and
+rotation that its depth predicts, and its neighbours must predict its position.
 """
 
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ from ucn.geometry.epipolar import (
 from ucn.geometry.rigid import inside_image
 from ucn.preprocessing.labels.sift_features import ProposedMatches, SiftFeatures
 
-# A surface may look away from the view halfway between the cameras, to which scale and rotation
-# are predicted: on true matches they differ by up to 0.65 octaves and 17 degrees.
+# Tolerances for scale and rotation. The prediction assumes a surface that faces both cameras; for
+# correct matches on other surfaces it is off by up to 0.65 octaves and 17 degrees.
 _OCTAVES = 0.8
 _DEGREES = 40.0
-# Features at one spot with several orientations or scales, pixels.
+# Features within this distance are the same point, with another orientation or scale, pixels.
 _SAME_POINT = 0.5
-# Matches next to an epipole: single precision does not hold their line, pixels.
+# Largest epipolar distance after rounding to single precision, exceeded near an epipole, pixels.
 _ON_LINE = 0.01
-# So many of a match's nearest matches must predict its end in image 1 to 2 px plus a quarter of
-# their distance.
+# At least _AGREEING of a match's _NEIGHBOURS nearest matches must predict its position in image 1,
+# to 2 px plus a quarter of their distance.
 _NEIGHBOURS = 8
 _AGREEING = 2
 _AGREE_PIXELS = 2.0
@@ -41,11 +41,11 @@ _ROUNDS = 2
 
 @dataclass(frozen=True)
 class CalibratedFeatures:
-    """One image's features and intrinsics.
+    """Features and intrinsics of one image.
 
     Attributes:
-        features: of the image.
-        K: 3x3, pixels.
+        features: features of the image.
+        K: 3x3 intrinsics, pixels.
         size: (width, height).
     """
 
@@ -56,15 +56,15 @@ class CalibratedFeatures:
 
 @dataclass(frozen=True)
 class VerifiedMatches:
-    """Matches that passed, moved onto their epipolar lines by the least shift.
+    """Matches that passed all checks, moved onto their epipolar lines by the least shift.
 
     Attributes:
         matches_N4: x0, y0, x1, y1.
-        depths_N2: in the two cameras, unit of the pose.
-        error_N: the larger of the detected ends' distances from their epipolar lines, pixels.
-        shift_N: how far the ends were moved, root of the sum of squares, pixels.
-        ratio_N: of descriptor distances, see :class:`ProposedMatches`.
-        rejected: mutual nearest neighbours that did not pass, by reason.
+        depths_N2: depths in the two cameras, in the unit of the pose.
+        error_N: larger epipolar distance of the two detected points, pixels.
+        shift_N: shift of the match, root of the sum of squares, pixels.
+        ratio_N: ratio of descriptor distances, see :class:`ProposedMatches`.
+        rejected: number of rejected mutual nearest neighbours, by reason.
     """
 
     matches_N4: Floats
@@ -83,17 +83,17 @@ def verify_matches(
     max_ratio: float,
     max_error: float,
 ) -> VerifiedMatches:
-    """Keep the proposed matches that the geometry bears out.
+    """Keeps the proposed matches that agree with the geometry.
 
     Args:
         view0, view1: the two views.
         T_1_0: relative pose.
-        proposed: matches of their features.
-        max_ratio: bound of :attr:`ProposedMatches.ratio_N`.
-        max_error: bound of the distance of either end from its epipolar line, pixels.
+        proposed: putative matches of the features.
+        max_ratio: largest :attr:`ProposedMatches.ratio_N`.
+        max_error: largest epipolar distance of either point, pixels.
 
     Raises:
-        ValueError: the cameras have one centre.
+        ValueError: both cameras have the same centre.
     """
     F = fundamental_matrix(view0.K, view1.K, T_1_0)
     points0_N2 = view0.features.points_N2[proposed.index0_N]
@@ -105,7 +105,7 @@ def verify_matches(
     counted.keep("off the epipolar line", error_N <= max_error)
 
     matches_N4 = correct_matches(F, detected_N4)
-    # What is stored has single precision.
+    # Matches are stored in single precision.
     stored_N4 = matches_N4.astype(np.float32).astype(np.float64)
     on_line_N = np.abs(epipolar_distances(F, stored_N4)).max(axis=1) < _ON_LINE
     counted.keep("next to an epipole", on_line_N)
@@ -143,18 +143,18 @@ def verify_matches(
 
 
 class _Sieve:
-    """Which of N things passed all tests so far; what each test took is counted."""
+    """Indices of the matches that passed all checks so far, and the rejections by reason."""
 
     def __init__(self, count: int) -> None:
         self.kept = np.arange(count)
         self.rejected: dict[str, int] = {}
 
     def keep(self, reason: str, good_N: Bools) -> None:
-        """Keeps the matches that pass all checks; mask over all N."""
+        """Applies a check; the mask covers all N matches."""
         self.keep_of_kept(reason, good_N[self.kept])
 
     def keep_of_kept(self, reason: str, good: Bools) -> None:
-        """Keeps the matches that pass a check; mask over those kept so far."""
+        """Applies a check; the mask covers the matches kept so far."""
         self.rejected[reason] = int((~good).sum())
         self.kept = self.kept[good]
 
@@ -178,7 +178,7 @@ def _like_frames(
 
 
 def _single_points(detected_N4: Floats, ratio_N: NDArray[np.float32]) -> Bools:
-    """Whether no match of a clearer descriptor has its end at the same point in either image."""
+    """Whether each match has the best descriptor ratio of all matches at its points."""
     rank_N = np.argsort(np.argsort(ratio_N, kind="stable"), kind="stable")
     single_N = np.ones(len(ratio_N), bool)
     for ends_N2 in (detected_N4[:, :2], detected_N4[:, 2:]):
@@ -192,7 +192,7 @@ def _single_points(detected_N4: Floats, ratio_N: NDArray[np.float32]) -> Bools:
 
 
 def _neighbours_agree(matches_N4: Floats, affinities_N22: Floats) -> Bools:
-    """Whether neighbouring matches that agree among themselves predict a match."""
+    """Whether enough neighbouring matches, consistent with each other, predict each match."""
     agree_N = np.ones(len(matches_N4), bool)
     for _ in range(_ROUNDS):
         among = np.flatnonzero(agree_N)

@@ -1,13 +1,12 @@
-"""Local copies of the tars of an object store, bounded in bytes, shared by all of a machine.
+"""Local copies of an object store's tars, limited in bytes and shared by all processes.
 
-Whole tars, not ranges: training comes back to every sample of a tar once an epoch, a copy takes
-few large requests in place of one small request a sample, and a whole tar is what the manifest has
-a SHA-256 of. Nobody waits for a copy: while it is made in the background, samples are read
-straight from the store.
+Whole tars are copied, not ranges. Training reads every sample of a tar once per epoch, a copy needs
+few large requests instead of one small request per sample, and the manifest has a SHA-256 of the
+whole tar. Copies are made in the background; until one is ready, samples are read from the store.
 
-Copies of other datasets make room, the one whose last use is longest ago first. Tars of the same
-dataset do not: random access comes to all of them alike, so that exchanging them would only copy
-the dataset again and again. What does not fit is read from the store.
+Copies of other datasets are evicted in order of last use. Tars of the same dataset are never
+evicted: random access uses all of them equally, so eviction would only cause repeated copying.
+Tars that do not fit are read from the store.
 """
 
 import errno
@@ -29,21 +28,21 @@ from ucn.storage.stores import Store
 logger = logging.getLogger(__name__)
 
 COPIERS = 2
-"""Tars that a process copies at once."""
+"""Tars that one process copies concurrently."""
 TOUCH_S = 30.0
-"""How exactly the time of the last use is kept."""
+"""Resolution of the recorded time of last use, seconds."""
 PAUSE_S = 60.0
-"""How long a process waits with further copies after one found no room."""
+"""Pause before further copies after one did not fit, seconds."""
 
 
 class _State:
-    """What one process knows of the copies.
+    """A process's state of the copies.
 
     Attributes:
-        used: when the use of a copy was last noted, by SHA-256; of those found whole.
-        copying: SHA-256 of the tars that this process copies.
-        damaged: SHA-256 of those that are damaged in the store.
-        resume_at: no copies before this time.
+        used: time at which the last use of a verified copy was recorded, by SHA-256.
+        copying: SHA-256 of the tars that this process is copying.
+        damaged: SHA-256 of tars that are damaged in the store.
+        resume_at: no copies are started before this time.
     """
 
     def __init__(self) -> None:
@@ -56,16 +55,16 @@ class _State:
 
 
 class CachedTars:
-    """Reads ranges of a dataset's tars, from local copies where they are there.
+    """Reads ranges of a dataset's tars, from local copies if available.
 
-    Picklable; safe to use from several threads, and across a fork. A copy is checked against its
-    SHA-256 when it is made, and at the first use by each process. If the folder cannot be written
-    or the disk is full, that is warned of once, and all is read from the store.
+    Picklable, thread-safe and fork-safe. A copy is verified against its SHA-256 when it is made,
+    and again at its first use by each process. If the folder cannot be written or the disk is full,
+    this logs one warning and reads everything from the store.
 
     Args:
-        store: where the tars lie.
+        store: store of the tars.
         shards: all tars of the dataset.
-        cache: where copies go.
+        cache: folder and size of the cache.
     """
 
     def __init__(self, store: Store, shards: Sequence[ShardEntry], cache: LocalCache) -> None:
@@ -84,14 +83,14 @@ class CachedTars:
 
     @property
     def uri(self) -> str:
-        """Of the folder in the store."""
+        """URI of the folder in the store."""
         return self._store.uri
 
     def read(self, name: str, start: int, size: int) -> bytes:
-        """Read ``size`` bytes of a tar from ``start``.
+        """Reads ``size`` bytes of a tar from ``start``.
 
         Raises:
-            FileNotFoundError, UserError: as the store does.
+            FileNotFoundError, UserError: as raised by the store.
         """
         state, shard = self._current(), self._shards[name]
         data = self._read_copy(state, shard, start, size)
@@ -101,20 +100,20 @@ class CachedTars:
         return data
 
     def distrust(self, name: str) -> bool:
-        """Drop the copy of a tar that gave what cannot be decoded; False where none was used."""
+        """Deletes the copy of a tar that could not be decoded; False if no copy was used."""
         shard = self._shards[name]
         with suppress(OSError):
             self._cache.path(shard).unlink(missing_ok=True)
         return self._current().used.pop(shard.sha256, None) is not None
 
     def _current(self) -> _State:
-        """What this process knows; none of its parent's threads lives on in a fork."""
+        """State of this process. A fork starts anew, since it does not inherit the threads."""
         if self._state.process != os.getpid():
             self._state = _State()
         return self._state
 
     def _read_copy(self, state: _State, shard: ShardEntry, start: int, size: int) -> bytes | None:
-        """Read from the copy; None where there is none, or not a whole one."""
+        """Reads from the copy; None if there is no complete copy."""
         try:
             with self._cache.path(shard).open("rb") as file:
                 if not _is_whole(state, shard, file):
@@ -126,11 +125,11 @@ class CachedTars:
                     state.used[shard.sha256] = now
                 return os.pread(file.fileno(), size, start)
         except OSError:
-            # Evicted, most often; whatever it is, the store has it.
+            # Usually the copy was evicted. In any case the store has the data.
             return None
 
     def _start_copy(self, state: _State, shard: ShardEntry) -> None:
-        """Copy a tar in the background, unless that is under way or without prospect."""
+        """Copies a tar in the background, unless a copy is in progress or would fail."""
         with state.lock:
             if (
                 len(state.copying) >= COPIERS
@@ -139,7 +138,7 @@ class CachedTars:
             ):
                 return
             state.copying.add(shard.sha256)
-        # A daemon: the end of the process does not wait for it, and the next one sweeps.
+        # A daemon thread does not delay the end of the process; its file is deleted later.
         threading.Thread(
             target=self._copy, args=(state, shard), name="shard-cache", daemon=True
         ).start()
@@ -149,7 +148,7 @@ class CachedTars:
         try:
             outcome = make_copy(self._store, shard, self._cache, self._own)
         except (UserError, FileNotFoundError):
-            # Reading straight meets the same, and tells it.
+            # Reading from the store raises the same error and reports it.
             outcome = "under way"
         except OSError as error:
             outcome = error
@@ -173,7 +172,7 @@ class CachedTars:
 
 
 def _is_whole(state: _State, shard: ShardEntry, file: BufferedReader) -> bool:
-    """Whether a copy has the right size and, at its first use, the right content."""
+    """Whether a copy has the right size and, at its first use, the right SHA-256."""
     if os.fstat(file.fileno()).st_size != shard.bytes:
         return False
     if shard.sha256 not in state.used:

@@ -1,8 +1,8 @@
-"""The folder of cached tars, shared and evicted by many processes at once.
+"""The folder of cached tars, shared by concurrent processes.
 
-A finished copy is ``SHA256.tar``; one in the making is ``.tmp-SHA256.tar``, of full size from the
-start, so that its room counts, and locked by its writer, so that what a killed writer left can be
-told from what is being written. The folder is locked while its list of files changes.
+A complete copy is ``SHA256.tar``. A copy in progress is ``.tmp-SHA256.tar``. It has its full size
+from the start, so its space is accounted for. Its writer locks it, so abandoned files of killed
+writers can be recognised. The folder is locked while its list of files changes.
 """
 
 import fcntl
@@ -24,47 +24,47 @@ logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
 BLOCK = 16 << 20
-"""Bytes of one request when a tar is copied."""
+"""Size of one request when a tar is copied, bytes."""
 IN_USE_S = 300.0
-"""What was used within this time is not evicted."""
+"""Copies used within this time are not evicted, seconds."""
 
 Outcome = Literal["made", "under way", "no room", "damaged"]
 
 
 def default_folder() -> Path:
-    """Where the user keeps caches: ``$XDG_CACHE_HOME/ucn/shards``, by default ``~/.cache``."""
+    """The default cache folder: ``$XDG_CACHE_HOME/ucn/shards``, or ``~/.cache/ucn/shards``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ucn" / "shards"
 
 
 @dataclass(frozen=True)
 class LocalCache:
-    """Where copies lie, and how much room they may take.
+    """Folder and size of the cache.
 
     Attributes:
-        limit: bytes of all copies together, finished or in the making.
-        folder: on a local disk; shared by all processes that name the same one.
+        limit: total size of all copies, complete or in progress, bytes.
+        folder: on a local disk; shared by all processes that use the same folder.
     """
 
     limit: int
     folder: Path = field(default_factory=default_folder)
 
     def path(self, shard: ShardEntry) -> Path:
-        """Where the copy of a tar lies."""
+        """Path of the copy of a tar."""
         return self.folder / f"{shard.sha256}.tar"
 
 
 def make_copy(store: Store, shard: ShardEntry, cache: LocalCache, own: set[str]) -> Outcome:
-    """Copy a tar into the cache, unless it is there, or another thread or process copies it.
+    """Copies a tar into the cache, unless it exists or another thread or process copies it.
 
     Args:
-        own: SHA-256 of the tars of the same dataset, which make no room for this one.
+        own: SHA-256 of the tars of the same dataset, which are not evicted.
 
     Returns:
-        ``damaged``, with a warning, where the tar in the store is not what the manifest says.
+        ``damaged``, with a warning, if the tar in the store does not match the manifest.
 
     Raises:
         OSError: the folder cannot be used, or the disk is full.
-        UserError, FileNotFoundError: as the store does.
+        UserError, FileNotFoundError: as raised by the store.
     """
     cache.folder.mkdir(parents=True, exist_ok=True)
     path = cache.path(shard)
@@ -89,14 +89,14 @@ def make_copy(store: Store, shard: ShardEntry, cache: LocalCache, own: set[str])
             with _folder_lock(cache.folder):
                 os.replace(temporary, path)
         except BaseException:
-            # While it is still locked: it may be another's afterwards.
+            # Delete it while it is locked: afterwards it may belong to another process.
             temporary.unlink(missing_ok=True)
             raise
     return "made"
 
 
 def _download(store: Store, shard: ShardEntry, path: Path) -> bool:
-    """Write a tar into an existing file; False where it is not what the manifest says."""
+    """Writes a tar into an existing file; False if it does not match the manifest."""
     sha256 = hashlib.sha256()
     with path.open("r+b") as target:
         for start in range(0, shard.bytes, BLOCK):
@@ -112,15 +112,16 @@ def _download(store: Store, shard: ShardEntry, path: Path) -> bool:
 
 
 def make_room(cache: LocalCache, size: int, own: set[str]) -> bool:
-    """Evict what was used longest ago until ``size`` more bytes fit; nothing is evicted in vain.
+    """Evicts the least recently used copies until ``size`` more bytes fit.
 
-    To be called with the folder locked. What others are reading they can read to its end.
+    If they cannot fit, nothing is evicted. The caller must hold the folder's lock. Processes that
+    are reading an evicted copy can finish reading it.
 
     Args:
         own: SHA-256 of tars that are not evicted.
 
     Returns:
-        False where so much room cannot be made.
+        False if ``size`` bytes cannot fit.
     """
     used, evictable, now = 0, [], time.time()
     for path in cache.folder.iterdir():
@@ -146,7 +147,7 @@ def make_room(cache: LocalCache, size: int, own: set[str]) -> bool:
 
 
 def _is_abandoned(temporary: Path) -> bool:
-    """Whether nobody writes to a temporary file any more."""
+    """Whether no process is writing to a temporary file."""
     with temporary.open("rb") as file:
         return _try_lock(file)
 
@@ -161,7 +162,7 @@ def _try_lock(file: BinaryIO) -> bool:
 
 @contextmanager
 def _folder_lock(folder: Path) -> Iterator[None]:
-    """Keep other threads and processes from changing what lies in the folder."""
+    """Locks the folder against changes by other threads and processes."""
     with (folder / LOCK).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

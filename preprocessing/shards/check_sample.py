@@ -8,7 +8,7 @@ from ucn.preprocessing.sample import Sample
 
 
 def sample_faults(sample: Sample) -> Iterator[str]:
-    """Violations of the shard format in ``sample``, one line each."""
+    """Violations of the shard format, one line each."""
     matches = sample.matches_N4
     if matches.dtype != np.float32 or matches.ndim != 2 or matches.shape[1] != 4:
         yield f"matches are {matches.dtype} {matches.shape}, not float32 [N, 4]"

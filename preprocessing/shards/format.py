@@ -1,7 +1,7 @@
-"""The shard format: names, versions, and the dataclasses of sidecar and manifest.
+"""The shard format: names, versions, and the models of sidecar and manifest.
 
-A dataset is a folder of WebDataset tars ``SPLIT-000000.tar``, each with a sidecar
-``SPLIT-000000.json`` that commits it, and one ``manifest.json``. docs/formats.md describes it all.
+A dataset is a folder of WebDataset tars ``SPLIT-000000.tar`` and one ``manifest.json``. Each tar
+has a sidecar ``SPLIT-000000.json``, which marks it as complete. See docs/formats.md.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ FORMAT = "ucn-shards"
 VERSION = 1
 MANIFEST = "manifest.json"
 
-# Of manifests and sidecars from anywhere: none of these leads out of a folder.
+# Manifests and sidecars are untrusted: this pattern excludes paths out of the folder.
 TarName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,120}\.tar$")]
 Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]{0,64}$")]
 Key = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f\x7f]{1,255}$")]
@@ -40,7 +40,7 @@ class SkippedInput(_Record):
 
 
 class IndexEntry(_Record):
-    """Where one sample lies in its tar: (byte offset, size) of each member, by suffix."""
+    """Position of one sample in its tar: (byte offset, size) of each member, by suffix."""
 
     key: Key
     sequence: str
@@ -49,17 +49,17 @@ class IndexEntry(_Record):
 
 
 class Sidecar(_Record):
-    """The commit marker of one tar; present only when the tar is whole.
+    """Index and checksum of one tar. It exists only if the tar is complete.
 
     Attributes:
         shard: file name of the tar.
         configuration: digest of the dataset's configuration.
         fingerprint: digest of the configuration and of the inputs of this shard.
         samples: number of samples.
-        matches: number of correspondences over all samples.
+        matches: total number of correspondences.
         bytes: size of the tar.
-        sha256: of the tar.
-        index: one entry a sample, in the order of the tar.
+        sha256: SHA-256 of the tar.
+        index: one entry per sample, in the order of the tar.
         skipped: inputs of this shard that gave no sample.
     """
 
@@ -79,8 +79,8 @@ class Sidecar(_Record):
 class ShardEntry(_Record):
     """One row of the manifest's shard table.
 
-    With ``fingerprint`` and the two sizes a rerun sees from the manifest and one listing that
-    nothing is to be done. Both are absent from manifests that were written without.
+    ``fingerprint`` and the two sizes let a rerun check with one listing that a dataset is complete.
+    Older manifests do not have them.
     """
 
     name: TarName
@@ -94,7 +94,7 @@ class ShardEntry(_Record):
 
 
 class FinishedShard(_Record):
-    """A shard without its index: what the manifest takes from it, and its configuration."""
+    """A shard without its index: its row in the manifest, and its configuration."""
 
     entry: ShardEntry
     configuration: str
@@ -102,7 +102,7 @@ class FinishedShard(_Record):
 
 
 class Totals(_Record):
-    """Sums over the shards; ``skipped`` counts by reason."""
+    """Sums over the shards; ``skipped`` counts inputs by reason."""
 
     shards: int
     samples: int
@@ -112,7 +112,7 @@ class Totals(_Record):
 
 
 class Manifest(_Record):
-    """The whole dataset, published last."""
+    """The manifest of a dataset. It is published last."""
 
     format: str = FORMAT
     version: int = VERSION
@@ -133,21 +133,21 @@ def sidecar_name(tar: str) -> str:
 
 
 def to_json(record: BaseModel) -> str:
-    """Readable JSON with sorted keys: equal records give equal bytes."""
+    """Formats a model as indented JSON with sorted keys; equal models give equal bytes."""
     return json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical JSON of ``value``, hexadecimal."""
+    """SHA-256 of the canonical JSON of ``value``, hexadecimal."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read_sidecar_bytes(store: Store, tar: str) -> bytes:
-    """The sidecar of a tar as it lies there.
+    """Reads the sidecar of a tar, without parsing it.
 
     Raises:
-        UserError: missing.
+        UserError: the sidecar is missing.
     """
     name = sidecar_name(tar)
     try:
@@ -157,7 +157,7 @@ def read_sidecar_bytes(store: Store, tar: str) -> bytes:
 
 
 def parse_sidecar(store: Store, tar: str, data: bytes) -> Sidecar:
-    """The sidecar of a tar from its bytes.
+    """Parses the sidecar of a tar.
 
     Raises:
         UserError: not a sidecar.
@@ -166,19 +166,19 @@ def parse_sidecar(store: Store, tar: str, data: bytes) -> Sidecar:
 
 
 def read_manifest(store: Store) -> Manifest:
-    """Read the manifest of a dataset.
+    """Reads the manifest of a dataset.
 
     Raises:
-        UserError: missing, not a manifest, or of another format version.
+        UserError: the manifest is missing, invalid, or of another format version.
     """
     return parse_manifest(store, read_manifest_bytes(store))
 
 
 def read_manifest_bytes(store: Store) -> bytes:
-    """The manifest of a dataset as it lies there.
+    """Reads the manifest of a dataset, without parsing it.
 
     Raises:
-        UserError: missing.
+        UserError: the manifest is missing.
     """
     try:
         return store.read(MANIFEST)
@@ -193,7 +193,7 @@ def read_manifest_bytes(store: Store) -> bytes:
 
 
 def parse_manifest(store: Store, data: bytes) -> Manifest:
-    """A manifest from its bytes.
+    """Parses a manifest.
 
     Raises:
         UserError: not a manifest, or of another format version.

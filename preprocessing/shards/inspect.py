@@ -1,4 +1,4 @@
-"""Pictures of shards: a pair with its matches, or a sheet of pairs with statistics."""
+"""Pictures of shards: one pair with its matches, or a sheet of pairs with statistics."""
 
 import io
 from typing import Literal
@@ -34,7 +34,7 @@ _SHEET_PAIRS = 12
 def draw_sample(
     sample: Sample, *, lines: bool = True, colour: Colouring = "displacement"
 ) -> Picture:
-    """The two images with the matches in the colour of their displacement or depth.
+    """Draws the two images, with the matches coloured by displacement or depth.
 
     Samples without depths are coloured by displacement.
     """
@@ -49,7 +49,7 @@ def draw_sample(
 
 
 def draw_sheet(dataset: ShardDataset, *, colour: Colouring = "displacement") -> Picture:
-    """Histograms over a dataset, above pairs spread evenly over it."""
+    """Draws histograms of a dataset, and pairs spread evenly over it."""
     samples = [dataset[index] for index in spread_indices(len(dataset), _SHEET_PAIRS)]
     sheet = contact_sheet(
         [draw_sample(sample, lines=False, colour=colour) for sample in samples],
@@ -59,7 +59,7 @@ def draw_sheet(dataset: ShardDataset, *, colour: Colouring = "displacement") -> 
 
 
 def summarize_sample(sample: Sample) -> str:
-    """Number of matches, their displacement and depth, and how much of image 0 they cover.
+    """Formats the number of matches, their displacement and depth, and the coverage of image 0.
 
     Ranges are the 5th to the 95th percentile.
     """
@@ -70,7 +70,7 @@ def summarize_sample(sample: Sample) -> str:
 
 
 def summarize_dataset(statistics: Statistics) -> str:
-    """A line for each distribution: 5th percentile, median, 95th percentile."""
+    """Formats each distribution as one line: 5th percentile, median, 95th percentile."""
     rows = [
         ("matches a pair", statistics.counts_S, "{:.0f}"),
         ("displacement, px", statistics.displacement_M, "{:.1f}"),
@@ -89,7 +89,7 @@ def _colours(sample: Sample, colour: Colouring) -> Colours:
     depth_N = sample.attributes.get("depth0")
     if colour == "displacement" or depth_N is None or not len(depth_N):
         return displacement_colours(sample.matches_N4)
-    # Near is red, as large displacements are.
+    # Near points are red, as large displacements are.
     inverse_N = 1.0 / np.maximum(depth_N, 1e-6)
     low, high = np.percentile(inverse_N, [2, 98])
     return value_colours(inverse_N, float(low), float(high))

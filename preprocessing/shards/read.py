@@ -1,4 +1,4 @@
-"""Random access to a dataset of shards through the sidecars' offsets."""
+"""Random access to the samples of a dataset, by the byte offsets in the sidecars."""
 
 import hashlib
 import sys
@@ -27,21 +27,21 @@ from ucn.preprocessing.shards.format import (
 )
 from ucn.storage.stores import LocalStore, Store, open_store
 
-# Sidecars read at once: over a network it is their number that takes the time.
+# Sidecars read concurrently. Over a network the number of requests limits the speed.
 READERS = 16
 
 
 @dataclass(frozen=True)
 class _Index:
-    """Index of one tar with S samples and M members: a quarter of a kilobyte a sample.
+    """Index of one tar with S samples and M members; about 250 bytes per sample.
 
     Attributes:
-        name: of the tar.
-        keys: of the samples.
-        sequences: of the samples; equal names are one object.
-        suffixes: of each sample's members; equal tuples are one object.
-        matches_S: numbers of correspondences.
-        spans_M2: byte offset and size of each member, sample after sample.
+        name: name of the tar.
+        keys: keys of the samples.
+        sequences: sequences of the samples; equal names share one object.
+        suffixes: member suffixes of each sample; equal tuples share one object.
+        matches_S: number of correspondences of each sample.
+        spans_M2: byte offset and size of each member, ordered by sample.
         first_S: first row of each sample in ``spans_M2``.
     """
 
@@ -54,7 +54,7 @@ class _Index:
     first_S: NDArray[np.int64]
 
     def entry(self, number: int) -> IndexEntry:
-        """Where sample ``number`` of this tar lies."""
+        """Index entry of sample ``number`` of this tar."""
         suffixes, first = self.suffixes[number], self.first_S[number]
         spans = self.spans_M2[first : first + len(suffixes)].tolist()
         return IndexEntry.model_construct(
@@ -66,23 +66,23 @@ class _Index:
 
 
 class ShardDataset:
-    """The samples of a dataset by number, in the order of the plan.
+    """The samples of a dataset by index, in the order of the plan.
 
-    Opening reads the manifest and the sidecars; a sample is one read of its tar. Picklable and
-    safe to use from several threads and processes.
+    Opening a dataset reads the manifest and the sidecars. Each sample is one read of its tar.
+    Picklable, and safe to use from several threads and processes.
 
     Args:
         uri: folder or URI of the shards.
-        cache: of tars that lie in an object store; a local folder never uses it.
+        cache: local cache for tars in an object store; unused for local folders.
 
     Attributes:
-        uri: where the shards lie, absolute.
-        manifest: as published.
-        digest: sha256 of ``manifest.json``: names the dataset's exact content.
+        uri: absolute path or URI of the shards.
+        manifest: the published manifest.
+        digest: SHA-256 of ``manifest.json``; identifies the dataset's exact content.
         keys: keys of all samples.
 
     Raises:
-        UserError: no finished dataset there, or the sidecars disagree with the manifest.
+        UserError: the dataset is missing or incomplete, or the sidecars contradict the manifest.
     """
 
     def __init__(self, uri: Path | str, cache: LocalCache | None = None) -> None:
@@ -95,7 +95,7 @@ class ShardDataset:
             self._tars = list(
                 pool.map(lambda shard: _read_index(self._store, shard), self.manifest.shards)
             )
-        # Tar k holds the samples from number _ends[k - 1] to _ends[k].
+        # Tar k holds samples _ends[k - 1] to _ends[k] (exclusive).
         self._ends = np.cumsum([len(tar.keys) for tar in self._tars], dtype=np.int64)
         self.keys: list[str] = [key for tar in self._tars for key in tar.keys]
         self._cached: CachedTars | None = None
@@ -106,10 +106,10 @@ class ShardDataset:
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read and decode sample ``index``.
+        """Reads and decodes sample ``index``.
 
         Raises:
-            UserError: its tar is missing, cut or damaged.
+            UserError: its tar is missing, truncated or damaged.
         """
         tar, number = self._find(index)
         if self._cached is None:
@@ -122,10 +122,10 @@ class ShardDataset:
             return read_sample(self._store, tar.name, tar.entry(number))
 
     def index_of(self, key: str) -> int:
-        """Number of the sample with this key.
+        """Index of the sample with this key.
 
         Raises:
-            UserError: there is none.
+            UserError: the key does not exist.
         """
         try:
             return self.keys.index(key)
@@ -137,17 +137,17 @@ class ShardDataset:
             ) from None
 
     def sequence_of(self, index: int) -> str:
-        """Name of the sequence of sample ``index``, without reading it."""
+        """Name of the sequence of sample ``index``, without reading the sample."""
         tar, number = self._find(index)
         return tar.sequences[number]
 
     def matches_of(self, index: int) -> int:
-        """Number of correspondences of sample ``index``, without reading it."""
+        """Number of correspondences of sample ``index``, without reading the sample."""
         tar, number = self._find(index)
         return int(tar.matches_S[number])
 
     def _find(self, index: int) -> tuple[_Index, int]:
-        """The tar of a sample, and the sample's number in it."""
+        """The tar of a sample, and the sample's index in it."""
         index = range(len(self))[index]
         which = int(np.searchsorted(self._ends, index, side="right"))
         tar = self._tars[which]
@@ -182,16 +182,16 @@ def _read_index(store: Store, shard: ShardEntry) -> _Index:
 
 
 def _shared(suffixes: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The same tuples, equal ones being one object."""
+    """The same tuples, with equal ones sharing one object."""
     seen: dict[tuple[str, ...], tuple[str, ...]] = {}
     return [seen.setdefault(tuple(map(sys.intern, one)), one) for one in suffixes]
 
 
 def read_sample(store: Store | CachedTars, tar: str, entry: IndexEntry) -> Sample:
-    """Read one sample from its tar, in one read.
+    """Reads one sample with a single read of its tar.
 
     Raises:
-        UserError: the tar is missing, cut or damaged.
+        UserError: the tar is missing, truncated or damaged.
     """
     try:
         start = min(offset for offset, _ in entry.members.values())
@@ -205,7 +205,7 @@ def read_sample(store: Store | CachedTars, tar: str, entry: IndexEntry) -> Sampl
     except UserError:
         raise
     except Exception as error:
-        # There is no end to what zip, NumPy, JSON and OpenCV raise of damaged bytes.
+        # zip, NumPy, JSON and OpenCV raise exceptions of many kinds for damaged data.
         raise UserError(
             f"{store.uri}/{tar}: sample {entry.key} cannot be read ({' '.join(str(error).split())})"
             "; run `ucn verify`, delete what it names, and run `ucn preprocess` again"

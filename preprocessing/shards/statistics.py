@@ -1,4 +1,4 @@
-"""Statistics of a dataset of shards, from pairs spread evenly over it."""
+"""Statistics of a dataset, from pairs spread evenly over it."""
 
 from dataclasses import dataclass
 
@@ -15,16 +15,16 @@ _MATCHES_A_PAIR = 1000
 
 @dataclass(frozen=True)
 class Statistics:
-    """Distributions over S pairs and some of their matches.
+    """Distributions over S pairs and a sample of their matches.
 
     Attributes:
-        pairs: of the whole dataset.
-        matches: of the whole dataset.
-        counts_S: matches of each pair.
-        coverage_S: fraction of image 0's 32-pixel cells that hold a match.
-        displacement_M: pixels.
-        depth_M: depths in image 0; empty where none is known.
-        depth_unit: ``m``, or ``units`` of a model's own.
+        pairs: number of pairs of the whole dataset.
+        matches: number of matches of the whole dataset.
+        counts_S: number of matches of each pair.
+        coverage_S: fraction of image 0's 32-pixel cells that contain a match.
+        displacement_M: displacements, pixels.
+        depth_M: depths in image 0; empty if unknown.
+        depth_unit: ``m``, or ``units`` for a model without metric scale.
     """
 
     pairs: int
@@ -37,7 +37,7 @@ class Statistics:
 
 
 def dataset_statistics(dataset: ShardDataset, max_pairs: int = 100) -> Statistics:
-    """Measure at most ``max_pairs`` pairs, evenly spread over the dataset."""
+    """Measures at most ``max_pairs`` pairs, spread evenly over the dataset."""
     samples = [dataset[index] for index in spread_indices(len(dataset), max_pairs)]
     chosen = [spread_sample(s.matches_N4[:, :2], _MATCHES_A_PAIR, [0]) for s in samples]
     depths = [
@@ -60,7 +60,7 @@ def dataset_statistics(dataset: ShardDataset, max_pairs: int = 100) -> Statistic
 
 
 def spread_indices(total: int, count: int) -> list[int]:
-    """At most ``count`` of the indices below ``total``, evenly spread."""
+    """At most ``count`` evenly spread indices below ``total``."""
     return [int(i) for i in np.linspace(0, total - 1, min(count, total)).round()]
 
 
@@ -71,7 +71,7 @@ def displacement(matches_N4: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def coverage(sample: Sample) -> float:
-    """Fraction of image 0's 32-pixel cells that hold a match."""
+    """Fraction of image 0's 32-pixel cells that contain a match."""
     height, width = sample.image0.shape[:2]
     cells = np.floor((sample.matches_N4[:, :2] + 0.5) / _CELL).astype(int)
     total = int(np.ceil(width / _CELL) * np.ceil(height / _CELL))

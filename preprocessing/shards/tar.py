@@ -1,4 +1,4 @@
-"""Writes reproducible tars: their bytes depend on names and data alone."""
+"""Writes reproducible tars: the bytes depend only on names and data."""
 
 import hashlib
 import tarfile
@@ -6,14 +6,14 @@ from typing import BinaryIO
 
 
 class TarWriter:
-    """A tar in the making, hashed as it is written; each member is written in one go.
+    """Writes a tar and computes its SHA-256.
 
-    Its bytes are those of ``tarfile`` in the USTAR format, which has no room for anything but what
-    is set here; PAX would add headers for long names.
+    The bytes equal those of ``tarfile`` in USTAR format with fixed metadata. PAX would add headers
+    for long names.
 
     Attributes:
-        sha256: of everything written.
-        size: bytes written.
+        sha256: hash of everything written so far.
+        size: number of bytes written so far.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -22,7 +22,7 @@ class TarWriter:
         self.size = 0
 
     def add(self, name: str, data: bytes) -> tuple[int, int]:
-        """Append a member; return the offset and the size of its data."""
+        """Appends a member; returns the offset and the size of its data."""
         info = tarfile.TarInfo(name)
         info.size = len(data)
         info.mtime = 0
@@ -35,7 +35,7 @@ class TarWriter:
         return offset, len(data)
 
     def finish(self) -> None:
-        """End the archive: two empty blocks, and up to a whole record."""
+        """Ends the archive with two empty blocks, padded to a whole record."""
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self.size % tarfile.RECORDSIZE))
 

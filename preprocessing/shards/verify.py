@@ -1,7 +1,7 @@
-"""Verify a dataset of shards against its manifest, bit by bit and sample by sample.
+"""Verifies a dataset against its manifest, by checksums and by decoding every sample.
 
-Three records are compared: a tar, its sidecar, and its row in the manifest. Where they
-disagree, the one that the other two contradict is named.
+Each tar, its sidecar and its row in the manifest are compared. If they disagree, the one that
+contradicts the other two is reported.
 """
 
 import tarfile
@@ -34,22 +34,22 @@ from ucn.storage.files import TEMPORARY_PREFIX
 from ucn.storage.lock import LOCK_NAME
 from ucn.storage.stores import LocalStore, Store, open_store
 
-# Lines about the inside of one tar; a cut tar would have one for each member.
+# Largest number of faults reported per tar; a truncated tar would have one for each member.
 _LINES = 3
 
 
 def verify_dataset(uri: Path | str, workers: int | None = 0) -> list[str]:
-    """Check checksums, counts, offsets, and that every sample is readable and in range.
+    """Checks checksums, counts and offsets, and that every sample is readable and in range.
 
     Args:
-        uri: the dataset.
-        workers: shards checked at once; 0 works without Ray.
+        uri: folder or URI of the dataset.
+        workers: number of shards checked in parallel; 0 runs without Ray.
 
     Returns:
-        What is wrong, a line each that begins with the file; empty for a sound dataset.
+        One line per fault, starting with the file name; empty for a valid dataset.
 
     Raises:
-        UserError: there is no manifest to check against.
+        UserError: the manifest is missing or invalid.
     """
     store = open_store(uri)
     data = read_manifest_bytes(store)
@@ -85,13 +85,13 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Checked:
-    """What one tar and its sidecar hold.
+    """Result of checking one tar and its sidecar.
 
     Attributes:
-        size, sha256: of the tar; None where there is none.
-        sidecar: what a sound sidecar says; None where there is none.
-        keys: of the samples, as the sidecar says.
-        faults: of the sidecar as such, and of what the tar holds.
+        size, sha256: of the tar; None if it is missing.
+        sidecar: content of the sidecar; None if it is missing or invalid.
+        keys: keys of the samples in the sidecar.
+        faults: faults of the sidecar, and of the content of the tar.
     """
 
     size: int | None
@@ -120,7 +120,7 @@ def _check_shard(task: _Task) -> _Checked:
 def _check_sidecar(
     store: Store, name: str
 ) -> tuple[Sidecar | None, FinishedShard | None, list[str]]:
-    """The sidecar of a tar, what the manifest takes from it, and what is wrong with it."""
+    """The sidecar of a tar, its row for the manifest, and its faults."""
     file = sidecar_name(name)
     try:
         data = store.read(file)
@@ -140,7 +140,7 @@ def _check_sidecar(
 
 
 def _faults_of_index(path: Path, name: str, sidecar: Sidecar) -> Iterator[str]:
-    """The members that a tar reader finds are those of the index, at its offsets."""
+    """Differences between the members of a tar and its index."""
     expected = {
         (f"{entry.key}.{suffix}", offset, size)
         for entry in sidecar.index
@@ -175,7 +175,7 @@ def _faults_of_samples(folder: Store, name: str, sidecar: Sidecar) -> Iterator[s
 
 
 def _faults_of_shard(row: ShardEntry, found: _Checked, manifest: Manifest) -> Iterator[str]:
-    """Where tar, sidecar and row disagree."""
+    """Differences between tar, sidecar and manifest row."""
     said = None if found.sidecar is None else found.sidecar.entry
     if found.sha256 is None:
         yield f"{row.name}: missing"
@@ -200,7 +200,7 @@ def _faults_of_shard(row: ShardEntry, found: _Checked, manifest: Manifest) -> It
 def _faults_of_manifest(
     manifest: Manifest, data: bytes, checked: Sequence[_Checked]
 ) -> Iterator[str]:
-    """What is wrong with the manifest but for its rows."""
+    """Faults of the manifest, without its rows."""
     shards = [found.sidecar for found in checked if found.sidecar is not None]
     configuration = digest(manifest.configuration)
     if any(shard.configuration != configuration for shard in shards):
@@ -238,16 +238,16 @@ def _unexpected_files(store: Store, names: Sequence[str]) -> Iterator[str]:
 
 
 def _first(faults: list[str], name: str) -> list[str]:
-    """The first few, and how many more there are."""
+    """The first faults, and the number of further ones."""
     more = len(faults) - _LINES
     return [*faults[:_LINES], f"{name}: {more} more of this kind"] if more > 0 else faults
 
 
 def _shown(member: str) -> str:
-    """A name from a tar, which may hold what a terminal would obey."""
+    """Escapes a name from a tar, which may contain terminal control characters."""
     return member if member.isprintable() else repr(member)
 
 
 def _without_folder(store: Store, error: UserError) -> str:
-    """File and cause; the remedy, the same for all faults, is said once."""
+    """File and cause of an error, without the remedy, which is the same for all faults."""
     return str(error).removeprefix(f"{store.uri}/").rpartition("; ")[0]

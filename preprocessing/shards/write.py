@@ -1,4 +1,4 @@
-"""Write shards: a reproducible tar, the sidecar that commits it, and last the manifest."""
+"""Writes shards: a reproducible tar, then its sidecar, and finally the manifest."""
 
 import hashlib
 from collections import Counter
@@ -24,7 +24,7 @@ from ucn.preprocessing.shards.format import (
 from ucn.preprocessing.shards.tar import TarWriter
 from ucn.storage.stores import Store, write_bytes
 
-# A frame takes part in a pair per gap and direction; 64 encoded frames are some 20 MB.
+# A frame is in one pair per gap and direction. 64 encoded frames take about 20 MB.
 _ENCODED_FRAMES = 64
 
 Outcome = Sample | tuple[str, SkippedPair]
@@ -38,21 +38,21 @@ def write_shard(
     configuration: str,
     fingerprint: str,
 ) -> FinishedShard:
-    """Write a tar and its sidecar, both atomically, the sidecar last.
+    """Writes a tar, then its sidecar, both atomically.
 
     Args:
-        store: where the tar goes.
+        store: destination of the tar.
         name: file name of the tar.
-        outcomes: in the order of the plan, samples or (key, why it was skipped).
-        image_format: how images are stored.
+        outcomes: samples, or (key, reason for skipping), in the order of the plan.
+        image_format: format of the stored images.
         configuration: digest of the dataset's configuration.
         fingerprint: digest of the configuration and of this shard's inputs.
 
     Raises:
         UserError: the store cannot be written or the disk is full.
-        ValueError: a key that WebDataset would read as something else.
+        ValueError: WebDataset would misread a key.
     """
-    # The sidecar commits the tar: without it the tar counts as unfinished.
+    # A tar without a sidecar counts as incomplete.
     store.delete(sidecar_name(name))
     index: list[IndexEntry] = []
     skipped: list[SkippedInput] = []
@@ -83,7 +83,7 @@ def write_shard(
 
 
 def finished_shard(sidecar: Sidecar, data: bytes) -> FinishedShard:
-    """What the manifest takes from a sidecar and its bytes."""
+    """The row for the manifest, from a sidecar and its bytes."""
     return FinishedShard(
         entry=ShardEntry(
             name=sidecar.shard,
@@ -103,12 +103,12 @@ def finished_shard(sidecar: Sidecar, data: bytes) -> FinishedShard:
 def write_manifest(
     store: Store, shards: Sequence[FinishedShard], configuration: dict[str, Any]
 ) -> Manifest:
-    """Publish the manifest of a dataset.
+    """Publishes the manifest of a dataset.
 
     Args:
-        store: where the shards lie.
-        shards: in order.
-        configuration: what the shards were made from, JSON-serialisable.
+        store: store of the shards.
+        shards: all shards, in order.
+        configuration: configuration of the dataset, JSON-serialisable.
 
     Raises:
         UserError: the store cannot be written.
@@ -137,13 +137,13 @@ def add_up(entries: Sequence[ShardEntry], skipped: Sequence[SkippedInput]) -> To
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, hexadecimal."""
+    """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _FrameEncoder:
-    """Encodes each frame once while it is in use: (sequence, frame) names an image."""
+    """Encodes each image (by sequence and frame) once while its pairs are written."""
 
     def __init__(self, image_format: ImageFormat) -> None:
         self._image_format = image_format

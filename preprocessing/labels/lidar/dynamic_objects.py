@@ -1,4 +1,4 @@
-"""Dynamic objects in two scans: one scan sees through, or into, the other's surfaces."""
+"""Dynamic objects: found where one scan sees through, or into, the other scan's surfaces."""
 
 from dataclasses import dataclass
 
@@ -8,24 +8,25 @@ from numpy.typing import NDArray
 
 from ucn.arrays import Bools, Floats
 
-_CELL = 0.4  # metres of a bird's-eye cell; cars in traffic stand farther apart
-_FINER = 2  # fine cells in a cell; what has nothing within one of them finds the place empty
+_CELL = 0.4  # side of a bird's-eye-view cell, metres; cars in traffic are farther apart
+_FINER = 2  # fine cells per cell side; a place is empty if no adjacent fine cell has a point
 _FINE_CELL = _CELL / _FINER
-_GROUND_RADIUS = 2  # cells around a cell in which the ground is looked for
-_OBJECT_HEIGHTS = (0.3, 3.0)  # metres above the ground: kerbs below, bridges above
-_ROAD_HEIGHT = 0.1  # metres; below this a point beside an object is road
-# Beyond this, in metres, an object is a few scattered samples: its cells need not touch, the ground
-# is looked for in a wider neighbourhood (rows along the view, columns), and beams that return
-# nothing count as passing through.
+_GROUND_RADIUS = 2  # cells around a cell in which the ground is searched
+_OBJECT_HEIGHTS = (0.3, 3.0)  # metres above the ground: kerbs are lower, bridges higher
+_ROAD_HEIGHT = 0.1  # metres; points below this height are road
+# Beyond this range, in metres, objects have few, scattered points. There, cells of an object need
+# not touch, the ground is searched in a larger window (rows along the view, columns), and beams
+# without a return count as passing through.
 SPARSE_RANGE = 35.0
 _SPARSE_GROUND = (41, 9)
-# An object moved when at least so many of its points, and so large a part of all that the other
-# camera faces, are at places that the other scan looks through and finds empty: over both scans,
-# or more of them in one scan alone.
+# An object moved if enough of its points are at places that the other scan sees as empty: at least
+# this number, and this fraction of the points that the other camera faces. _UNCOVERED applies to
+# both scans together, _UNCOVERED_IN_ONE to one scan alone.
 _UNCOVERED = (3, 0.08)
 _UNCOVERED_IN_ONE = (20, 0.04)
-# Or when at least this part of its points agrees that it stands farther, or nearer, than in the
-# other scan, by metres plus a part of the depth; of so many points, and so large a part of all.
+# An object also moved if at least the fraction _SHIFTED_PART of its compared points agree that the
+# surface is farther (or nearer) in the other scan, by _SHIFT: metres plus a fraction of the depth.
+# _COMPARED is the least number of compared points, and their least fraction of the faced points.
 _SHIFTED_PART = 0.5
 _SHIFT = (0.06, 0.007)
 _COMPARED = (10, 0.4)
@@ -33,12 +34,12 @@ _COMPARED = (10, 0.4)
 
 @dataclass(frozen=True)
 class AboveGround:
-    """The points of a scan that may belong to what stands on the road.
+    """Points of a scan that may belong to objects above the road.
 
     Attributes:
-        index_A: which of the scan's points.
-        points_3A: they themselves.
-        rises_A: those that surely rise above the road.
+        index_A: indices of the points in the scan.
+        points_3A: their coordinates.
+        rises_A: whether each is clearly above the road.
     """
 
     index_A: NDArray[np.intp]
@@ -48,15 +49,15 @@ class AboveGround:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The standing points of one of two scans, and what the other scan says of them.
+    """Above-ground points of one of two scans, compared with the other scan.
 
     Attributes:
         points_3A: in the frame of the second camera (y down, z forward), metres.
-        rises_A: those that surely rise above the road.
-        faced_A: those inside the other camera's image, and not hidden in their own.
-        uncovered_A: those that the other scan looks through.
-        shift_A: how much farther the other scan sees the surface than this one, along the view,
-            metres; NaN where it does not see it.
+        rises_A: whether each is clearly above the road.
+        faced_A: whether each is inside the other camera's image and not hidden in its own.
+        uncovered_A: whether the other scan sees through each.
+        shift_A: depth of the surface in the other scan minus the depth in this one, metres; NaN
+            where the other scan does not see it.
     """
 
     points_3A: Floats
@@ -67,7 +68,7 @@ class Evidence:
 
 
 def above_ground_points(points_3N: Floats) -> AboveGround:
-    """What is higher than the lowest point around it, but not high overhead.
+    """Selects points above the lowest point around them, up to the height of objects.
 
     Args:
         points_3N: a scan in a frame whose y axis points down, metres.
@@ -92,11 +93,11 @@ def above_ground_points(points_3N: Floats) -> AboveGround:
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects that the standing points of a scan belong to.
+    """Objects that the above-ground points of a scan belong to.
 
     Attributes:
-        labels_A: object of each point; 0 where it belongs to none.
-        moved_L: which objects moved between the two scans; never object 0.
+        labels_A: object of each point; 0 for none.
+        moved_L: whether each object moved between the two scans; False for object 0.
     """
 
     labels_A: NDArray[np.int32]
@@ -104,18 +105,19 @@ class Objects:
 
     @property
     def moving_A(self) -> Bools:
-        """Which points belong to an object that moved."""
+        """Whether each point belongs to an object that moved."""
         moving_A: Bools = self.moved_L.take(self.labels_A)
         return moving_A
 
 
 def find_objects(scan0: Evidence, scan1: Evidence) -> Objects:
-    """Join the standing points of scan 0 to objects, and tell which moved between two scans.
+    """Groups the above-ground points of scan 0 into objects, and finds those that moved.
 
-    A crossing car's flat side looks the same a moment later wherever it overlaps its former
-    place; only its ends give it away. A car that drives ahead is seen a little farther, all of it.
-    So the points of both scans are joined to objects (connected bird's-eye cells that rise above
-    the ground), and an object moves as a whole.
+    Single points are not enough to detect motion. The side of a crossing car looks the same a
+    moment later wherever it overlaps its former place; only its ends differ. A car that drives
+    ahead is seen slightly farther, with all its points. So the points of both scans are grouped
+    into objects (connected bird's-eye-view cells above the ground), and each object is judged as a
+    whole.
     """
     count0 = scan0.points_3A.shape[1]
     if not (scan0.rises_A.any() and scan1.rises_A.any()):
@@ -147,13 +149,13 @@ def find_objects(scan0: Evidence, scan1: Evidence) -> Objects:
 
 @dataclass(frozen=True)
 class _Votes:
-    """Numbers of one scan's points by object.
+    """Counts of one scan's points, by object.
 
     Attributes:
-        faced: all that the other camera faces.
-        compared: those that the other scan sees or looks through.
-        uncovered: those at places that the other scan finds empty.
-        farther, nearer: those whose surface the other scan sees farther or nearer.
+        faced: points that the other camera faces.
+        compared: points that the other scan sees or sees through.
+        uncovered: points at places that the other scan sees as empty.
+        farther, nearer: points whose surface is farther or nearer in the other scan.
     """
 
     faced: NDArray[np.intp]
@@ -170,14 +172,14 @@ def _count_votes(
     fine_A: NDArray[np.intp],
     around_other: NDArray[np.uint8],
 ) -> _Votes:
-    """Count a scan's votes.
+    """Counts one scan's votes.
 
     Args:
         scan: the scan.
         labels_A: object of each point, below ``count``.
         count: number of objects.
         fine_A: fine cell of each point.
-        around_other: fine cells that the other scan has points in or next to.
+        around_other: fine cells that contain, or are adjacent to, a point of the other scan.
     """
 
     threshold_A = (_SHIFT[0] + _SHIFT[1] * scan.points_3A[2]).astype(np.float32)
@@ -188,7 +190,7 @@ def _count_votes(
         scan.shift_A > threshold_A,
         scan.shift_A < -threshold_A,
     )
-    # All flags of a point in one number: one histogram counts them all.
+    # All flags of a point are packed into one number, so that one histogram counts them all.
     code_A = labels_A << len(flags)
     for bit, flags_A in enumerate(flags):
         code_A |= flags_A.astype(np.int32) << bit
@@ -208,28 +210,28 @@ def _uncovered(votes: list[_Votes]) -> Bools:
 
 def _shifted(votes: list[_Votes]) -> Bools:
     faced, compared = (sum(v.faced for v in votes), sum(v.compared for v in votes))
-    # What scan 1 sees farther than scan 0 did, scan 0 saw nearer.
+    # A surface that scan 1 sees farther than scan 0 appears nearer to scan 0.
     balance = votes[0].farther - votes[0].nearer - votes[1].farther + votes[1].nearer
     enough = compared >= np.maximum(_COMPARED[0], _COMPARED[1] * faced)
     return np.asarray(enough & (np.abs(balance) >= _SHIFTED_PART * compared))
 
 
 def _around(fine_N: NDArray[np.intp], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cells that hold a point or lie next to one."""
+    """Cells that contain a point, or are adjacent to one that does."""
     occupied = np.zeros(shape, np.uint8)
     occupied.ravel()[fine_N] = 1
     return np.asarray(cv2.dilate(occupied, np.ones((3, 3), np.uint8)), np.uint8)
 
 
 def _far_rows(points_3N: Floats) -> slice:
-    """The rows of cells beyond the sparse range."""
+    """Rows of cells beyond the sparse range."""
     return slice(max(int((SPARSE_RANGE - points_3N[2].min()) / _CELL), 0), None)
 
 
 def _birdseye(
     cell: float, points_3N: Floats
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], tuple[int, int]]:
-    """Row (along z) and column (along x) of each point in square cells, and their numbers."""
+    """Row (along z) and column (along x) of the cell of each point, and the grid's shape."""
     rows_N, columns_N = (
         ((along_N - along_N.min()) * (1 / cell)).astype(np.intp)
         for along_N in (points_3N[2], points_3N[0])

@@ -1,12 +1,12 @@
 """Image-based motion check: objects whose tracks contradict the camera's motion.
 
-A long flat side that slides along itself looks the same to a LiDAR a moment later: each of its
-places is still covered, at the same depth. Its texture gives it away.
+The scans cannot detect a long flat side that slides along itself: its places are still covered at
+the same depth. The image can, by the side's texture.
 
-Points of an object are followed from image 0 into image 1, and where they are found is compared
-with where a static scene would have them. An object moves when most of its tracks agree with one
-translation of it, and not with standing still: flow that fails agrees with nothing. The
-road cannot move; where its tracks agree that it does, the pose is wrong.
+Points of an object are tracked from image 0 to image 1, and compared with their predicted positions
+in a static scene. An object moves if most of its tracks agree with one translation and disagree
+with no motion. Failed tracks agree with no translation. The road cannot move, so if its tracks
+agree on a motion, the pose is wrong.
 """
 
 from dataclasses import dataclass
@@ -17,38 +17,40 @@ from numpy.typing import NDArray
 from ucn.arrays import Bools, Floats
 from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage, textured_points, track_points
 
-# A point is where it is predicted when it is off by no more than the largest of: pixels of the
-# full image, a part of its motion, and metres by which pose and depth may err.
+# Tolerance between the tracked and the predicted position of a static point: the largest of pixels
+# of the full image, a fraction of its motion, and the error of pose and depth in metres.
 _OFF_PIXELS, _OFF_PART, _OFF_METRES = 3.0, 0.05, 0.03
-# Points tracked of an object, and of the road.
+# Numbers of tracked points per object, and on the road.
 _OBJECT_TRACKS, _ROAD_TRACKS = 40, 100
-# An object moved when so many of its tracks, and so large a part of those that decide, agree with
-# a step, to this part of the tolerance for standing still.
+# An object moved if at least _LEAST_TRACKS of its tracks, and the fraction _MOVED_PART of its
+# deciding tracks, agree with a translation. The tolerance for agreement is _STEP_TOLERANCE times
+# the tolerance for static points.
 _LEAST_TRACKS = 8
 _MOVED_PART = 0.6
 _STEP_TOLERANCE = 0.7
-# What steps farther than its length has left its place, as the scans would tell.
+# An object must be at least this many translations long; faster ones are left to the scans.
 _LENGTHS = 1.5
-# Shorter steps than this, metres, and steeper ones (along over up or down) are errors of the pose.
+# Translations shorter than this (metres), or steeper (horizontal over vertical), are pose errors.
 _LEAST_STEP, _FLAT = 0.04, 2.0
-# Windows see what is around an object of fewer of them, across and down.
+# Minimum size of an object, in tracking windows (across, down); windows on smaller objects see the
+# surroundings.
 _WINDOWS = np.array([[2.0], [1.0]])
-# So many tracks that are off suffice to try the others again, from where these have the object.
+# With this many displaced tracks, the lost points are tracked again from the object's translation.
 _FEW_TRACKS = 4
-# Metres before the camera.
+# Minimum depth, metres.
 _NEAREST = 0.1
-# The road's tracks tell of the pose when there are so many of them.
+# Minimum number of road tracks for a check of the pose.
 _LEAST_ROAD_TRACKS = 20
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What two images say of points that the scans take for static.
+    """Result of the image-based check on points that the scans consider static.
 
     Attributes:
-        moves_N: those on an object that moves.
-        pose_inconsistency: share of the road's tracks that contradict the pose and agree on
-            another one, 0 to 1; 0 where the road has too few tracks.
+        moves_N: whether each point is on a moving object.
+        pose_inconsistency: fraction of the road's tracks that contradict the pose and agree on
+            another one, 0 to 1; 0 if the road has too few tracks.
     """
 
     moves_N: Bools
@@ -60,9 +62,9 @@ class Step:
     """A translation that tracks agree with.
 
     Attributes:
-        step_3: metres.
-        moved: tracks that agree with it and not with standing still.
-        decide: those, and the ones that disagree.
+        step_3: the translation, metres.
+        moved: number of tracks that agree with it and disagree with no motion.
+        decide: ``moved`` plus the number of tracks that disagree with it.
     """
 
     step_3: Floats
@@ -78,15 +80,15 @@ def judge_by_images(
     depth_N: Floats,
     K: Floats,
 ) -> Verdict:
-    """Find the objects that move, and how far the road contradicts the pose.
+    """Finds the objects that move, and measures how far the road's tracks contradict the pose.
 
     Args:
-        images: of one size.
+        images: two images of one size.
         labels_N: object of each point; 0 for the road.
-        starts_2N: the points in image 0, pixels.
-        static_2N: where they would be in image 1 if they stood still, pixels.
-        depth_N: their depths in camera 1 if they stood still, metres.
-        K: 3x3, of camera 1.
+        starts_2N: points in image 0, pixels.
+        static_2N: predicted positions in image 1 if the points are static, pixels.
+        depth_N: predicted depths in camera 1 if the points are static, metres.
+        K: 3x3 intrinsics of camera 1.
     """
     textured_N = np.flatnonzero(textured_points(images[0], starts_2N))
     chosen_M = textured_N[spread_over_objects(labels_N[textured_N])]
@@ -123,10 +125,10 @@ def _follow(
     tolerance_M: Floats,
     K: Floats,
 ) -> tuple[Floats, Bools]:
-    """Ends of the tracks, pixels, and which are reliable.
+    """Ends of the tracks in pixels, and whether each is reliable.
 
-    What moves far is often missed from where it would stand, and found from where a few tracks
-    have its object.
+    Tracking from the static prediction often fails for fast objects. If a few tracks of an object
+    agree on a translation, its lost points are tracked again from there.
     """
     static_2M = _project(points_3M, np.zeros((1, 3)), K)[0]
     first = track_points(images, starts_2M, static_2M)
@@ -149,9 +151,9 @@ def _follow(
 
 
 def spread_over_objects(labels_N: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Indices of the points to track: as many of each object, and of the road, as are needed.
+    """Indices of the points to track, a limited number per object and on the road.
 
-    They are spread evenly in the order of the points; objects of too few have none.
+    They are spread evenly over each object's points. Objects with too few points get none.
 
     Args:
         labels_N: object of each point; 0 for the road.
@@ -165,27 +167,27 @@ def spread_over_objects(labels_N: NDArray[np.int32]) -> NDArray[np.intp]:
     wanted_L[0] = min(size_L[0], _ROAD_TRACKS)
     wanted_L[size_L < _LEAST_TRACKS] = 0
     rank_N = np.arange(len(labels_N)) - np.searchsorted(sorted_N, sorted_N)
-    # A point stays when it starts another of that many equal parts of its object.
+    # Splits the points of each object into equal parts and keeps the first point of each part.
     wanted_N, size_N = wanted_L.take(sorted_N), size_L.take(sorted_N)
     starts_part_N = rank_N * wanted_N // size_N != (rank_N - 1) * wanted_N // size_N
     return np.asarray(order_N[starts_part_N])
 
 
 def tolerances(starts_2M: Floats, static_2M: Floats, depth_M: Floats, focal: float) -> Floats:
-    """How far a static point may be found from its prediction, pixels."""
+    """Largest distance of a static point from its prediction, pixels."""
     motion_M = np.linalg.norm(static_2M - starts_2M, axis=0)
     off_M: Floats = np.maximum(_OFF_PART * motion_M, focal * _OFF_METRES / depth_M)
     return np.maximum(off_M, _OFF_PIXELS)
 
 
 def moves_as_one(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Floats) -> bool:
-    """Whether the tracks of one object show it to move.
+    """Whether the tracks of one object show that it moves.
 
     Args:
-        points_3M: where its points would be if it stood still, in camera 1's frame, metres.
-        ends_2M: where they are found in image 1, pixels.
-        tolerance_M: how far a static point may be found from its prediction, pixels.
-        K: of camera 1.
+        points_3M: points if the object is static, in camera 1's frame, metres.
+        ends_2M: tracked positions in image 1, pixels.
+        tolerance_M: largest distance of a static point from its prediction, pixels.
+        K: 3x3 intrinsics of camera 1.
     """
     found = common_step(points_3M, ends_2M, tolerance_M, K)
     distance = float(np.linalg.norm(found.step_3))
@@ -199,16 +201,16 @@ def moves_as_one(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Flo
 def common_step(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Floats) -> Step:
     """The translation that most tracks agree with.
 
-    Those that agree with standing still as well do not count, those that disagree count against.
+    Tracks that also agree with no motion are not counted. Tracks that disagree count against it.
 
     Args:
-        points_3M, ends_2M, tolerance_M, K: as :func:`moves_as_one` has them.
+        points_3M, ends_2M, tolerance_M, K: as in :func:`moves_as_one`.
     """
     rows_M23, values_M2 = _equations(points_3M, ends_2M, K)
     half = max(len(values_M2) // 2, 1)
     normal_M33 = rows_M23.transpose(0, 2, 1) @ rows_M23
     right_M3 = np.einsum("mid,mi->md", rows_M23, values_M2)
-    # Each step from two tracks.
+    # One candidate per pair of tracks.
     steps_S3 = _solve(
         normal_M33 + np.roll(normal_M33, half, axis=0),
         right_M3 + np.roll(right_M3, half, axis=0),
@@ -223,10 +225,11 @@ def common_step(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Floa
 
 
 def _equations(points_3M: Floats, ends_2M: Floats, K: Floats) -> tuple[Floats, Floats]:
-    """Two equations of each track, rows [M, 2, 3] and values [M, 2], for a step t.
+    """Two equations per track, rows [M, 2, 3] and values [M, 2], for a translation t.
 
-    A point (X, Y, Z) seen along (a, b, 1) after it: X + tx = a (Z + tz), Y + ty = b (Z + tz).
-    Divided by the depth, all points err alike.
+    A point (X, Y, Z) that is seen along (a, b, 1) after the translation satisfies
+    X + tx = a (Z + tz) and Y + ty = b (Z + tz). Division by the depth gives all points equal
+    errors.
     """
     rays_3M = np.linalg.solve(K, np.vstack([ends_2M, np.ones(ends_2M.shape[1])]))
     ab_M2 = (rays_3M[:2] / rays_3M[2]).T
@@ -236,13 +239,13 @@ def _equations(points_3M: Floats, ends_2M: Floats, K: Floats) -> tuple[Floats, F
 
 
 def _solve(normal_S33: Floats, right_S3: Floats) -> Floats:
-    """Least squares [S, 3], with a slight pull towards standing still: the undetermined is 0."""
+    """Least squares [S, 3], slightly regularised: undetermined components become 0."""
     pulled_S33 = normal_S33 + 1e-9 * np.eye(3)
     return np.asarray(np.linalg.solve(pulled_S33, right_S3[..., None])[..., 0])
 
 
 def _project(points_3M: Floats, steps_S3: Floats, K: Floats) -> Floats:
-    """Pixels [S, 2, M] of the points after each step."""
+    """Pixels [S, 2, M] of the points after each translation."""
     moved_S3M = points_3M + steps_S3[..., None]
     moved_S3M[:, 2] = np.maximum(moved_S3M[:, 2], _NEAREST)
     u_S3M = K @ moved_S3M

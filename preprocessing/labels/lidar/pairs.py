@@ -1,6 +1,6 @@
 """Correspondences of two camera frames from their LiDAR scans: visible in both views and static.
 
-Arrays of coordinates are kept as rows here ([3, N], [2, N]): every step then runs along memory.
+Coordinates are stored as rows ([3, N], [2, N]) for contiguous memory access.
 """
 
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ from ucn.preprocessing.labels.lidar.visibility import (
     surface_map,
 )
 
-# Nearer than this a point lies on the recording car or is noise, metres.
+# Nearer points are on the recording car or noise, metres.
 _MIN_DEPTH = 1.0
 
 
 @dataclass(frozen=True)
 class CameraModel:
-    """What projects a scan: K 3x3, the image's (width, height), and the grid for visibility."""
+    """Camera that scans are projected into: 3x3 K, (width, height), and the visibility grid."""
 
     K: Floats
     size: tuple[int, int]
@@ -51,13 +51,13 @@ class CameraModel:
 
 @dataclass(frozen=True)
 class ProjectedPoints:
-    """Points as a camera has them.
+    """Projections of points into a camera.
 
     Attributes:
-        pixels_2N: projections; meaningless where ``visible_N`` is false.
+        pixels_2N: pixels; meaningless where ``visible_N`` is false.
         depth_N: metres.
-        visible_N: in front of the camera and inside the image.
-        cells_N: grid cells of the pixels; 0 where not visible.
+        visible_N: whether each point is in front of the camera and inside the image.
+        cells_N: grid cell of each pixel; 0 where not visible.
         inverse_N: inverse depths; meaningless where not visible.
     """
 
@@ -68,7 +68,7 @@ class ProjectedPoints:
     inverse_N: NDArray[np.float32]
 
     def take(self, index_M: NDArray[np.intp]) -> "ProjectedPoints":
-        """The view of some of the points."""
+        """Selects some of the points."""
         return ProjectedPoints(
             self.pixels_2N.take(index_M, axis=1),
             self.depth_N.take(index_M),
@@ -82,10 +82,10 @@ class CameraScan:
     """LiDAR points of one scan that project into one camera's image.
 
     Args:
-        points_3N: in the camera's frame, metres; all inside the image.
-        view: of them.
-        source_N: index of each in the scan it comes from.
-        grid: for visibility.
+        points_3N: points in the camera's frame, metres; all inside the image.
+        view: projections of the points.
+        source_N: index of each point in the original scan.
+        grid: visibility grid.
     """
 
     def __init__(
@@ -106,38 +106,38 @@ class CameraScan:
 
     @cached_property
     def occluders(self) -> Map:
-        """What its surfaces hide."""
+        """See :func:`occluder_map`."""
         return occluder_map(self._map, self._grid)
 
     @cached_property
     def surface(self) -> SurfaceMap:
-        """What its rings see."""
+        """See :func:`surface_map`."""
         return surface_map(self._map, self._grid)
 
     @cached_property
     def hidden_N(self) -> Bools:
-        """Points that the LiDAR sees but the camera beside it does not."""
+        """Points that the LiDAR sees but the camera, mounted beside it, does not."""
         return hidden_points(self.occluders, self.view.cells_N, self.view.inverse_N)
 
     @cached_property
     def above_ground(self) -> AboveGround:
-        """Its points that may belong to what stands on the road."""
+        """Points that may belong to objects above the road."""
         return above_ground_points(self.points_3N)
 
 
 @dataclass(frozen=True)
 class LidarMatches:
-    """Correspondences from scan 0.
+    """Correspondences of the points of scan 0.
 
     Attributes:
         matches_N4: float64 x0, y0, x1, y1, pixels.
         depth0_N: depth in camera 0, metres.
         depth1_N: depth in camera 1, metres.
-        index_M: which points of scan 0's view they are.
-        moving_K: which points of it are on an object that is found to move.
-        rejected: points of scan 0 inside image 0 that gave none, counted by reason.
-        pose_inconsistency: share of the road's tracks in the images that agree on another
-            pose, 0 to 1; 0 without evidence.
+        index_M: index of each match in scan 0's view.
+        moving_K: indices in scan 0's view of points on moving objects.
+        rejected: number of points of scan 0 without a match, by reason.
+        pose_inconsistency: fraction of the road's tracks in the images that agree on another pose,
+            0 to 1; 0 without evidence.
     """
 
     matches_N4: Floats
@@ -150,9 +150,9 @@ class LidarMatches:
 
 
 def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: CameraModel) -> CameraScan:
-    """The points of a scan (x, y, z, reflectance) that project into a camera's image."""
-    # Most points lie behind or beside the camera: single precision, with a pixel to spare, suffices
-    # to leave them out.
+    """Selects the points of a scan (x, y, z, reflectance) that project into a camera's image."""
+    # Most points are behind or beside the camera. Single precision, with a margin of a pixel, is
+    # enough to discard them.
     P_34 = rig.K @ T_cam_velo[:3]
     columns_43 = np.vstack([P_34[:, :3].T, np.zeros(3)]).astype(np.float32)
     offset_3 = P_34[:, 3].astype(np.float32)
@@ -183,15 +183,15 @@ def match_scans(
     labelled0_N: Bools,
     images: tuple[TrackedImage, TrackedImage] | None = None,
 ) -> LidarMatches:
-    """Project scan 0 into both images and keep what is seen in both and does not move.
+    """Projects scan 0 into both images, and keeps static points that are visible in both.
 
     Args:
         scan0: scan of frame 0 in camera 0.
         scan1: scan of frame 1 in camera 1.
-        T_1_0: camera 0 to camera 1, metres.
-        rig: of both.
-        labelled0_N: points of scan 0 on objects known to move.
-        images: of the two cameras; without them what moves is told by the scans alone.
+        T_1_0: transform from camera 0 to camera 1, metres.
+        rig: camera model of both frames.
+        labelled0_N: whether each point of scan 0 is on an object labelled as moving.
+        images: images of the two cameras for the motion check; None skips this check.
     """
     view = _view(scan0.points_3N, T_1_0, rig)
     own_map = inverse_depth_map(
@@ -260,7 +260,7 @@ def _objects(
     view: ProjectedPoints,
     found: Agreement,
 ) -> Objects:
-    """The objects of scan 0's standing points, and which of them the scans show to have moved."""
+    """Objects of scan 0's above-ground points, and whether the scans show that they moved."""
     above_ground0, above_ground1 = scan0.above_ground, scan1.above_ground
     back = _view(above_ground1.points_3A, invert_rigid(T_1_0), rig)
     found_back = compare_with_surface(scan0.surface, back.cells_N, back.inverse_N)
@@ -296,7 +296,7 @@ def _evidence(
 
 
 def _apply(reasons: dict[str, Bools], total: int) -> tuple[NDArray[np.intp], dict[str, int]]:
-    """Indices of what no reason rejects, and how many each rejects that those before it left."""
+    """Indices of the points that no reason rejects, and the number rejected first by each."""
     kept_N = np.ones(total, bool)
     left, rejected = total, {}
     for reason, flags_N in reasons.items():

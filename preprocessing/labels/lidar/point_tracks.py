@@ -1,4 +1,4 @@
-"""Points tracked from one image to another by pyramidal Lucas-Kanade."""
+"""Tracks points from one image to another by pyramidal Lucas-Kanade."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,20 +9,20 @@ import numpy as np
 from ucn.arrays import Array, Bools, Floats
 from ucn.images.read import to_grey
 
-# Images are tracked in about this width, pixels: 3 px at KITTI's full width can be told.
+# Width of the images used for tracking, about, pixels. Errors of 3 px at KITTI's full width are
+# still detected.
 _TRACKED_WIDTH = 640
 _WINDOW, _LEVELS = 13, 3
 _STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
-# Least slope that a window has in every direction to be tracked, grey levels a pixel (root mean
-# square).
+# Minimum root-mean-square gradient of a window in every direction, grey levels per pixel.
 _SLOPE = 2.0
-# There and back again a track misses its start by at most this, pixels of the tracked image.
+# Largest forward-backward error of a reliable track, pixels of the shrunk image.
 _ROUND_TRIP = 0.5
 
 
 @dataclass(frozen=True)
 class TrackedImage:
-    """An image as points are followed in it; what is computed of it is kept for its other pairs.
+    """An image prepared for tracking. Derived images are cached for further pairs.
 
     Attributes:
         image: uint8, grey or RGB.
@@ -32,18 +32,18 @@ class TrackedImage:
 
     @property
     def step(self) -> int:
-        """Pixels of the image to a pixel of the shrunk one."""
+        """Pixels of the image per pixel of the shrunk one."""
         width: int = self.image.shape[1]
         return max(1, round(width / _TRACKED_WIDTH))
 
     @property
     def window_side(self) -> int:
-        """Side of the window that is compared at the finest level, pixels of the image."""
+        """Side of the tracking window at the finest level, pixels of the image."""
         return _WINDOW * self.step
 
     @cached_property
     def shrunk(self) -> Array:
-        """Grey, of about the tracked width."""
+        """Grey image, shrunk to about the tracking width."""
         image, step = self.image, self.step
         grey = to_grey(image)
         if step == 1:
@@ -54,21 +54,21 @@ class TrackedImage:
 
     @cached_property
     def texture(self) -> Array:
-        """Strength of the slopes around each pixel of the shrunk image, where it is least."""
+        """Smaller eigenvalue of the gradient matrix around each pixel of the shrunk image."""
         return np.asarray(cv2.cornerMinEigenVal(self.shrunk, _WINDOW))
 
     def to_shrunk(self, pixels_2N: Floats) -> Floats:
-        """The same places in pixels of the shrunk image."""
+        """Converts pixels of the image to pixels of the shrunk image."""
         return (pixels_2N + 0.5) / self.step - 0.5
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """Points followed from image 0 into image 1.
+    """Points tracked from image 0 to image 1.
 
     Attributes:
-        ends_2M: where they are found in image 1, pixels.
-        reliable_M: those found again on the way back.
+        ends_2M: tracked positions in image 1, pixels.
+        reliable_M: whether each passes the forward-backward check.
     """
 
     ends_2M: Floats
@@ -76,23 +76,23 @@ class Tracks:
 
 
 def textured_points(image: TrackedImage, pixels_2N: Floats) -> Bools:
-    """Which pixels have enough texture around them, in both directions, to be followed."""
+    """Whether each pixel has enough texture around it, in both directions, to be tracked."""
     x_N, y_N = np.rint(image.to_shrunk(pixels_2N)).astype(np.intp)
     height, width = image.texture.shape
     strength_N = image.texture[np.clip(y_N, 0, height - 1), np.clip(x_N, 0, width - 1)]
-    # OpenCV divides by 255, and its Sobel kernel doubles slopes.
+    # cornerMinEigenVal divides by 255, and its Sobel kernel doubles gradients.
     return np.asarray(strength_N > (2 * _SLOPE / 255) ** 2)
 
 
 def track_points(
     images: tuple[TrackedImage, TrackedImage], starts_2M: Floats, guesses_2M: Floats
 ) -> Tracks:
-    """Follow points by pyramidal Lucas-Kanade (Bouguet 2001), starting from guesses.
+    """Tracks points by pyramidal Lucas-Kanade (Bouguet 2001), starting from guesses.
 
     Args:
-        images: of one size.
-        starts_2M: in image 0, pixels.
-        guesses_2M: in image 1; the search starts there.
+        images: two images of one size.
+        starts_2M: points in image 0, pixels.
+        guesses_2M: initial positions in image 1, pixels.
     """
     image0, image1 = images
     starts_M12, guesses_M12 = (
@@ -100,7 +100,7 @@ def track_points(
         for pixels_2M in (starts_2M, guesses_2M)
     )
     ends_M12, found = _lucas_kanade(image0.shrunk, image1.shrunk, starts_M12, guesses_M12)
-    # The way back starts from the guessed motion, not from the known start.
+    # The backward search starts from the guessed motion, not from the known start.
     returns_M12, returned = _lucas_kanade(
         image1.shrunk, image0.shrunk, ends_M12, ends_M12 - (guesses_M12 - starts_M12)
     )

@@ -1,12 +1,12 @@
-"""Which points of a sparse scan a camera sees: a z-buffer over the samples of a spinning LiDAR.
+"""Visibility of sparse scan points in a camera: a z-buffer over the samples of a spinning LiDAR.
 
-A LiDAR stands beside the camera and samples the scene at some 5 x 2 pixels, so that between the
-samples of a near surface points of what lies behind shine through. A sample is judged by the
-samples around it. Inverse depth is what is compared: over any plane it is linear in the image, so
-that on one surface a nearer sample on one side means a farther one on the other side.
+A LiDAR next to the camera samples the scene at about 5 x 2 pixels. Points of a background surface
+therefore show between the samples of a surface in front of it, so each point is compared with the
+samples around it. Inverse depths are compared, since they are linear in the image over any plane:
+on one surface, a nearer sample on one side implies a farther one on the other side.
 
-All neighbourhoods are evaluated as running maxima over the whole map, once a scan; a point then
-takes one look-up.
+Neighbourhoods are computed once per scan, as running maxima over the whole map. Each point then
+needs one lookup.
 """
 
 from dataclasses import dataclass
@@ -18,32 +18,32 @@ from numpy.typing import NDArray
 from ucn.arrays import Bools, Floats
 
 Map = NDArray[np.float32]
-"""Inverse depths [rows, columns] over a :class:`ScanGrid`, 1/metres; 0 where there is no sample."""
+"""Inverse depths [rows, columns] over a :class:`ScanGrid`, 1/metres; 0 without a sample."""
 Cells = NDArray[np.intp]
 """Index [N] of each point's cell in a flattened :data:`Map`."""
 
-# Two samples belong to one surface when their depths agree to this part (plus the slope of a road).
+# Largest relative depth difference of two samples of one surface (plus the slope of a road).
 DEPTH_TOLERANCE = 0.05
-# A sample this much nearer right beside a point puts the point in doubt: it may lie within the
-# silhouette of the nearer surface, whose outline is known to one sample's distance only.
+# A point is rejected if a sample right beside it is nearer by this fraction. It may lie within the
+# silhouette of the nearer surface, whose outline is known only to the distance between samples.
 SILHOUETTE_TOLERANCE = 0.25
-# Velodyne HDL-64E: largest vertical (its lower block) and horizontal angle between samples at
-# 10 Hz, radians.
+# Velodyne HDL-64E at 10 Hz: largest vertical (in the lower block) and horizontal angle between
+# samples, radians.
 RING_STEP = np.deg2rad(0.53)
 AZIMUTH_STEP = np.deg2rad(0.18)
 
 
 @dataclass(frozen=True)
 class ScanGrid:
-    """Cells of an image in which a scan's samples are compared, about one azimuth step wide.
+    """Image cells in which a scan's samples are compared, about one azimuth step wide.
 
     Attributes:
         cell: side of a cell, pixels.
-        shape: rows and columns.
-        x: cells to either side in which samples are looked for, some one and a half azimuth steps.
-        y: cells above and below that surely hold samples, a bit more than one ring step.
-        y_near: cells above and below within which the nearest ring passes, half a ring step.
-        road_slope: change of inverse depth from cell to cell down a horizontal road.
+        shape: numbers of rows and columns.
+        x: horizontal search radius in cells, about one and a half azimuth steps.
+        y: vertical radius in cells that always contains samples, slightly over one ring step.
+        y_near: vertical radius in cells that contains the nearest ring, half a ring step.
+        road_slope: change of inverse depth per cell down the image on a horizontal road.
     """
 
     cell: int
@@ -56,13 +56,13 @@ class ScanGrid:
 
 @dataclass(frozen=True)
 class SurfaceMap:
-    """What the ring nearest to each cell sees.
+    """Samples of the ring nearest to each cell.
 
     Attributes:
-        near_HW: its nearest sample beside the cell; 0 where no ring passes.
-        far_HW: its farthest sample beside the cell.
-        slack_HW: what the slope of a road may change between the cell and that ring.
-        void_HW: cells that rings pass by without a return.
+        near_HW: nearest sample beside the cell; 0 where no ring passes.
+        far_HW: farthest sample beside the cell.
+        slack_HW: largest change of inverse depth between the cell and that ring on a sloping road.
+        void_HW: whether rings pass the cell without a return.
     """
 
     near_HW: Map
@@ -73,14 +73,14 @@ class SurfaceMap:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How each of N points compares with the nearest ring of another scan.
+    """Comparison of N points with the nearest ring of another scan.
 
     Attributes:
         confirmed: the ring has a sample at the point's depth.
-        seen_through: all its samples lie behind the point.
-        void: rings pass by, and none of them returns.
-        offset: relative depth of the ring's sample that is closest to the point's depth:
-            positive where it lies behind the point, 0 where no ring passes.
+        seen_through: all samples of the ring are behind the point.
+        void: rings pass the point without a return.
+        offset: relative depth difference of the ring's sample closest in depth; positive if it is
+            behind the point, 0 where no ring passes.
     """
 
     confirmed: Bools
@@ -89,7 +89,7 @@ class Agreement:
     offset: NDArray[np.float32]
 
     def take(self, index_M: NDArray[np.intp]) -> "Agreement":
-        """The agreement of some of the points."""
+        """Selects some of the points."""
         return Agreement(
             self.confirmed.take(index_M),
             self.seen_through.take(index_M),
@@ -99,7 +99,7 @@ class Agreement:
 
 
 def scan_grid(size: tuple[int, int], focal: float, camera_height: float) -> ScanGrid:
-    """The grid for an image of (width, height), ``focal`` pixels, so many metres above the road."""
+    """The grid for an image of (width, height), a focal length in pixels, and metres of height."""
     cell = max(1, round(1.25 * focal * AZIMUTH_STEP))
     return ScanGrid(
         cell=cell,
@@ -112,7 +112,7 @@ def scan_grid(size: tuple[int, int], focal: float, camera_height: float) -> Scan
 
 
 def cells_of(x_N: Floats, y_N: Floats, grid: ScanGrid) -> Cells:
-    """The cell of each pixel (x, y); any number for pixels outside the image."""
+    """The cell of each pixel (x, y); arbitrary for pixels outside the image."""
     cells_N: Cells = ((y_N + 0.5) * (1 / grid.cell)).astype(np.intp)
     cells_N *= grid.shape[1]
     cells_N += ((x_N + 0.5) * (1 / grid.cell)).astype(np.intp)
@@ -120,24 +120,24 @@ def cells_of(x_N: Floats, y_N: Floats, grid: ScanGrid) -> Cells:
 
 
 def inverse_depth_map(cells_N: Cells, inverse_N: NDArray[np.float32], grid: ScanGrid) -> Map:
-    """Z-buffer: the largest inverse depth of each cell."""
+    """Z-buffer: the largest inverse depth in each cell."""
     map_HW = np.zeros(grid.shape, np.float32)
     np.maximum.at(map_HW.ravel(), cells_N, inverse_N)
     return map_HW
 
 
 def occluder_map(map_HW: Map, grid: ScanGrid) -> Map:
-    """For each cell, the inverse depth below which a point is hidden.
+    """Inverse depth of each cell below which a point is hidden.
 
-    A point is hidden when nearer samples lie in diagonally opposite quadrants around it, or a much
-    nearer one lies right beside it (:func:`silhouette_map`).
+    A point is hidden if there are nearer samples in diagonally opposite quadrants around it, or a
+    much nearer sample right beside it (:func:`silhouette_map`).
     """
     top, occupied_HW = _occupied_rows(map_HW, grid.y)
     left_HW = _largest(occupied_HW, (1, grid.x + 1), (grid.x, 0))
     right_HW = _largest(occupied_HW, (1, grid.x + 1), (0, 0))
 
     def sloping(values_HW: Map, reach: int) -> tuple[Map, Map]:
-        """Running maxima from above and from below."""
+        """Running maxima downwards and upwards."""
         below_HW = _running_max(values_HW[::-1], reach, grid.road_slope)[::-1]
         return _running_max(values_HW, reach, grid.road_slope), below_HW
 
@@ -152,7 +152,7 @@ def occluder_map(map_HW: Map, grid: ScanGrid) -> Map:
 
 
 def silhouette_map(map_HW: Map, grid: ScanGrid) -> Map:
-    """For each cell, the inverse depth below which a much nearer sample lies right beside."""
+    """Inverse depth of each cell below which a sample right beside it is much nearer."""
     largest_HW = _largest(map_HW, (2 * grid.y_near + 1, 2 * grid.x + 1))
     largest_HW -= np.float32(grid.y_near * grid.road_slope)
     largest_HW *= np.float32(1 / (1 + SILHOUETTE_TOLERANCE))
@@ -160,10 +160,10 @@ def silhouette_map(map_HW: Map, grid: ScanGrid) -> Map:
 
 
 def surface_map(map_HW: Map, grid: ScanGrid) -> SurfaceMap:
-    """What the ring nearest to each cell sees, within half a ring step above and below."""
+    """Samples of the ring nearest to each cell, within half a ring step above and below."""
     top, occupied_HW = _occupied_rows(map_HW, grid.y_near)
     row_near_HW = _largest(occupied_HW, (1, 2 * grid.x + 1))
-    # The smallest of the samples, as the largest of their negatives.
+    # The minimum of the samples, computed as the maximum of their negatives.
     negative_HW = np.where(occupied_HW > 0, -occupied_HW, np.float32(-1e9))
     row_far_HW = _largest(negative_HW, (1, 2 * grid.x + 1))
     near_HW, far_HW = row_near_HW.copy(), row_far_HW.copy()
@@ -179,7 +179,7 @@ def surface_map(map_HW: Map, grid: ScanGrid) -> SurfaceMap:
             np.maximum(far_HW[towards], row_far_HW[away], out=far_HW[towards], where=here_HW)
         slack_HW[undecided_HW] = (distance + 0.5) * grid.road_slope
     void_HW = _largest(map_HW, (2 * grid.y_near + 1, 2 * grid.x + 1)) == 0
-    # The highest ring is not level: right below its top no ring may pass.
+    # The highest ring is not level, so directly below its top there may be no ring.
     void_HW[: top + grid.y_near + grid.y] = False
 
     def whole(part_HW: Map) -> Map:
@@ -191,7 +191,7 @@ def surface_map(map_HW: Map, grid: ScanGrid) -> SurfaceMap:
 
 
 def hidden_points(occluders_HW: Map, cells_N: Cells, inverse_N: NDArray[np.float32]) -> Bools:
-    """Which points, given by cell and inverse depth, a nearer surface covers."""
+    """Whether a nearer surface hides each point, given by cell and inverse depth."""
     hidden_N: Bools = occluders_HW.ravel().take(cells_N) > inverse_N
     return hidden_N
 
@@ -199,7 +199,7 @@ def hidden_points(occluders_HW: Map, cells_N: Cells, inverse_N: NDArray[np.float
 def compare_with_surface(
     surface: SurfaceMap, cells_N: Cells, inverse_N: NDArray[np.float32]
 ) -> Agreement:
-    """Compare points, given by cell and inverse depth, with what a scan sees there."""
+    """Compares points, given by cell and inverse depth, with the surface that a scan sees."""
     near_N = surface.near_HW.ravel().take(cells_N)
     far_N = surface.far_HW.ravel().take(cells_N)
     tolerance_N = np.float32(DEPTH_TOLERANCE) * inverse_N + surface.slack_HW.ravel().take(cells_N)
@@ -215,7 +215,7 @@ def compare_with_surface(
 
 
 def _occupied_rows(map_HW: Map, margin: int) -> tuple[int, Map]:
-    """The rows that hold samples, and ``margin`` more; the index of the first."""
+    """The rows that contain samples, extended by ``margin``, and the index of the first."""
     occupied = np.flatnonzero(map_HW.max(axis=1))
     if not len(occupied):
         return 0, map_HW[: 2 * margin + 1]
@@ -224,7 +224,7 @@ def _occupied_rows(map_HW: Map, margin: int) -> tuple[int, Map]:
 
 
 def _running_max(values_HW: Map, reach: int, slope: float) -> Map:
-    """Largest of each value and the ``reach`` above it, lowered by ``slope`` for each row."""
+    """Maximum over each value and the ``reach`` rows above it, lowered by ``slope`` per row."""
     result_HW = values_HW.copy()
     covered = 0
     while covered < reach:
@@ -236,5 +236,5 @@ def _running_max(values_HW: Map, reach: int, slope: float) -> Map:
 
 
 def _largest(values_HW: Map, window: tuple[int, int], anchor: tuple[int, int] = (-1, -1)) -> Map:
-    """Largest value in a window of (rows, columns); its anchor (x, y) is the middle by default."""
+    """Maximum in a window of (rows, columns). The anchor (x, y) defaults to its centre."""
     return np.asarray(cv2.dilate(values_HW, np.ones(window, np.uint8), anchor=anchor), np.float32)

@@ -1,4 +1,4 @@
-"""What an evaluation can be told; light, so that the command line starts at once."""
+"""Configuration of an evaluation. Fast to import, since the command line's help needs it."""
 
 import math
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ Baseline = Literal[
 Detector = Literal["sift", "fast", "given"]
 Scales = Literal[1, 3, 5]
 SECOND_RADIUS_PX = 8.0
-"""What lies nearer to a match looks like it, and is no second candidate in the ratio test."""
+"""Positions within this radius of the best match are not candidates for the second best."""
 Estimator = Literal["poselib", "opencv-magsac", "opencv-ransac"]
 
 
 def _as_tuple(value: Any) -> Any:
-    """One value where several are possible."""
+    """Wraps a single value in a tuple."""
     return value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
 
 
@@ -48,104 +48,96 @@ def _strings(value: Any) -> Any:
 
 
 class MatchingConfig(FrozenConfig):
-    """How a point of image 0 finds its match in image 1."""
+    """Options for matching points of image 0 to image 1."""
 
     grid_step: int = Field(default=2, ge=1)
-    """Every grid_step-th pixel of the other image is searched, in x and in y."""
+    """Stride of the searched pixels in image 1, in x and in y."""
     reciprocity_px: float = Field(default=4.0, ge=0)
-    """A match is reciprocal when the search back lands within so many pixels of its start; 0 turns
-    the search back off. Pose uses reciprocal matches only; PCK never filters."""
+    """Largest forward-backward error of a reciprocal match, pixels. Only reciprocal matches are
+    used for pose; PCK uses all. 0 disables the check."""
     subpixel: bool = True
-    """Move matches to the top of a parabola through the similarities at the neighbours on the grid;
-    without it a match is a pixel of the grid."""
+    """Refine matches to sub-pixel positions by fitting a parabola to the similarities."""
     scales: Scales = 1
-    """Describe each image at so many sizes, half an octave apart around its own, and compare at all
-    relative scales: slower, and far better where things grow or shrink. 1: as they are."""
+    """Number of image scales, half an octave apart, for large scale changes. 1 is fastest."""
     second_radius_px: float = Field(default=SECOND_RADIUS_PX, gt=0)
-    """For the ratio test: the second best match lies farther than this from the best."""
+    """Minimum distance from the best match to the second best in the ratio test, pixels."""
     memory_mib: int = Field(default=256, ge=1)
-    """Bound on the matrix of similarities that is held at once."""
+    """Memory bound of the similarity matrix, MiB."""
 
 
 class PoseConfig(FrozenConfig):
-    """How the relative pose is estimated from the matches of a rigid pair."""
+    """Options for estimating the relative pose from the matches of a rigid pair."""
 
     estimators: tuple[Estimator, ...] = ("opencv-magsac", "poselib", "opencv-ransac")
-    """Robust estimators, side by side; the first gives `pose/...`. Empty: no pose."""
+    """Robust estimators. The first one gives `pose/...`. Empty disables pose."""
     thresholds_px: Annotated[tuple[float, ...], BeforeValidator(_as_tuple)] = Field(
         default=(1.0,), min_length=1
     )
-    """Largest epipolar error of an inlier, pixels. The first gives the plain figures, each further
-    one `pose/ESTIMATOR/threshold_T/...`."""
+    """Inlier thresholds on the epipolar error, pixels. Thresholds after the first give
+    `pose/ESTIMATOR/threshold_T/...`."""
     homography_threshold_px: float = Field(default=2.0, gt=0)
-    """The same of a homography, for pairs where it is known; estimators and seeds are shared."""
+    """Inlier threshold for homographies, pixels in image 1."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    """Each estimate is repeated with each seed; figures are means over the seeds."""
+    """Random seeds. Each estimate is repeated with each seed, and results are averaged."""
     min_parallax_px: float = Field(default=1.0, ge=0)
-    """A pair whose true median parallax is smaller stands still: its translation has no direction
-    and is not scored; its rotation is."""
+    """Minimum median parallax for a translation error, pixels. Below, only rotation is scored."""
     min_baseline_m: float = Field(default=0.05, ge=0)
-    """So does a pair that moves less than this, where the unit is the metre: the direction of so
-    small a true motion is noise (GPS and inertial positions jitter by centimetres)."""
+    """Minimum baseline for a translation error, metres. Below, only rotation is scored."""
 
 
 class EvaluateConfig(FrozenConfig):
-    """One evaluation: a model and baselines on the same points of one or more sets of shards."""
+    """Evaluation of models and baselines on the same points of one or more sets of shards."""
 
     shards: tuple[str, ...] = ()
-    """Folders or URIs of shards. The first gives the plain metric names, each further one
-    `NAME/...`, where NAME is the name of its folder."""
+    """Folders or URIs of shards. Metrics of sets after the first are named `NAME/...`, after the
+    folder."""
     model: Annotated[tuple[str, ...], BeforeValidator(_strings)] = ()
-    """Folders or URIs of trained models, also as NAME=FOLDER; `shipped` is the one that comes with
-    the project. The first gives the plain metric
-    names, each further one `model/NAME/...`. None evaluates the baselines alone."""
+    """Folders or URIs of trained models, optionally as NAME=FOLDER; `shipped` is the bundled one.
+    Metrics of models after the first are named `model/NAME/...`. None evaluates baselines only."""
     baselines: tuple[Baseline, ...] = ("sift", "daisy")
-    """Methods beside it, without training: descriptors at every point (sift to googlenet) and
-    optical flow (dis to sparse_to_dense)."""
+    """Baselines to compare with: descriptors (sift to googlenet) and optical flow (dis to
+    sparse_to_dense)."""
     googlenet_weights: Path | None = None
-    """ImageNet weights of torchvision's GoogLeNet, .pth or .safetensors, for the baseline
-    `googlenet`."""
+    """Weights of torchvision's GoogLeNet for the baseline `googlenet`, .pth or .safetensors."""
     points: int = Field(default=1000, ge=1)
-    """At most so many true correspondences are asked for in a pair; the same for every method."""
+    """Maximum number of points evaluated per pair, the same for all methods."""
     pairs: int = Field(default=0, ge=0)
-    """At most so many pairs of each set, spread evenly over it; 0 for all."""
+    """Maximum number of pairs per set, spread evenly. 0 uses all."""
     seed: int = Field(default=0, ge=0)
-    """Which points are asked for derives from this and the number of the pair."""
+    """Random seed for the choice of points."""
     thresholds: tuple[int, ...] = Field(default=(1, 3, 5, 10), min_length=1)
-    """Pixels T of the reported PCK@T; from 1 to 50."""
+    """Thresholds T of PCK@T, pixels, from 1 to 50."""
     alphas: tuple[float, ...] = (0.025, 0.05, 0.1)
-    """Pairs of labelled keypoints have PCK at alpha * L as well, L of the image and of the box."""
+    """Thresholds of PCK at alpha times the image or box size, for labelled keypoints."""
     displacement_bins_px: tuple[float, ...] = (10, 30, 100)
-    """Where the bins by how far a point moves in the image meet; the first begins at 0, the last is
-    open. None: one bin."""
+    """Inner edges of the displacement bins, pixels. None gives one bin."""
     depth_bins_m: tuple[float, ...] = (10, 20, 40)
-    """The same by depth, where it is known in metres."""
+    """Inner edges of the depth bins, metres."""
     sparse: tuple[Detector, ...] = ()
-    """Sparse protocol beside the dense one: points that a detector sees in image 0 are matched to
-    its keypoints in image 1; `given` matches the true points among each other."""
+    """Detectors for sparse matching, in addition to dense. `given` uses the true points."""
     keypoints: int = Field(default=2000, ge=1)
-    """Most keypoints of an image in the sparse protocol, the strongest."""
+    """Maximum number of keypoints per image in sparse matching."""
     filters: bool = False
-    """Precision and recall of reciprocity, stability, ratio and similarity: more searches."""
+    """Compute precision and recall of match filters. Slower."""
     patches: tuple[Path, ...] = ()
-    """Folders of Brown's patches (liberty, notredame, yosemite): FPR95 of each descriptor."""
+    """Folders of Brown's patches (liberty, notredame, yosemite), for FPR95."""
     matching: MatchingConfig = MatchingConfig()
     pose: PoseConfig = PoseConfig()
     published: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """What others report, as `TITLE: {METRIC: VALUE}`: shown below the figures of the first set."""
+    """Published results to show for the first set, as `TITLE: {METRIC: VALUE}`."""
     pictures: int = Field(default=3, ge=0)
-    """Pairs of each set that are drawn: the best, the worst, and evenly ranked ones between."""
+    """Number of pairs drawn per set, from the best to the worst."""
     workers: int = Field(default=0, ge=0)
-    """Processes that evaluate pairs; 0 for one on each CPU. The figures do not depend on it."""
+    """Number of parallel processes. 0 uses one per CPU. Results do not depend on it."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where the network runs; `cuda` takes one GPU for each worker."""
+    """Device of the network. `cuda` uses one GPU per worker."""
     output: Path = Path("runs/evaluate")
-    """Folder of the report, its tables and its pictures."""
+    """Output folder for the report, tables and pictures."""
     json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None
-    """Also write the metrics here, under the same names as in MLflow."""
+    """Additional JSON file for the metrics."""
     tracking: TrackingConfig = TrackingConfig()
     run_name: str = "evaluate"
-    """Name of the run in MLflow."""
+    """Name of the MLflow run."""
 
     @model_validator(mode="after")
     def _has_a_method(self) -> Self:

@@ -1,4 +1,4 @@
-"""Evaluation on Ray: pairs spread over workers, then tables, pictures, report, MLflow run."""
+"""Evaluates pairs in parallel on Ray, then writes tables, pictures, report and MLflow run."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from ucn.storage.files import write_json
 from ucn.storage.lock import Lock, folder_lock
 
 Task = tuple[int, int]
-"""Number of the set and of the pair in it."""
+"""Index of the set, and of the pair in it."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class EvaluateResult:
     """Result of an evaluation.
 
     Attributes:
-        metrics: plain names for the first set, ``SETNAME/...`` for each further one.
+        metrics: metrics by name; names of sets after the first start with ``SETNAME/``.
         markdown: the tables.
-        report_path: the HTML page.
-        run_id: of the run in MLflow; None where none is kept.
+        report_path: path of the HTML report.
+        run_id: id of the MLflow run; None without MLflow.
     """
 
     metrics: dict[str, float]
@@ -47,14 +47,14 @@ class EvaluateResult:
 
 
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
-    """Evaluate models and baselines on the same points of one or more sets of shards.
+    """Evaluates models and baselines on the same points of one or more sets of shards.
 
-    Returns the results in the output folder if they are of the same evaluation. An interrupted
-    evaluation resumes with the pairs that are left.
+    If the output folder already holds the results of this evaluation, they are returned. An
+    interrupted evaluation resumes with the remaining pairs.
 
     Raises:
-        UserError: shards or model cannot be read, a set holds no correspondences, or another
-            driver evaluates into the folder.
+        UserError: shards or a model cannot be read, a set has no correspondences, or another run
+            is using the output folder.
     """
     sets = [ShardDataset(folder) for folder in config.shards]
     names = set_names(config.shards)
@@ -63,15 +63,15 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         for which, one in enumerate(sets)
         for index in choose_indices(one, config.pairs)
     ]
-    build_methods(config)  # refuses a bad model before anything is started
+    build_methods(config)  # fail early on an invalid model
     patch_sets = {folder: read_pairs(folder) for folder in config.patches}
     state = EvaluationState(config.output, fingerprints(config, names, sets))
     finished = state.finished()
     if finished is not None:
         return _result(config, finished.run_id)
-    # The lock is beside the output folder, since that is logged to MLflow as it is.
+    # The lock is outside the output folder, since the whole folder is logged to MLflow.
     with folder_lock(state.partial) as lock:
-        finished = state.finished()  # by another driver, in the meantime
+        finished = state.finished()  # another run may have finished in the meantime
         run_id = finished.run_id if finished else _run(config, sets, patch_sets, tasks, state, lock)
     return _result(config, run_id)
 
@@ -84,7 +84,7 @@ def _run(
     state: EvaluationState,
     lock: Lock,
 ) -> str | None:
-    """Evaluate the pairs that are left and write all results; return the id of the MLflow run."""
+    """Evaluates the remaining pairs and writes all results; returns the id of the MLflow run."""
     names = set_names(config.shards)
     state.begin()
     num_tasks = len(tasks) + sum(len(patch_chunks(pairs)) for pairs in patch_sets.values())
@@ -112,7 +112,7 @@ def _run(
 
 
 def _result(config: EvaluateConfig, run_id: str | None) -> EvaluateResult:
-    """Read the results in the output folder."""
+    """Reads the results from the output folder."""
     metrics = json.loads((config.output / METRICS).read_text())
     if config.json_path is not None:
         write_json(config.json_path, metrics)
@@ -121,9 +121,9 @@ def _result(config: EvaluateConfig, run_id: str | None) -> EvaluateResult:
 
 
 def set_names(shards: Sequence[str]) -> list[str]:
-    """Name each set after its folder; further sets of the same name get ``-2`` and so on.
+    """Names each set after its folder; duplicates get the suffix ``-2``, ``-3`` and so on.
 
-    Characters that MLflow refuses in metric names become ``-``.
+    Characters that MLflow does not allow in metric names become ``-``.
     """
     names: list[str] = []
     for uri in shards:
@@ -136,10 +136,10 @@ def set_names(shards: Sequence[str]) -> list[str]:
 
 
 def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
-    """Choose at most ``pairs`` pairs (0 for all) with correspondences, spread evenly.
+    """Chooses at most ``pairs`` pairs (0 for all) with correspondences, spread evenly.
 
     Raises:
-        UserError: there are none.
+        UserError: no pair has correspondences.
     """
     usable = [index for index in range(len(dataset)) if dataset.matches_of(index)]
     if not usable:
@@ -150,7 +150,7 @@ def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
 
 
 def _evaluate_pairs(pool: Any, tasks: Sequence[Task], state: EvaluationState) -> list[PairResult]:
-    """Evaluate the pairs that are not done yet; keep each result as it comes."""
+    """Evaluates the remaining pairs, and saves each result as soon as it is available."""
     done = {task: state.read_pair(*task) for task in tasks}
     left = [task for task in tasks if done[task] is None]
     for task, result in zip(left, spread(pool, "evaluate", left, len(tasks)), strict=True):
@@ -162,7 +162,7 @@ def _evaluate_pairs(pool: Any, tasks: Sequence[Task], state: EvaluationState) ->
 def _draw(
     pool: Any, by_set: Sequence[Sequence[PairResult]], config: EvaluateConfig
 ) -> list[list[list[MatchPicture]]]:
-    """Draw the chosen pairs of every set."""
+    """Draws the chosen pairs of every set."""
     chosen = [choose_pairs(found, config.pictures, max(config.thresholds)) for found in by_set]
     tasks = [(which, one.index) for which, pairs in enumerate(chosen) for one in pairs]
     pictures = list(spread(pool, "draw", tasks, len(tasks))) if tasks else []
@@ -175,7 +175,7 @@ def _draw(
 def _verify_patches(
     pool: Any, patch_sets: Mapping[Path, PatchPairs]
 ) -> dict[str, dict[str, float]]:
-    """FPR95 by name of the folder and method, percent."""
+    """FPR95 in percent, by folder name and method."""
     scores: dict[str, dict[str, float]] = {}
     for folder, pairs in patch_sets.items():
         tasks = [(folder.resolve(), numbers_N) for numbers_N in patch_chunks(pairs)]

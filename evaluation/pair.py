@@ -1,4 +1,4 @@
-"""One image pair, one method: errors of its matches and of the poses they give."""
+"""Evaluates one method on one image pair: errors of its matches, and of the resulting poses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,20 +27,21 @@ from ucn.matching.keypoints import detect
 from ucn.preprocessing.sample import Sample
 
 PoseErrors = Mapping[str, tuple[PoseError, ...]]
-"""By estimator, one error a seed; ``ESTIMATOR/threshold_T`` for each further inlier threshold."""
+"""By estimator, one error per seed; ``ESTIMATOR/threshold_T`` for further inlier thresholds."""
 
 
 @dataclass(frozen=True)
 class MethodOnPair:
-    """How one method did on one pair.
+    """Result of one method on one pair.
 
     Attributes:
-        matches_N4: float32, the query points and what they were matched to; NaN without a match.
-        errors_N: float32 pixels from the truth; infinite without a match.
-        reciprocal_N: bool.
-        poses: empty where the pair has no known pose.
+        matches_N4: float32 x0, y0, x1, y1 of the query points and their matches; NaN without a
+            match.
+        errors_N: float32 distance from the truth, pixels; infinite without a match.
+        reciprocal_N: bool, whether each match is reciprocal.
+        poses: pose errors by estimator; empty if the true pose is unknown.
         sparse: by detector, errors of the points that it sees.
-        scores: by filter, a score a point, larger for better matches; empty where not asked for.
+        scores: by filter, one score per point, larger for better matches; empty if disabled.
     """
 
     matches_N4: Floats
@@ -54,17 +55,17 @@ class MethodOnPair:
 def evaluate_method(
     sample: Sample, truth: PairTruth, method: Method, config: EvaluateConfig, index: int
 ) -> MethodOnPair:
-    """Match true points of image 0 into image 1 by one method, and measure the matches.
+    """Matches the true points of image 0 to image 1 by one method, and measures the errors.
 
-    PCK counts every point; the pose is estimated from the reciprocal matches.
+    PCK uses all points. The pose is estimated from the reciprocal matches.
 
     Args:
-        truth: the correspondences asked for, at least one.
-        index: of the pair; with the seed it decides the shifts of the stability filter.
+        truth: correspondences to evaluate, at least one.
+        index: index of the pair; with the seed it determines the shifts of the stability filter.
     """
     asks_pose = truth.geometry is not None and bool(config.pose.estimators)
     matching = config.matching
-    if not (asks_pose or config.filters):  # only they need the search back, which doubles the work
+    if not (asks_pose or config.filters):  # nothing needs the search back, which doubles the work
         matching = matching.model_copy(update={"reciprocity_px": 0.0})
     queries_N2 = truth.truth_N4[:, :2].copy()
     sparse: dict[str, Floats] = {}
@@ -97,7 +98,7 @@ def evaluate_method(
 def evaluate_planar(
     sample: Sample, H_1_0: Doubles, describe: Describe, config: EvaluateConfig
 ) -> PlanarErrors:
-    """Match the SIFT keypoints of a pair with a known homography among each other, by a descriptor.
+    """Matches the SIFT keypoints of a pair with a known homography by a descriptor.
 
     Args:
         H_1_0: the true homography.
@@ -119,7 +120,7 @@ def evaluate_planar(
 
 
 def pair_moves(truth_N4: Floats, geometry: Geometry, config: PoseConfig) -> bool:
-    """Whether the true translation is large enough to have a direction."""
+    """Whether the true translation is large enough for its direction to be meaningful."""
     if geometry.metric and np.linalg.norm(geometry.T_1_0[:3, 3]) < config.min_baseline_m:
         return False
     parallax = median_parallax_px(truth_N4, geometry.K0, geometry.K1, geometry.T_1_0)
@@ -145,7 +146,7 @@ def _measure(
 
 
 def _errors(positions_N2: Floats, truth_N4: Floats) -> Floats:
-    """Infinite for a point without a match."""
+    """Errors in pixels; infinite for a point without a match."""
     errors_N = match_errors(positions_N2, truth_N4[:, 2:])
     return np.where(np.isnan(errors_N), np.float32(np.inf), errors_N)
 

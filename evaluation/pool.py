@@ -1,4 +1,4 @@
-"""The processes of an evaluation: a pool of workers on Ray."""
+"""The pool of worker processes of an evaluation, on Ray."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from ucn.training.model import model_place
 
 @contextmanager
 def worker_pool(config: EvaluateConfig, num_tasks: int) -> Iterator[Any]:
-    """Start a pool of workers; each evaluates one pair at a time and is restarted if it dies."""
+    """Starts a pool of workers. Each evaluates one pair at a time and is restarted if it dies."""
     with ray_session(config.workers or None):
         import ray
         from ray.util import ActorPool
@@ -47,17 +47,19 @@ def worker_pool(config: EvaluateConfig, num_tasks: int) -> Iterator[Any]:
 
 
 def spread(pool: Any, method: str, tasks: Sequence[tuple[Any, ...]], total: int) -> Iterator[Any]:
-    """Run one method of the workers on the arguments of every task, with a bar of its progress.
+    """Calls one method of the workers for every task, and shows a progress bar.
 
     Args:
-        pool: of :func:`worker_pool`.
-        total: tasks in all, with those that were done before.
+        pool: pool of :func:`worker_pool`.
+        method: name of the method.
+        tasks: arguments of each call.
+        total: total number of tasks, including those finished before.
 
     Returns:
-        Results in the order of the tasks, as they come.
+        Iterator over the results, in the order of the tasks.
 
     Raises:
-        UserError: a worker met bad input.
+        UserError: a worker raised it.
     """
     from ray.exceptions import RayTaskError
 

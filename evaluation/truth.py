@@ -1,4 +1,4 @@
-"""What every method is asked on a pair, and what is known of the points it is asked for."""
+"""The evaluated points of a pair, and what the dataset says about them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ from ucn.matching.keypoints import detect
 from ucn.preprocessing.sample import Sample
 
 NEAR_PX = 2.0
-"""A detector sees a point when one of its keypoints lies within so many pixels."""
+"""A detector sees a point if one of its keypoints is within this distance, pixels."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The truth about a rigid pair: intrinsics, pose, and whether its unit is the metre."""
+    """True geometry of a rigid pair: intrinsics, pose, and whether its unit is the metre."""
 
     K0: Doubles
     K1: Doubles
@@ -32,11 +32,11 @@ class Geometry:
 
 @dataclass(frozen=True)
 class SparseTask:
-    """The sparse protocol of one detector.
+    """Sparse matching task of one detector.
 
     Attributes:
-        asked_N: bool, which points it sees in image 0.
-        points1_K2: its keypoints in image 1.
+        asked_N: bool, whether the detector sees each point in image 0.
+        points1_K2: keypoints in image 1.
     """
 
     asked_N: NDArray[np.bool_]
@@ -45,15 +45,16 @@ class SparseTask:
 
 @dataclass(frozen=True)
 class PointFacts:
-    """What is known of the points of a pair.
+    """Attributes of the evaluated points of a pair.
 
     Attributes:
-        displacement_N: pixels between the two ends.
-        depth_N: metres in camera 0; NaN where it is not known.
-        classes_N: name of each point's class; empty where there are none.
-        lengths: L of PCK at alpha by its name, pixels; empty for pairs without labelled keypoints.
-        bounds: by detector of the sparse protocol, float32 pixels from the true match of each point
-            that it sees to its nearest keypoint in image 1: no method can be better.
+        displacement_N: displacements, pixels.
+        depth_N: depths in camera 0, metres; NaN if unknown.
+        classes_N: class name of each point; empty if there are no classes.
+        lengths: lengths L for PCK at alpha by name, pixels; empty for pairs without labelled
+            keypoints.
+        bounds: by detector, the distance of the true match of each visible point to the nearest
+            keypoint in image 1, float32 pixels. No method can have a smaller error.
     """
 
     displacement_N: Doubles
@@ -65,13 +66,13 @@ class PointFacts:
 
 @dataclass(frozen=True)
 class PairTruth:
-    """True correspondences of a pair that are asked for.
+    """True correspondences of a pair to evaluate.
 
     Attributes:
         truth_N4: float32 x0, y0, x1, y1.
-        facts: what is known of them.
-        geometry: None where it is not known.
-        sparse: by detector.
+        facts: attributes of the points.
+        geometry: None if unknown.
+        sparse: sparse matching tasks by detector.
     """
 
     truth_N4: Floats
@@ -81,7 +82,7 @@ class PairTruth:
 
 
 def pair_truth(sample: Sample, index: int, config: EvaluateConfig) -> PairTruth:
-    """Draw the points that are asked for on pair ``index`` and gather what is known of them."""
+    """Chooses the points to evaluate on pair ``index``, and collects their attributes."""
     chosen_N = choose_points(len(sample.matches_N4), config.points, config.seed, index)
     truth_N4 = sample.matches_N4[chosen_N]
     geometry = known_geometry(sample)
@@ -102,9 +103,10 @@ def pair_truth(sample: Sample, index: int, config: EvaluateConfig) -> PairTruth:
 
 
 def choose_points(available: int, count: int, seed: int, index: int) -> NDArray[np.intp]:
-    """Draw at most ``count`` correspondences of pair ``index``, without repetition, in order.
+    """Randomly chooses at most ``count`` correspondences of pair ``index``, in ascending order.
 
-    Depends on the seed and the index alone, so that every method is asked for the same points.
+    The choice depends only on the seed and the index, so all methods are evaluated on the same
+    points.
     """
     if available <= count:
         return np.arange(available)
@@ -113,7 +115,7 @@ def choose_points(available: int, count: int, seed: int, index: int) -> NDArray[
 
 
 def known_geometry(sample: Sample) -> Geometry | None:
-    """Read the intrinsics and the relative pose of a rigid pair; None where they are not known."""
+    """Intrinsics and relative pose of a rigid pair; None if unknown."""
     known = [sample.metadata.get(name) for name in ("K0", "K1", "T_1_0")]
     if sample.metadata.get("kind") != "rigid" or any(value is None for value in known):
         return None
@@ -122,7 +124,7 @@ def known_geometry(sample: Sample) -> Geometry | None:
 
 
 def _depths(sample: Sample, chosen_N: NDArray[np.intp], geometry: Geometry | None) -> Doubles:
-    """Stored depths; triangulated ones where there are none; NaN without metres."""
+    """Stored depths, else triangulated ones; NaN without metric scale."""
     if geometry is None or not geometry.metric:
         return np.full(len(chosen_N), np.nan)
     if "depth0" in sample.attributes:
@@ -134,7 +136,7 @@ def _depths(sample: Sample, chosen_N: NDArray[np.intp], geometry: Geometry | Non
 
 
 def _classes(sample: Sample, chosen_N: NDArray[np.intp]) -> tuple[str, ...]:
-    """Semantic class, object or background, or category, as far as the dataset has labels."""
+    """Semantic class, moving object or background, or category; empty without labels."""
     if sample.metadata.get("kind") == "semantic":
         return (str(sample.metadata.get("category", "object")),) * len(chosen_N)
     if "class" in sample.attributes:
@@ -148,7 +150,7 @@ def _classes(sample: Sample, chosen_N: NDArray[np.intp]) -> tuple[str, ...]:
 
 
 def _lengths(sample: Sample) -> dict[str, float]:
-    """Of the image and of the object that are searched: image 1."""
+    """Lengths L of image 1 and of its object, which is where matches are searched."""
     if sample.metadata.get("kind") != "semantic":
         return {}
     size = (float(sample.image1.shape[1]), float(sample.image1.shape[0]))
@@ -172,7 +174,7 @@ def _sparse_task(
 
 
 def _nearest(points_K2: Floats, queries_N2: Floats) -> Floats:
-    """Distance of each query to the nearest point; infinite where there is none."""
+    """Distance of each query to the nearest point; infinite if there are no points."""
     if not len(points_K2):
         return np.full(len(queries_N2), np.inf, np.float32)
     return np.asarray(KDTree(points_K2).query(queries_N2)[0], np.float32)

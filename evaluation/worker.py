@@ -1,4 +1,4 @@
-"""One process's share of an evaluation: every method is made once for all its pairs."""
+"""The worker process of an evaluation. It builds every method once, for all its pairs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +22,15 @@ from ucn.preprocessing.shards.read import ShardDataset
 
 
 class PairWorker:
-    """Evaluates pairs one by one; each result depends on the configuration and the pair alone.
+    """Evaluates pairs one at a time. Each result depends only on the configuration and the pair.
 
     Args:
-        config: what to evaluate.
-        shards: where the sets of shards lie.
+        config: configuration of the evaluation.
+        shards: folders or URIs of the sets of shards.
     """
 
     def __init__(self, config: EvaluateConfig, shards: Sequence[str]) -> None:
-        # One thread each: the workers share the CPUs, and sums keep their order.
+        # One thread per worker: workers share the CPUs, and the order of summation is fixed.
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         self.config = config
@@ -38,7 +38,7 @@ class PairWorker:
         self.sets = [ShardDataset(uri) for uri in shards]
 
     def evaluate(self, which: int, index: int) -> PairResult:
-        """Evaluate all methods on pair ``index`` of set ``which``."""
+        """Evaluates all methods on pair ``index`` of set ``which``."""
         sample = self.sets[which][index]
         truth = pair_truth(sample, index, self.config)
         methods: dict[str, MethodResult] = {}
@@ -52,7 +52,7 @@ class PairWorker:
         return PairResult(index, sample.key, sequence, truth.facts, methods, self._planar(sample))
 
     def draw(self, which: int, index: int) -> list[MatchPicture]:
-        """Match the pair again and draw its matches, one picture a method."""
+        """Matches the pair again and draws the matches, one picture per method."""
         pose = self.config.pose.model_copy(update={"estimators": ()})
         matches_alone = {"pose": pose, "sparse": (), "filters": False}
         config = self.config.model_copy(update=matches_alone)
@@ -69,7 +69,7 @@ class PairWorker:
         ]
 
     def describe_patches(self, folder: Path, numbers_N: Ints) -> dict[str, Floats]:
-        """Describe patches by every method with descriptors: float32 [N, D] by its name."""
+        """Describes patches by every method with descriptors: float32 [N, D] by its name."""
         return {
             method.name: describe_chunk(folder, numbers_N, method.patches)
             for method in self.methods
@@ -77,7 +77,7 @@ class PairWorker:
         }
 
     def _planar(self, sample: Sample) -> dict[str, PlanarErrors]:
-        """Of every method with descriptors, where the pair has a known homography."""
+        """Planar errors of every method with descriptors; empty without a known homography."""
         H_1_0 = sample.metadata.get("H_1_0")
         if H_1_0 is None:
             return {}

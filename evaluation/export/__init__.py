@@ -1,1 +1,1 @@
-"""`ucn match`: photographs to matches, and the files that matches are kept in."""
+"""`ucn match`: matches photos, and writes the matches to files."""

@@ -1,8 +1,8 @@
-"""COLMAP's database: photos, keypoints and matches for its verification and mapping.
+"""COLMAP's database: photos, keypoints and matches, for verification and mapping by COLMAP.
 
 The tables are those of COLMAP 3.9 (``src/colmap/scene/database.cc``), which later versions open and
-bring up to date; a database that one of them has brought up to date can be added to as well.
-Geometries of two views are left to COLMAP (``colmap geometric_verifier``).
+upgrade. Upgraded databases can also be extended. Two-view geometries are left to COLMAP (``colmap
+geometric_verifier``).
 """
 
 import errno
@@ -20,13 +20,13 @@ from ucn.matching.descriptors import Floats
 from ucn.storage.files import atomic_path
 
 USER_VERSION = 3900
-"""COLMAP's mark of its version 3.9; later ones add what they need to older databases."""
+"""Version number of COLMAP 3.9; later versions upgrade older databases."""
 MAX_IMAGES = 2147483647
-"""Ids of images are below it; a pair's is MAX_IMAGES * the smaller + the larger."""
+"""Upper bound of image ids. The id of a pair is MAX_IMAGES * smaller id + larger id."""
 SIMPLE_RADIAL = 2
-"""Number of the camera model with parameters f, cx, cy, k."""
+"""Id of the camera model with parameters f, cx, cy, k."""
 FOCAL_PRIOR = 1.2
-"""Focal length that COLMAP assumes, by the longer side."""
+"""COLMAP's default focal length, as a multiple of the longer image side."""
 CAMERA_SENSOR = 0
 
 TABLES = {
@@ -53,18 +53,20 @@ TABLES = {
 
 
 def write_database(path: Path, pairs: Sequence[PairMatches]) -> None:
-    """Write matches into a COLMAP database, or add them to the one that is there, atomically.
+    """Writes matches to a new COLMAP database, or adds them to an existing one, atomically.
 
-    Photos are found by name; a new one gets a SIMPLE_RADIAL camera of its own. Keypoints that a
-    photo has stay as they are, and new ones follow them; of several matches of a keypoint the best
-    is kept. A pair that is there is replaced, and its geometry, which no longer holds, deleted.
+    Photos are found by name. A new photo gets its own SIMPLE_RADIAL camera. Existing keypoints of
+    a photo are kept, and new ones are appended. If a keypoint has several matches, the best is
+    kept. An existing pair is replaced, and its two-view geometry, now invalid, is deleted.
 
     Args:
-        pairs: pixels with (0, 0) at the centre of the top-left one, which is (0.5, 0.5) in COLMAP.
+        path: path of the database.
+        pairs: matches in pixels, with (0, 0) at the centre of the top-left pixel; COLMAP has
+            (0.5, 0.5) there.
 
     Raises:
-        UserError: the file is no COLMAP database, is open elsewhere, or holds a photo of that name
-            with another size, or with descriptors, which new keypoints would lack.
+        UserError: the file is not a COLMAP database, is open elsewhere, has a photo of the same
+            name with another size, or has descriptors, which new keypoints would lack.
     """
     check_database(path)
     with (
@@ -78,10 +80,10 @@ def write_database(path: Path, pairs: Sequence[PairMatches]) -> None:
 
 
 def check_database(path: Path) -> None:
-    """Refuse early what :func:`write_database` could not add to.
+    """Checks early whether :func:`write_database` can write to a path.
 
     Raises:
-        UserError: there is a file that is no COLMAP database, or is open elsewhere.
+        UserError: the file exists and is not a COLMAP database, or is open elsewhere.
     """
     if not path.exists():
         return
@@ -93,10 +95,10 @@ def check_database(path: Path) -> None:
 
 
 def pair_id(image_id0: int, image_id1: int) -> int:
-    """COLMAP's number of a pair, in either order.
+    """COLMAP's id of a pair, independent of the order.
 
     Raises:
-        ValueError: the two are one image.
+        ValueError: both images are the same.
     """
     if image_id0 == image_id1:
         raise ValueError(f"image {image_id0} makes no pair with itself")
@@ -104,7 +106,7 @@ def pair_id(image_id0: int, image_id1: int) -> int:
 
 
 def _start(path: Path, temporary: Path) -> sqlite3.Connection:
-    """A copy of the database that is there, or an empty one."""
+    """Copies the existing database, or creates an empty one."""
     if not path.exists():
         database = sqlite3.connect(temporary)
         for name, columns in TABLES.items():
@@ -172,7 +174,7 @@ def _add_image(database: sqlite3.Connection, name: str, size: tuple[int, int]) -
     )
     image_id = _insert(database, "images", name=name, camera_id=camera_id)
     if _has_frames(database):
-        # A rig of one camera, as COLMAP makes it for an image by itself.
+        # A rig of one camera, as COLMAP creates it for a single image.
         sensor = {"ref_sensor_id": camera_id, "ref_sensor_type": CAMERA_SENSOR}
         frame_id = _insert(database, "frames", rig_id=_insert(database, "rigs", **sensor))
         place = {"sensor_id": camera_id, "sensor_type": CAMERA_SENSOR}
@@ -181,8 +183,8 @@ def _add_image(database: sqlite3.Connection, name: str, size: tuple[int, int]) -
 
 
 def _has_frames(database: sqlite3.Connection) -> bool:
-    """Whether images belong to frames of rigs: from COLMAP 3.12 on, but not in older databases
-    that it has brought up to date."""
+    """Whether images belong to frames of rigs. This is so from COLMAP 3.12 on, except in older
+    databases that it has upgraded."""
     if "frame_data" not in _tables(database):
         return False
     return database.execute("SELECT 1 FROM frame_data").fetchone() is not None
@@ -191,7 +193,7 @@ def _has_frames(database: sqlite3.Connection) -> bool:
 def _add_keypoints(
     database: sqlite3.Connection, path: Path, image_id: int, name: str, points_N2: Floats
 ) -> Rows:
-    """Add what an image does not have, and tell the row of each point."""
+    """Adds missing keypoints to an image; returns the row of each point."""
     found = database.execute(
         "SELECT rows, cols, data FROM keypoints WHERE image_id = ?", (image_id,)
     ).fetchone()
@@ -216,7 +218,7 @@ def _add_keypoints(
 
 
 def _with_shape(points_K2: Floats, columns: int) -> Floats:
-    """Points as rows of a database with 2, 4 (scale, orientation) or 6 (affine) columns."""
+    """Converts points to rows with 2, 4 (scale, orientation) or 6 (affine) columns."""
     shape = {2: [], 4: [1.0, 0.0], 6: [1.0, 0.0, 0.0, 1.0]}[columns]
     rest = np.tile(np.array(shape, np.float32), (len(points_K2), 1))
     return np.concatenate([points_K2, rest], axis=1).astype("<f4")
@@ -232,7 +234,7 @@ def _insert(database: sqlite3.Connection, table: str, **values: Any) -> int:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into those that the user can mend."""
+    """Converts SQLite's errors to a `UserError`."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -1,4 +1,4 @@
-"""How two photos are matched; light, so that the command line starts at once."""
+"""Options for matching photos. Fast to import, since the command line's help needs it."""
 
 from typing import Literal
 
@@ -11,26 +11,23 @@ StartingPoints = Literal["corners", "sift", "fast", "grid"]
 
 
 class MatchOptions(FrozenConfig):
-    """Where matching starts, and which matches are kept."""
+    """Starting points of the matching, and filters of the matches."""
 
     keypoints_from: StartingPoints = "corners"
-    """Starting points in the first photo: corners (Shi-Tomasi), SIFT's or FAST's keypoints, or an
-    even grid."""
+    """Starting points in the first photo: Shi-Tomasi corners, SIFT or FAST keypoints, or a grid."""
     keypoints: int = Field(2000, ge=1)
-    """At most so many starting points."""
+    """Maximum number of starting points."""
     grid: int = Field(0, ge=0)
-    """Start from every so many pixels instead, in x and in y: dense matching; 0 is off."""
+    """Grid spacing for dense matching, pixels; overrides `keypoints_from`. 0 disables it."""
     reciprocity_px: float = Field(4.0, ge=0)
-    """Keep matches whose search back lands within so many pixels of its start; 0 keeps all."""
+    """Maximum forward-backward error of a match, pixels. 0 disables the filter."""
     stability_px: float = Field(0.0, ge=0)
-    """Keep matches that, moved by a pixel, are still found back within so many; 0 keeps all."""
+    """Like `reciprocity_px`, but after shifting the match by a pixel. 0 disables the filter."""
     ratio: float = Field(1.0, gt=0, le=1)
-    """Keep matches whose descriptor distance is less than so much of the second best's, which
-    lies more than 8 px from the best; 1 keeps all."""
+    """Maximum ratio of the best to the second-best descriptor distance. 1 disables the filter."""
     min_similarity: float = Field(-1.0, ge=-1, le=1)
-    """Keep matches whose descriptors have at least this cosine; -1 keeps all."""
+    """Minimum cosine similarity of the descriptors. -1 disables the filter."""
     scales: Scales = 1
-    """Describe each photo at so many sizes, half an octave apart around its own, and compare at all
-    relative scales: slower, and far better where things grow or shrink. 1: as they are."""
+    """Number of image scales, half an octave apart, for large scale changes. 1 is fastest."""
     seed: int = Field(0, ge=0)
-    """Draws the moves of `stability_px`."""
+    """Random seed for the shifts of `stability_px`."""

@@ -1,4 +1,4 @@
-"""The files that matches are kept in, by the ending of their name."""
+"""Writes matches to files; the suffix of the name determines the format."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ ENDINGS = (".npz", ".h5", ".db")
 
 
 def check_matches_path(path: Path, num_pairs: int) -> None:
-    """Refuse early what :func:`write_matches` could not write.
+    """Checks early whether :func:`write_matches` can write to a path.
 
     Raises:
-        UserError: another ending than `ENDINGS`, a folder, several pairs for an ``.npz``, a folder
-            that cannot be written, or a file that is no COLMAP database.
+        UserError: the suffix is not in `ENDINGS`, the path is a folder, its folder cannot be
+            written, an ``.npz`` would hold several pairs, or a ``.db`` is not a COLMAP database.
     """
     if path.suffix not in ENDINGS:
         raise UserError(f"{path}: matches are written as .npz, .h5 or .db; change the ending")
@@ -34,17 +34,17 @@ def check_matches_path(path: Path, num_pairs: int) -> None:
 
 
 def write_matches(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
-    """Write matches atomically, in the format that the path's ending names.
+    """Writes matches atomically, in the format given by the path's suffix.
 
-    ``.npz``, of one pair: ``matches`` float32 [N, 4], ``scores`` float32 [N], ``name0``, ``name1``;
-    read with ``allow_pickle=False``. ``.h5``: :func:`write_hloc`. ``.db``: a COLMAP database
-    (`ucn.evaluation.export.colmap_database.write_database`).
+    ``.npz``, for one pair: ``matches`` float32 [N, 4], ``scores`` float32 [N], ``name0``,
+    ``name1``; readable with ``allow_pickle=False``. ``.h5``: see :func:`write_hloc`. ``.db``: a
+    COLMAP database (`ucn.evaluation.export.colmap_database.write_database`).
 
     Returns:
-        the files that were written.
+        The files that were written.
 
     Raises:
-        UserError: :func:`check_matches_path`, or a database that cannot be added to.
+        UserError: as in :func:`check_matches_path`, or a database cannot be extended.
     """
     check_matches_path(path, len(pairs))
     if path.suffix == ".npz":
@@ -57,22 +57,24 @@ def write_matches(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
 
 
 def write_hloc(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
-    """Write the two files of hloc (github.com/cvg/Hierarchical-Localization).
+    """Writes the two files of hloc (github.com/cvg/Hierarchical-Localization).
 
-    ``NAME-keypoints.h5`` beside ``NAME.h5``: a group for each photo with ``keypoints`` float32
-    [K, 2] and ``image_size`` (width, height). ``NAME.h5``: a group ``NAME0/NAME1`` for each pair
-    (slashes inside a name become ``-``) with ``matches0`` int32 (for each keypoint of photo 0 the
-    row of its match, or -1) and ``matching_scores0``; and, as ``hloc.match_dense`` keeps them, all
-    matches one below another in ``keypoints0``, ``keypoints1`` and ``scores``. Of several matches
-    of a keypoint ``matches0`` has the best.
+    ``NAME-keypoints.h5``, beside ``NAME.h5``, has a group for each photo with ``keypoints`` float32
+    [K, 2] and ``image_size`` (width, height).
+
+    ``NAME.h5`` has a group ``NAME0/NAME1`` for each pair; slashes inside a name become ``-``.
+    ``matches0`` int32 has the row of each keypoint's best match, or -1, with
+    ``matching_scores0``. ``keypoints0``, ``keypoints1`` and ``scores`` have all matches, as in
+    ``hloc.match_dense``.
 
     Raises:
-        UserError: two pairs have one name, since a slash and a ``-`` in a photo's are the same.
+        UserError: two pairs have the same group name, since their names differ only in ``/`` and
+            ``-``.
     """
     keypoints_path = path.with_name(f"{path.stem}-keypoints{path.suffix}")
     keypoints: dict[str, Floats] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    # The keypoints are published first: rows of the matches refer to them.
+    # Keypoints are published first, since matches refer to their rows.
     with atomic_path(path) as matches_temporary, atomic_path(keypoints_path) as temporary:
         with h5py.File(matches_temporary, "w") as file:
             for pair in pairs:
@@ -87,7 +89,7 @@ def write_hloc(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
 
 
 def _write_pair(file: h5py.File, pair: PairMatches, keypoints: dict[str, Floats]) -> None:
-    """Write one pair; adds its ends to the keypoints of its photos."""
+    """Writes one pair, and adds its points to the keypoints of its photos."""
     matches_N4, scores_N = pair.found.matches_N4, pair.found.scores_N
     rows = []
     for name, points_N2 in zip(pair.names, np.split(matches_N4, 2, axis=1), strict=True):

@@ -1,4 +1,4 @@
-"""Matching two photographs: starting points, an exact search, and filters one after another."""
+"""Matches two photos: starting points, an exact search, and a sequence of filters."""
 
 from dataclasses import dataclass
 
@@ -34,8 +34,8 @@ class ImageMatches:
 
     Attributes:
         matches_N4: float32 x0, y0, x1, y1 in pixels.
-        scores_N: float32 cosine of the two descriptors, at most 1.
-        counts: how many there were at first (``starting points``) and after each filter, in order.
+        scores_N: float32 cosine similarity of the descriptors, at most 1.
+        counts: number of ``starting points``, then of matches left by each filter, in order.
     """
 
     matches_N4: Floats
@@ -45,11 +45,11 @@ class ImageMatches:
 
 @dataclass(frozen=True)
 class DescribedImage:
-    """An image with what describes its points.
+    """An image and a function that describes its points.
 
     Attributes:
         pixels: uint8 [H, W] or [H, W, 3] RGB.
-        describe: of this image.
+        describe: describes points of this image.
     """
 
     pixels: Pixels
@@ -57,13 +57,13 @@ class DescribedImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height."""
+        """(width, height)."""
         height, width = self.pixels.shape[:2]
         return width, height
 
 
 def corner_points(image: Pixels, count: int) -> Floats:
-    """Find at most ``count`` corners spread over the image: float32 [N, 2] pixels.
+    """Finds at most ``count`` corners spread over the image: float32 [N, 2] pixels.
 
     Corners of Shi and Tomasi (CVPR 1994), at least 3 px apart.
     """
@@ -74,7 +74,7 @@ def corner_points(image: Pixels, count: int) -> Floats:
 
 
 def even_points(image: Pixels, count: int) -> Floats:
-    """Lay at most ``count`` points over the image in a square grid: float32 [N, 2] pixels."""
+    """Places at most ``count`` points on a square grid over the image: float32 [N, 2] pixels."""
     height, width = image.shape[:2]
     step = 1
     while -(-width // step) * -(-height // step) > count:
@@ -83,14 +83,14 @@ def even_points(image: Pixels, count: int) -> Floats:
 
 
 def stepped_points(image: Pixels, step: int) -> Floats:
-    """Lay a point over every ``step``-th pixel, in x and in y: float32 [N, 2] pixels."""
+    """Places a point at every ``step``-th pixel, in x and in y: float32 [N, 2] pixels."""
     height, width = image.shape[:2]
     points_N2 = grid_points(width, height, step) + np.float32((step - 1) // 2)
     return np.asarray(points_N2[(points_N2 < (width, height)).all(axis=1)], np.float32)
 
 
 def starting_points(image: Pixels, options: MatchOptions) -> Floats:
-    """Choose the points of image 0 that are matched: float32 [N, 2] pixels, no two equal."""
+    """Chooses the points of image 0 to match: float32 [N, 2] pixels, without duplicates."""
     if options.grid:
         return stepped_points(image, options.grid)
     if options.keypoints_from == "grid":
@@ -103,16 +103,16 @@ def starting_points(image: Pixels, options: MatchOptions) -> Floats:
 def match_images(
     image0: Pixels, image1: Pixels, describe: DescribeImage, options: MatchOptions | None = None
 ) -> ImageMatches:
-    """Match points of image 0 densely into image 1.
+    """Matches points of image 0 densely to image 1.
 
     Args:
-        image0, image1: uint8 [H, W] or [H, W, 3] RGB, of any two sizes.
-        describe: `ucn.evaluation.export.search.network_image_describer` of a model, for
-            `MatchOptions.scales`.
-        options: by default those of `MatchOptions`.
+        image0, image1: uint8 [H, W] or [H, W, 3] RGB; their sizes may differ.
+        describe: descriptor, such as `ucn.evaluation.export.search.network_image_describer`,
+            with the same number of scales as `MatchOptions.scales`.
+        options: default `MatchOptions()`.
 
     Returns:
-        as :func:`match_described_images`.
+        As :func:`match_described_images`.
     """
     described0, described1 = (DescribedImage(image, describe(image)) for image in (image0, image1))
     return match_described_images(described0, described1, options or MatchOptions())
@@ -121,12 +121,12 @@ def match_images(
 def match_described_images(
     image0: DescribedImage, image1: DescribedImage, options: MatchOptions
 ) -> ImageMatches:
-    """Match points of image 0 to the most similar positions of image 1, and filter.
+    """Matches points of image 0 to the most similar positions of image 1, and filters the matches.
 
-    The filters follow one another, the cheap ones first; each searches for what is left only.
+    Filters run in sequence, the cheap ones first. Each processes only the remaining matches.
 
     Returns:
-        matches in the order of falling score; none where image 0 has no starting point.
+        Matches in descending order of score; empty if image 0 has no starting points.
     """
     points0_N2 = starting_points(image0.pixels, options)
     if not len(points0_N2):
@@ -175,7 +175,7 @@ def match_described_images(
 def _search_back(
     image1: DescribedImage, image0: DescribedImage, points1_N2: Floats, scales: int
 ) -> Floats:
-    """Where positions of image 1 are found in image 0."""
+    """Finds the positions in image 0 that are most similar to points of image 1."""
     if not len(points1_N2):
         return points1_N2
     return search_image(image1.describe(points1_N2), image0.describe, image0.size, scales)[0]

@@ -1,4 +1,4 @@
-"""Matches of several pairs, whose images share one list of keypoints each."""
+"""Matches of several pairs. Each image has one list of keypoints, shared by its pairs."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PairMatches:
-    """What was found between two named photos.
+    """Matches of two named photos.
 
     Attributes:
-        names: of the two photos, as the user gives them; they differ.
-        sizes: width and height of each, pixels.
+        names: different names of the two photos, as given by the user.
+        sizes: (width, height) of each, pixels.
         found: the matches, the best first.
     """
 
@@ -27,15 +27,15 @@ class PairMatches:
 
 
 def merge_keypoints(known_M2: Floats, points_N2: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Add points to the keypoints of an image, those with values that it has not yet.
+    """Adds points to the keypoints of an image, without duplicates.
 
     Args:
-        known_M2: stay in their rows, repeated ones too.
+        known_M2: existing keypoints, which keep their rows (including duplicates).
         points_N2: float32 pixels.
 
     Returns:
-        keypoints_K2: the known, then the new in the order of their first appearance; and the row of
-        each point among them, rows_N.
+        keypoints_K2: existing keypoints, then new ones in order of first appearance.
+        rows_N: row of each point in ``keypoints_K2``.
     """
     stacked_S2 = np.concatenate([known_M2, points_N2]).astype(np.float32)
     _, first_U, unique_S = np.unique(stacked_S2, axis=0, return_index=True, return_inverse=True)
@@ -47,9 +47,9 @@ def merge_keypoints(known_M2: Floats, points_N2: Floats) -> tuple[Floats, NDArra
 
 
 def unique_matches(rows0_N: Rows, rows1_N: Rows) -> Rows:
-    """Keep the first match of each keypoint, on both sides: the numbers of those matches.
+    """Indices of the matches that are the first of their keypoint in both images.
 
-    Several points of image 0 can be matched to one position, which is one keypoint.
+    Several points of image 0 can match the same position in image 1, which is one keypoint.
     """
     first0 = np.unique(rows0_N, return_index=True)[1]
     first1 = np.unique(rows1_N, return_index=True)[1]

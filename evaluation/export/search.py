@@ -1,4 +1,4 @@
-"""Exact search for descriptors in a whole image, band by band, so that large images fit."""
+"""Exact descriptor search in a whole image, in bands of rows to bound the memory."""
 
 from collections.abc import Callable, Iterator
 
@@ -24,24 +24,23 @@ from ucn.training.model import Model
 from ucn.training.networks.tiling import describe_tiled
 
 DescribePoints = Callable[[Floats], Tensor]
-"""From points_N2 of one image, float32 pixels, to unit descriptors_ND, float32."""
+"""Maps points_N2 of one image, float32 pixels, to unit descriptors_ND, float32."""
 DescribeImage = Callable[[Pixels], DescribePoints]
-"""Does once for an image, uint8 [H, W] or [H, W, 3] RGB, what all its points need."""
+"""Prepares an image, uint8 [H, W] or [H, W, 3] RGB, and returns a function for its points."""
 
 GRID_STEP = 2
-"""Every second pixel is searched, in x and in y."""
+"""Stride of the searched pixels, in x and in y."""
 BAND_POSITIONS = 2**16
-"""So many positions are described at once."""
+"""Number of positions described at once."""
 
 
 def network_image_describer(model: Model, scales: int = 1, memory_mib: int = 1024) -> DescribeImage:
-    """Describe images with a network, tile by tile, and points of them bilinearly.
+    """Describes images by a network in tiles, and their points by bilinear sampling.
 
     Args:
         model: the network.
-        scales: sizes at which an image is described; descriptors are stacks of as many
-            (`ucn.matching.scales`).
-        memory_mib: bound on the activations of a pass.
+        scales: number of scales of the descriptor stacks (`ucn.matching.scales`).
+        memory_mib: bound on the activations of a forward pass.
     """
 
     def describe_image(image: Pixels) -> DescribePoints:
@@ -70,18 +69,18 @@ def search_image(
     scales: int = 1,
     memory_mib: int = 256,
 ) -> tuple[Floats, Floats]:
-    """Find the most similar position of an image for each query, exactly.
+    """Finds the most similar position of an image for each query, exactly.
 
     Args:
         queries_ND: unit descriptors, float32.
-        describe: of the image that is searched.
-        size: its width and height, pixels.
-        scales: of the descriptors.
+        describe: describes points of the searched image.
+        size: (width, height) of the image, pixels.
+        scales: number of scales of the descriptors.
         memory_mib: bound on the similarities held at once.
 
     Returns:
-        positions_N2 on the grid of `GRID_STEP` (among equals the first, row by row), and the cosine
-        similarity_N.
+        positions_N2: positions on the grid of `GRID_STEP`; the first in raster order among equals.
+        similarity_N: cosine similarity.
     """
     positions_N2 = np.zeros((len(queries_ND), 2), np.float32)
     similarity_N = np.full(len(queries_ND), -np.inf, np.float32)
@@ -104,13 +103,13 @@ def refine_matches(
     positions_N2: Floats,
     scales: int = 1,
 ) -> Floats:
-    """Move matches on the search grid to the top of the similarity between their neighbours.
+    """Refines matches on the search grid to the maximum of the similarity.
 
-    As `ucn.matching.refinement.refine_positions`, of an image that is described in bands.
+    Like `ucn.matching.refinement.refine_positions`, for an image that is described in bands.
 
     Args:
         queries_ND, describe, size, scales: as in :func:`search_image`.
-        positions_N2: what it found.
+        positions_N2: positions found by :func:`search_image`.
 
     Returns:
         float32 [N, 2] pixels.
@@ -143,15 +142,15 @@ def search_second(
     scales: int = 1,
     memory_mib: int = 256,
 ) -> Floats:
-    """Find the greatest similarity beyond a radius around each query's best position.
+    """Finds the largest similarity outside a radius around each query's best position.
 
     Args:
         queries_ND, describe, size, scales, memory_mib: as in :func:`search_image`.
-        best_N2: what it found.
-        radius_px: excluded.
+        best_N2: positions found by :func:`search_image`.
+        radius_px: radius of the excluded disc.
 
     Returns:
-        cosine similarity_N, float32; -inf where the radius covers the whole image.
+        Cosine similarity_N, float32; -inf if the radius covers the whole image.
     """
     similarity_N = np.full(len(queries_ND), -np.inf, np.float32)
     for grid, y in _bands(size):
@@ -164,7 +163,7 @@ def search_second(
 
 
 def _bands(size: tuple[int, int]) -> Iterator[tuple[Grid, int]]:
-    """The search grid, some rows at a time: each part, and the y of its first row."""
+    """Splits the search grid into bands: each band, and the y of its first row."""
     width, height = size
     columns, num_rows = -(-width // GRID_STEP), -(-height // GRID_STEP)
     step = max(1, BAND_POSITIONS // columns)
@@ -173,6 +172,6 @@ def _bands(size: tuple[int, int]) -> Iterator[tuple[Grid, int]]:
 
 
 def _positions(grid: Grid, y: int) -> Floats:
-    """Pixels of a part of the search grid: float32 [M, 2]."""
+    """Pixels of a band of the search grid: float32 [M, 2]."""
     shifted: Floats = grid_pixels(grid) + np.array([0, y], np.float32)
     return shifted

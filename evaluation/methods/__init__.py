@@ -1,1 +1,1 @@
-"""What is evaluated: networks and baselines."""
+"""The evaluated methods: networks and baselines."""

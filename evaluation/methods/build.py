@@ -21,7 +21,7 @@ from ucn.training.model import SHIPPED, load_model
 UCN = "ucn"
 """Default name of the first trained model."""
 _TITLES = {UCN: "UCN", SHIPPED: "UCN as shipped"}
-# Common names of folders that do not tell two models apart.
+# Common folder names that do not distinguish models.
 _ANY = {"model", "train", "models", "final", "best"}
 
 
@@ -30,9 +30,9 @@ class Label:
     """Names of a method.
 
     Attributes:
-        name: in tables and file names.
-        title: for people.
-        prefix: of its metrics: empty for the first model.
+        name: name in tables and file names.
+        title: display name.
+        prefix: prefix of its metrics; empty for the first model.
         learned: whether it is a trained model.
         reason: why the method is not available; empty if it is.
     """
@@ -46,7 +46,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Method:
-    """A matching method: descriptors of points, or a direct matcher; the other one is None.
+    """A matching method: either a descriptor of points or a direct matcher; the other is None.
 
     `patches` describes patches; None for direct matchers.
     """
@@ -58,10 +58,10 @@ class Method:
 
 
 def method_labels(config: EvaluateConfig) -> list[Label]:
-    """Name all methods, also those that are not available.
+    """Labels of all methods, including unavailable ones.
 
     Raises:
-        UserError: as :func:`named_models`.
+        UserError: as in :func:`named_models`.
     """
     names = [name for name, _ in named_models(config.model)]
     models = [
@@ -83,10 +83,10 @@ def method_labels(config: EvaluateConfig) -> list[Label]:
 
 
 def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Split NAME=FOLDER; a model without a name is named after its folder, a single one `ucn`.
+    """Splits NAME=FOLDER. The default name is `ucn` for a single model, else the folder's name.
 
     Raises:
-        UserError: two models of one name, or a model with the name of a baseline.
+        UserError: two models have the same name, or a model has the name of a baseline.
     """
     named = []
     for model in models:
@@ -103,7 +103,7 @@ def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def build_methods(config: EvaluateConfig) -> list[Method]:
-    """Build all available methods, in the order of :func:`method_labels`.
+    """Builds all available methods, in the order of :func:`method_labels`.
 
     Raises:
         UserError: a model or weights cannot be read.

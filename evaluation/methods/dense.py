@@ -1,4 +1,4 @@
-"""Dense nearest-neighbour matching: each query against every position of a grid, exactly."""
+"""Dense nearest-neighbour matching: an exact search over all positions of a grid."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from ucn.matching.scales import (
 
 @dataclass(frozen=True)
 class PointMatches:
-    """What N query points of image 0 were matched to in image 1.
+    """Matches of N query points of image 0 in image 1.
 
     Attributes:
         positions_N2: float32 pixels in image 1; NaN for a point without a match.
-        similarity_N: float32 cosine of the two descriptors; NaN where there are none.
-        way_back_N: float32, how far from its start the search back from there lands, pixels;
-            infinite for a point without a match, 0 where the search back is off.
-        reciprocal_N: bool, that way is short enough; all true where the search back is off.
+        similarity_N: float32 cosine similarity of the descriptors; NaN for methods without.
+        way_back_N: float32 forward-backward error, pixels; infinite for a point without a match, 0
+            if the search back is disabled.
+        reciprocal_N: bool, whether the forward-backward error is small enough.
     """
 
     positions_N2: Floats
@@ -44,17 +44,17 @@ class PointMatches:
 
 @dataclass(frozen=True)
 class DescribedPair:
-    """Descriptors of two images at the places where matches are looked for.
+    """Descriptors of two images: of the queries, and at all searched positions.
 
-    A descriptor is a stack of as many as there are scales (`ucn.matching.scales`).
+    Descriptors are stacks over the scales (`ucn.matching.scales`).
 
     Attributes:
         queries_N2: float32 pixels of image 0.
         queries_ND: unit descriptors of the queries.
-        grid0, grid1: the grids of pixels that are searched.
-        grid0_LD: descriptors at the pixels of grid 0, row by row; none without a search back.
-        grid1_MD: likewise.
-        keypoints1: further points of image 1, by name: float32 pixels [K, 2] and descriptors.
+        grid0, grid1: searched grids of pixels.
+        grid0_LD: descriptors at the pixels of grid 0, row by row; empty without a search back.
+        grid1_MD: descriptors at the pixels of grid 1, row by row.
+        keypoints1: further points of image 1 by name: float32 pixels [K, 2] and descriptors.
     """
 
     queries_N2: Floats
@@ -67,13 +67,13 @@ class DescribedPair:
 
 
 def grid_points(width: int, height: int, step: int) -> Floats:
-    """List every step-th pixel (x, y) of an image row by row, from (0, 0): float32 [M, 2]."""
+    """Every step-th pixel (x, y) of an image row by row, from (0, 0): float32 [M, 2]."""
     y, x = np.mgrid[0:height:step, 0:width:step]
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
 def grid_pixels(grid: Grid) -> Floats:
-    """List the pixel (x, y) of every cell of a grid, row by row: float32 [M, 2]."""
+    """Pixel (x, y) of every cell of a grid, row by row: float32 [M, 2]."""
     pixels_M2: Floats = cell_centres(grid.height, grid.width, grid.stride, grid.offset).numpy()
     return pixels_M2
 
@@ -81,14 +81,14 @@ def grid_pixels(grid: Grid) -> Floats:
 def nearest_neighbours(
     queries_ND: Floats, references_MD: Floats, memory_mib: int = 256
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Find the nearest of M unit descriptors for each of N, exactly, in bounded memory.
+    """Finds the nearest of M unit descriptors for each of N, exactly and in bounded memory.
 
     Args:
         queries_ND, references_MD: float32 rows of unit length (or zero); M > 0.
         memory_mib: bound on the similarities held at once.
 
     Returns:
-        index_N (among equals the lowest) and cosine similarity_N.
+        index_N (the lowest of equal candidates) and cosine similarity_N.
     """
     if queries_ND.ndim != 2 or references_MD.ndim != 2 or not len(references_MD):
         raise ValueError(f"cannot search {queries_ND.shape} in {references_MD.shape}")
@@ -107,13 +107,15 @@ def describe_pair(
     keypoints1: Mapping[str, Floats] | None = None,
     device: str = "cpu",
 ) -> DescribedPair:
-    """Describe the queries and both grids, each image in one go.
+    """Describes the queries and both grids, with one call per image.
 
     Args:
-        image0, image1: uint8 [H, W] or [H, W, 3], of any two sizes.
+        image0, image1: uint8 [H, W] or [H, W, 3]; their sizes may differ.
         queries_N2: float32 pixels in image 0.
+        describe: descriptor of points.
+        config: matching options.
         keypoints1: further points of image 1, by name.
-        device: where the descriptors are kept and compared.
+        device: device on which the descriptors are stored and compared.
     """
     describe_stacks = describe_at_levels(describe, config.scales)
     sets1 = dict(keypoints1 or {})
@@ -137,7 +139,7 @@ def describe_pair(
 
 
 def match_described(pair: DescribedPair, config: MatchingConfig) -> PointMatches:
-    """Match the queries to the nearest descriptor among all pixels of grid 1."""
+    """Matches the queries to the nearest descriptors among all pixels of grid 1."""
     index_N, similarity_N = nearest_at_any_scale(
         pair.queries_ND, pair.grid1_MD, config.scales, config.memory_mib
     )
@@ -156,10 +158,10 @@ def match_described(pair: DescribedPair, config: MatchingConfig) -> PointMatches
 
 
 def match_keypoints(pair: DescribedPair, name: str, config: MatchingConfig) -> Floats:
-    """Match the queries to the nearest of a set of points of image 1: float32 [N, 2] pixels.
+    """Matches the queries to the nearest of a set of points of image 1: float32 [N, 2] pixels.
 
     Returns:
-        NaN everywhere where the set is empty.
+        All NaN if the set is empty.
     """
     points_K2, described_KD = pair.keypoints1[name]
     if not len(points_K2):
@@ -172,7 +174,7 @@ def match_keypoints(pair: DescribedPair, name: str, config: MatchingConfig) -> F
 
 
 def search_back(pair: DescribedPair, described_ND: Tensor, config: MatchingConfig) -> Floats:
-    """Pixels of grid 0 whose descriptors are nearest to given ones of image 1: float32 [N, 2]."""
+    """Pixels of grid 0 with the nearest descriptors to those of image 1: float32 [N, 2]."""
     index_N, _ = nearest_at_any_scale(described_ND, pair.grid0_LD, config.scales, config.memory_mib)
     back_N2: Floats = grid_pixels(pair.grid0)[index_N.cpu().numpy()]
     return back_N2
@@ -181,13 +183,13 @@ def search_back(pair: DescribedPair, described_ND: Tensor, config: MatchingConfi
 def second_similarities(
     pair: DescribedPair, positions_N2: Floats, config: MatchingConfig
 ) -> Floats:
-    """Cosine with the nearest descriptor that is not beside the match, for the ratio test.
+    """Similarity to the second-best descriptor, for the ratio test.
 
-    On a dense grid the neighbours of a match look like it: what lies within
-    `MatchingConfig.second_radius_px` of the match is no second candidate.
+    On a dense grid the neighbours of a match are similar to it. So candidates within
+    `MatchingConfig.second_radius_px` of the match are excluded.
 
     Returns:
-        float32 [N]; -inf where the whole grid lies within the radius.
+        float32 [N]; -inf if the radius covers the whole grid.
     """
     best_N2 = torch.from_numpy(positions_N2).to(pair.queries_ND.device)
     radius, memory_mib = config.second_radius_px, config.memory_mib
@@ -202,11 +204,13 @@ def second_similarities(
 def match_points(
     image0: Pixels, image1: Pixels, queries_N2: Floats, describe: Describe, config: MatchingConfig
 ) -> PointMatches:
-    """Match points of image 0 to the nearest descriptor among all grid positions of image 1.
+    """Matches points of image 0 to the nearest descriptors among all grid positions of image 1.
 
     Args:
-        image0, image1: uint8 [H, W] or [H, W, 3], of any two sizes.
+        image0, image1: uint8 [H, W] or [H, W, 3]; their sizes may differ.
         queries_N2: float32 pixels in image 0.
+        describe: descriptor of points.
+        config: matching options.
     """
     return match_described(describe_pair(image0, image1, queries_N2, describe, config), config)
 
@@ -214,7 +218,7 @@ def match_points(
 def match_directly(
     image0: Pixels, image1: Pixels, queries_N2: Floats, match: Match, config: MatchingConfig
 ) -> PointMatches:
-    """Match points by what needs no descriptors, such as optical flow, and back again."""
+    """Matches points in both directions by a method without descriptors, such as optical flow."""
     positions_N2 = match(image0, image1, queries_N2)
     found_N = np.isfinite(positions_N2).all(axis=1)
     way_back_N = np.where(found_N, 0, np.inf).astype(np.float32)
@@ -223,7 +227,7 @@ def match_directly(
             queries_N2[found_N], match(image1, image0, positions_N2[found_N])
         )
         way_back_N[found_N] = np.where(np.isnan(way_N), np.inf, way_N)
-    # A radius of 0 turns the search back off: what was found has a way of 0 then.
+    # A radius of 0 disables the search back; the forward-backward error of matches is then 0.
     return PointMatches(
         positions_N2,
         np.full(len(queries_N2), np.nan, np.float32),

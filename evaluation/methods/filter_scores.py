@@ -1,4 +1,4 @@
-"""The score that each filter gives to dense matches: larger for better ones."""
+"""Scores that match filters assign to dense matches; larger is better."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from ucn.matching.filters import forward_backward_error, shift_positions, unit_d
 from ucn.matching.scales import describe_at_levels
 
 FILTERS = ("similarity", "ratio", "reciprocity", "stability")
-"""In the order of their curves."""
+"""Names of the filters, in the order of their curves."""
 
 
 def filter_scores(
@@ -28,17 +28,20 @@ def filter_scores(
     config: MatchingConfig,
     rng: np.random.Generator,
 ) -> Mapping[str, Floats]:
-    """Score the matches of a pair by every filter.
+    """Computes the score of each match by every filter.
 
     Args:
-        pair: described with a search back, for reciprocity and stability.
+        pair: described pair; reciprocity and stability need its search back.
         found: its matches.
-        image1: whose shifted positions are described for the stability.
-        rng: draws the shifts.
+        image1: image 1, described at shifted positions for stability.
+        describe: descriptor of points.
+        config: matching options.
+        rng: source of the random shifts.
 
     Returns:
-        ``similarity``: cosine. ``ratio``: the negative ratio of the distances to the nearest and to
-        the second nearest. ``reciprocity``, ``stability``: the negative way back, pixels.
+        ``similarity``: cosine similarity. ``ratio``: negative ratio of the distances to the nearest
+        and the second nearest. ``reciprocity``, ``stability``: negative forward-backward error,
+        pixels.
     """
     nearest_N = unit_distances(found.similarity_N)
     second_N = unit_distances(second_similarities(pair, found.positions_N2, config))
@@ -55,7 +58,7 @@ def filter_scores(
 
 
 def _ratios(nearest_N: Floats, second_N: Floats) -> Floats:
-    """In [0, 1]; 1 where both are the same, 0 where there is no second."""
+    """Ratios in [0, 1]; 1 for equal distances, 0 without a second candidate."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios_N = np.where(nearest_N == second_N, 1, nearest_N / second_N)
     return ratios_N.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Trained networks as describers of points."""
+"""Trained networks as descriptors of points."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from ucn.training.model import Model
 
 
 def network_describer(model: Model) -> Describe:
-    """Describe points with a network: one forward pass, read bilinearly at the points."""
+    """Describes points by one forward pass of a network and bilinear sampling."""
 
     def describe(image: Pixels, points_N2: Floats) -> Floats:
         described_ND = read_features(model, model.describe_dense(image), points_N2)
@@ -21,6 +21,6 @@ def network_describer(model: Model) -> Describe:
 
 @torch.no_grad()
 def read_features(model: Model, features_DHW: torch.Tensor, points_N2: Floats) -> torch.Tensor:
-    """Read a model's features of an image at points of it: unit rows [N, D], where they lie."""
+    """Samples a model's features at points: unit rows [N, D], on the device of the features."""
     points = torch.from_numpy(np.ascontiguousarray(points_N2)).to(features_DHW.device)
     return sample_features(features_DHW, points, model.stride, model.offset)

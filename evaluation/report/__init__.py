@@ -1,1 +1,1 @@
-"""From the results of pairs to tables, figures and pages."""
+"""Tables, figures and pages from the results of pairs."""

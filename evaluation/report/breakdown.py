@@ -1,4 +1,4 @@
-"""Parts of a set's points: by displacement, by depth, by class, and as filters keep them."""
+"""Breakdown of a set's points by displacement, depth and class, and by match filters."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from ucn.matching.filters import PrecisionRecall, precision_recall
 
 @dataclass(frozen=True)
 class Breakdown:
-    """One way to part the points of a set.
+    """PCK of a set's points, split by one attribute.
 
     Attributes:
-        quantity: what they are parted by: ``displacement``, ``depth``, ``class``.
-        parts: by title of the part, then by method.
+        quantity: the attribute: ``displacement``, ``depth`` or ``class``.
+        parts: PCK by title of the subset, then by method.
     """
 
     quantity: str
@@ -29,10 +29,11 @@ class Breakdown:
 
 
 def breakdowns(results: Sequence[PairResult], config: EvaluateConfig) -> list[Breakdown]:
-    """Splits the points by every attribute that the set has; empty parts are absent.
+    """Splits the points by every attribute that the set has. Empty subsets are left out.
 
     Args:
-        results: all pairs of the set.
+        results: results of all pairs of the set.
+        config: configuration of the evaluation.
     """
     displacement_N = np.concatenate([pair.facts.displacement_N for pair in results])
     depth_N = np.concatenate([pair.facts.depth_N for pair in results])
@@ -72,10 +73,11 @@ def filter_curves(
     """Precision and recall of each filter over all matches of a set, by method and filter.
 
     Args:
-        threshold_px: a match is right when its error is at most this.
+        results: results of all pairs of the set.
+        threshold_px: largest error of a correct match, pixels.
 
     Returns:
-        Without methods that have no scores or no right match.
+        Curves of the methods that have scores and at least one correct match.
     """
     curves: dict[str, dict[str, PrecisionRecall]] = {}
     for method in results[0].methods:
@@ -94,7 +96,7 @@ def filter_curves(
 def sparse_bounds(
     results: Sequence[PairResult], thresholds: Sequence[float]
 ) -> dict[str, tuple[int, tuple[float, ...]]]:
-    """By detector, the points that it sees, and the PCK that a perfect matcher would reach."""
+    """By detector, the number of points that it sees, and the PCK of a perfect matcher."""
     bounds: dict[str, tuple[int, tuple[float, ...]]] = {}
     for detector in results[0].facts.bounds:
         nearest_N = np.concatenate([pair.facts.bounds[detector] for pair in results])
@@ -111,5 +113,5 @@ def _titled(parts: Mapping[tuple[float, float], PartPck], unit: str) -> Mapping[
 
 
 def _named(parts: Mapping[str, PartPck]) -> Mapping[str, PartPck]:
-    """Without the points of no class."""
+    """Removes the points without a class."""
     return {label: one for label, one in parts.items() if label}

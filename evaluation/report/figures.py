@@ -37,7 +37,7 @@ _FILTER_COLOURS = dict(zip(FILTERS, ("#0b7a75", "#d17a22", "#7b5ea7", "#c0392b")
 
 
 def colours(labels: Mapping[str, Label]) -> dict[str, str]:
-    """One colour a method, by its place among the learned ones or among the others."""
+    """Assigns one colour to each method, from separate palettes for learned and other methods."""
     learned = [name for name, label in labels.items() if label.learned]
     others = [name for name, label in labels.items() if not label.learned]
     return {
@@ -48,7 +48,7 @@ def colours(labels: Mapping[str, Label]) -> dict[str, str]:
 
 
 def pck_curve(methods: Sequence[MethodSummary], labels: Mapping[str, Label], title: str) -> bytes:
-    """Draw PCK against its threshold, one line a method, as PNG; learned methods are solid."""
+    """Draws PCK curves as PNG, one line per method; lines of learned methods are solid."""
     figure = Figure(figsize=(7.2, 4.2), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     palette = colours(labels)
@@ -81,7 +81,7 @@ def pck_curve(methods: Sequence[MethodSummary], labels: Mapping[str, Label], tit
 
 
 def filter_curve(curves: Mapping[str, PrecisionRecall], title: str) -> bytes:
-    """Draw precision against recall, one line a filter, as PNG."""
+    """Draws precision against recall as PNG, one line per filter."""
     figure = Figure(figsize=(4.2, 3.4), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     for name, curve in curves.items():

@@ -1,4 +1,4 @@
-"""Pictures of one pair's matches by each method, right ones green and wrong ones red."""
+"""Pictures of one pair's matches by each method; correct ones are green, wrong ones red."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ JPEG_QUALITY = 88
 
 @dataclass(frozen=True)
 class MatchPicture:
-    """The matches of one method on one pair.
+    """Picture of the matches of one method on one pair.
 
     Attributes:
-        key: of the pair.
-        method: its name.
-        percent: matches within the threshold, of all points.
+        key: key of the pair.
+        method: name of the method.
+        percent: percentage of all points with a match within the threshold.
         jpeg: the picture.
     """
 
@@ -35,7 +35,7 @@ class MatchPicture:
 
 
 def draw_method(sample: Sample, method: str, found: MethodOnPair, threshold: float) -> MatchPicture:
-    """Draw a sample of the matches; those within ``threshold`` px of the truth are green.
+    """Draws a sample of the matches; those within ``threshold`` px of the truth are green.
 
     Points without a match are not drawn, but count in the percentage.
     """
@@ -56,7 +56,7 @@ def draw_method(sample: Sample, method: str, found: MethodOnPair, threshold: flo
 
 
 def choose_pairs(results: Sequence[PairResult], count: int, threshold: float) -> list[PairResult]:
-    """Choose pairs from the best to the worst, evenly ranked, by the PCK of the first method."""
+    """Chooses pairs from best to worst, evenly spaced in rank, by PCK of the first method."""
     method = next(iter(results[0].methods))
     scored = [result for result in results if len(result.methods[method].errors_N)]
     ranked = sorted(

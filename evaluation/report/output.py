@@ -1,4 +1,4 @@
-"""The files of an evaluation, each published atomically."""
+"""Writes the output files of an evaluation, each atomically."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,9 +19,9 @@ def write_output(
     metrics: Mapping[str, float],
     config: EvaluateConfig,
 ) -> None:
-    """Write report, tables, curves and pictures into the output folder.
+    """Writes report, tables, curves and pictures to the output folder.
 
-    ``report.html``, ``report.md``, ``metrics.json`` (name to number), ``sequences.csv``,
+    Files: ``report.html``, ``report.md``, ``metrics.json`` (name to number), ``sequences.csv``,
     ``parts.csv``, ``SET/pck.png``, ``SET/filters-METHOD.png`` and ``SET/matches/RANK-METHOD.jpg``.
     """
     output = config.output.resolve()

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one self-contained HTML page, and its tables in Markdown."""
+"""The report of an evaluation: a self-contained HTML page, and its tables in Markdown."""
 
 import base64
 import csv
@@ -24,7 +24,7 @@ _LENGTHS = {"side": "max(w, h)", "diagonal": "diagonal", "box": "box"}
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: a metric, its heading, and which way is better."""
+    """A column of a table: a metric, its heading, and whether larger values are better."""
 
     metric: str
     heading: str
@@ -33,12 +33,12 @@ class Column:
     larger_is_better: bool
 
     def cell(self, metrics: Mapping[str, float]) -> str:
-        """Write the value of a row; a dash where the metric is absent."""
+        """Formats the value of a row; a dash if the metric is missing."""
         value = metrics.get(self.metric)
         return "–" if value is None else f"{value:.{self.digits}f}{self.unit}"
 
     def is_best(self, summary: MethodSummary, methods: Sequence[MethodSummary]) -> bool:
-        """Whether no row reads better, to the digits written; false where there is one row."""
+        """Whether a row has the best value, as rounded; False if there is only one row."""
         written = [
             round(row.metrics[self.metric], self.digits)
             for row in methods
@@ -52,7 +52,7 @@ class Column:
 
 
 def columns(methods: Sequence[MethodSummary], config: EvaluateConfig) -> list[Column]:
-    """Columns of the main table: those metrics that some row has."""
+    """Columns of the main table, for metrics that at least one row has."""
     every = [
         *(Column(f"pck/{t}", f"PCK@{t}", 1, " %", True) for t in config.thresholds),
         *(
@@ -71,7 +71,7 @@ def columns(methods: Sequence[MethodSummary], config: EvaluateConfig) -> list[Co
 
 
 def sparse_columns(methods: Sequence[MethodSummary], config: EvaluateConfig) -> list[Column]:
-    """Columns of the table of the sparse protocol."""
+    """Columns of the sparse matching table."""
     every = [
         Column(f"sparse/{detector}/pck/{t}", f"{detector} PCK@{t}", 1, " %", True)
         for detector in config.sparse
@@ -85,7 +85,7 @@ def _shown(every: Sequence[Column], methods: Sequence[MethodSummary]) -> list[Co
 
 
 def pose_rows(methods: Sequence[MethodSummary]) -> Iterator[tuple[str, str, list[str]]]:
-    """Rows of the table of estimators: method, estimator, cells."""
+    """Rows of the table of pose estimators: method, estimator, cells."""
     for summary in methods:
         estimators = dict.fromkeys(
             name.removeprefix("pose/").rpartition("/")[0]
@@ -111,7 +111,7 @@ def pose_rows(methods: Sequence[MethodSummary]) -> Iterator[tuple[str, str, list
 def published_rows(
     one: SetReport, shown: Sequence[Column]
 ) -> list[tuple[str, Mapping[str, float]]]:
-    """Title and figures of the published rows that say anything in these columns."""
+    """Title and values of the published results that have at least one of the columns."""
     return [
         (title, metrics)
         for title, metrics in one.published.items()
@@ -120,7 +120,7 @@ def published_rows(
 
 
 def markdown_table(one: SetReport, shown: Sequence[Column]) -> str:
-    """Write a table of one set in Markdown; the best of each column is bold."""
+    """Formats the table of one set in Markdown; the best value of each column is bold."""
     methods = one.methods
     headings = ["method", *(column.heading for column in shown)]
     lines = ["| " + " | ".join(headings) + " |", "|:--|" + "--:|" * len(shown)]
@@ -139,7 +139,7 @@ def markdown_table(one: SetReport, shown: Sequence[Column]) -> str:
 
 
 def patch_rows(patches: Patches, config: EvaluateConfig) -> list[tuple[str, list[str]]]:
-    """Rows of the table of patch verification: title of the method, FPR95 in each folder."""
+    """Rows of the patch verification table: title of the method, FPR95 for each folder."""
     return [
         (label.title, [f"{by_method[label.name]:.1f} %" for by_method in patches.values()])
         for label in method_labels(config)
@@ -148,7 +148,7 @@ def patch_rows(patches: Patches, config: EvaluateConfig) -> list[tuple[str, list
 
 
 def markdown_report(sets: Sequence[SetReport], patches: Patches, config: EvaluateConfig) -> str:
-    """Write the tables of all sets in Markdown."""
+    """Formats the tables of all sets in Markdown."""
     parts = ["# Correspondence report\n"]
     for one in sets:
         first = one.methods[0]
@@ -171,12 +171,12 @@ def markdown_report(sets: Sequence[SetReport], patches: Patches, config: Evaluat
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: ``1 pair``, ``1,200 pairs``."""
+    """Formats a number with its noun: ``1 pair``, ``1,200 pairs``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def pose_sentence(summary: MethodSummary, config: EvaluateConfig) -> str:
-    """Say in a few words how the pose was measured."""
+    """Describes how the pose was measured."""
     if not summary.posed or not config.pose.estimators:
         return "no pose."
     still = f", {summary.standing} of them standing still" if summary.standing else ""
@@ -187,7 +187,7 @@ def pose_sentence(summary: MethodSummary, config: EvaluateConfig) -> str:
 
 
 def sparse_sentence(one: SetReport, config: EvaluateConfig) -> str:
-    """Say what the sparse protocol asks for, and what could be reached."""
+    """Describes the points of the sparse protocol, and the result of a perfect matcher."""
     threshold = max(config.thresholds)
     place = config.thresholds.index(threshold)
     return (
@@ -201,7 +201,7 @@ def sparse_sentence(one: SetReport, config: EvaluateConfig) -> str:
 
 
 def part_rows(breakdown: Breakdown) -> Iterator[tuple[str, int, list[list[str]]]]:
-    """Rows of a table of parts: title, points, and each method's PCK at every threshold."""
+    """Rows of a breakdown table: title, points, and each method's PCK at every threshold."""
     for title, by_method in breakdown.parts.items():
         points = next(iter(by_method.values())).points
         cells = [[f"{value:.1f}" for value in one.percent] for one in by_method.values()]
@@ -209,7 +209,7 @@ def part_rows(breakdown: Breakdown) -> Iterator[tuple[str, int, list[list[str]]]
 
 
 def parts_csv(sets: Sequence[SetReport], thresholds: Sequence[int]) -> str:
-    """Write the PCK of all parts as CSV, one row a method and part."""
+    """Formats the PCK of all subsets as CSV, one row per method and subset."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
@@ -225,7 +225,7 @@ def parts_csv(sets: Sequence[SetReport], thresholds: Sequence[int]) -> str:
 
 
 def interval_sentence(summary: MethodSummary, config: EvaluateConfig) -> str:
-    """Say how certain the first row is."""
+    """Describes the confidence interval of the first row."""
     threshold = max(config.thresholds)
     low, high = (summary.metrics[f"pck_{end}/{threshold}"] for end in ("low", "high"))
     return (
@@ -235,7 +235,7 @@ def interval_sentence(summary: MethodSummary, config: EvaluateConfig) -> str:
 
 
 def sequence_csv(sets: Sequence[SetReport]) -> str:
-    """Write every metric of every method in every sequence as CSV, one row each."""
+    """Formats every metric of every method in every sequence as CSV, one row each."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["set", "sequence", "method", "pairs", "points", "metric", "value"])
@@ -250,7 +250,7 @@ def sequence_csv(sets: Sequence[SetReport]) -> str:
 
 
 def html_report(sets: Sequence[SetReport], patches: Patches, config: EvaluateConfig) -> str:
-    """Render the page: tables, curves and pictures inside it, nothing fetched from elsewhere."""
+    """Renders the page. Tables, curves and pictures are embedded, without external resources."""
     labels = {label.name: label for label in method_labels(config)}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()

@@ -1,4 +1,4 @@
-"""Everything that is told of one set of shards, and the metrics of all sets."""
+"""The report on one set of shards, and the metrics of all sets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from ucn.preprocessing.shards.read import ShardDataset
 
 @dataclass(frozen=True)
 class SetReport:
-    """Everything that is told of one set of shards.
+    """The report on one set of shards.
 
     Attributes:
-        name: of the set, as in the metric names.
-        uri, digest: where it lies, and the sha256 of its manifest.
-        labels: of all methods by name, those that are not there among them.
-        methods: one row a method, over the whole set.
-        sequences: the same for each sequence.
-        breakdowns: PCK of parts of the points.
+        name: name of the set in metric names.
+        uri, digest: location of the set, and the SHA-256 of its manifest.
+        labels: all methods by name, including unavailable ones.
+        methods: results over the whole set, one row per method.
+        sequences: results over each sequence.
+        breakdowns: PCK of subsets of the points.
         filters: precision and recall by method and filter.
-        bounds: of the sparse protocol by detector: points asked for, and what a perfect matcher
-            would reach at each threshold.
-        pictures: for each pair drawn, one picture a method.
-        published: what others report, by title and metric.
+        bounds: by detector of the sparse protocol, the number of points, and the PCK of a perfect
+            matcher at each threshold.
+        pictures: for each drawn pair, one picture per method.
+        published: published results, by title and metric.
     """
 
     name: str
@@ -44,7 +44,7 @@ class SetReport:
 
     @property
     def missing(self) -> list[Label]:
-        """Methods that this machine has not, with their reasons."""
+        """Methods that are not available, with their reasons."""
         return [label for label in self.labels.values() if label.reason]
 
 
@@ -56,10 +56,15 @@ def report_set(
     config: EvaluateConfig,
     published: Mapping[str, Mapping[str, float]],
 ) -> SetReport:
-    """Sum up all pairs of a set.
+    """Summarises all pairs of a set.
 
     Args:
-        published: what others report on it.
+        name: name of the set in metric names.
+        dataset: the set.
+        results: results of all pairs.
+        pictures: for each drawn pair, one picture per method.
+        config: configuration of the evaluation.
+        published: published results on the set.
     """
     whole, sequences = summarise_set(results, config)
     return SetReport(
@@ -82,10 +87,12 @@ def all_metrics(
     patches: Mapping[str, Mapping[str, float]],
     config: EvaluateConfig,
 ) -> dict[str, float]:
-    """Metrics of all sets: the first under plain names, the others under their set's name.
+    """Metrics of all sets. Names of sets after the first start with the set's name.
 
     Args:
-        patches: FPR95 by folder and method; ``patches/FOLDER/fpr95``.
+        reports: reports on all sets.
+        patches: FPR95 by folder and method; named ``patches/FOLDER/fpr95``.
+        config: configuration of the evaluation.
     """
     labels = {label.name: label for label in method_labels(config)}
     metrics = {
@@ -101,7 +108,7 @@ def all_metrics(
 
 
 def all_curves(reports: Sequence[SetReport]) -> dict[str, tuple[float, ...]]:
-    """PCK at 1 to 50 px of all methods and sets: ``pck_curve``, placed as the metrics are."""
+    """PCK at 1 to 50 px of all methods and sets: ``pck_curve``, with prefixes as for metrics."""
     return {
         f"{f'{report.name}/' if rank else ''}{report.labels[row.method].prefix}pck_curve": row.curve
         for rank, report in enumerate(reports)

@@ -1,4 +1,4 @@
-"""From pairs to figures: pooled PCK, medians and areas of pose errors, under their metric names."""
+"""Metrics over pairs: pooled PCK, and medians and areas under the curve of pose errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,12 +35,12 @@ AUC_THRESHOLDS_DEG = (5, 10, 20)
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What is kept of one method on one pair.
+    """Result of one method on one pair.
 
     Attributes:
-        errors_N: pixels; infinite without a match.
-        reciprocal: how many matches the search back confirms.
-        poses: errors by estimator, one a seed.
+        errors_N: distances from the truth, pixels; infinite without a match.
+        reciprocal: number of reciprocal matches.
+        poses: pose errors by estimator, one per seed.
         sparse, scores: as in `ucn.evaluation.pair.MethodOnPair`.
     """
 
@@ -53,14 +53,14 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class PairResult:
-    """All methods on one pair.
+    """Results of all methods on one pair.
 
     Attributes:
-        index: number of the pair in its set.
+        index: index of the pair in its set.
         key, sequence: names of the pair and of its sequence.
-        facts: what is known of its points.
-        methods: by name of the method.
-        planar: by name of the method, where the pair has a known homography.
+        facts: attributes of its points.
+        methods: results by name of the method.
+        planar: planar errors by name of the method, if the pair has a known homography.
     """
 
     index: int
@@ -73,15 +73,16 @@ class PairResult:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """One method over some pairs: a row of a table.
+    """Results of one method over several pairs: a row of a table.
 
     Attributes:
-        method: its name.
+        method: name of the method.
         metrics: ``pck/T``, ``pose/...`` and so on (docs/evaluation.md); percent and degrees.
         curve: PCK in percent at the thresholds `CURVE_THRESHOLDS`.
-        pairs, points: how many were matched.
-        reciprocal: share of matches that the search back confirms, percent.
-        posed: pairs with a known pose; ``standing`` of them have no translation to score.
+        pairs, points: numbers of evaluated pairs and points.
+        reciprocal: percentage of reciprocal matches.
+        posed: number of pairs with a known pose.
+        standing: number of these pairs without translation, for which only rotation is scored.
     """
 
     method: str
@@ -95,15 +96,17 @@ class MethodSummary:
 
 
 def summarise(method: str, pairs: Sequence[PairResult], config: EvaluateConfig) -> MethodSummary:
-    """Sum one method up over pairs.
+    """Summarises one method over pairs.
 
-    ``pck/T`` pools the points of all pairs; ``pck_over_pairs/T`` lets pairs count alike;
-    ``pck_low/T`` and ``pck_high/T`` are the 95 % interval of the pooled PCK, by bootstrap over the
-    pairs. Pose figures are computed once for each seed and averaged;
-    ``pose/ESTIMATOR/auc_10_spread`` is their largest difference between seeds.
+    ``pck/T`` pools the points of all pairs. ``pck_over_pairs/T`` is the mean over pairs.
+    ``pck_low/T`` and ``pck_high/T`` are the 95 % confidence interval of the pooled PCK, by
+    bootstrap over the pairs. Pose scores are computed for each seed and averaged.
+    ``pose/ESTIMATOR/auc_10_spread`` is the largest difference between seeds.
 
     Args:
+        method: name of the method.
         pairs: at least one, with at least one point.
+        config: configuration of the evaluation.
     """
     results = [pair.methods[method] for pair in pairs]
     errors_N = np.concatenate([result.errors_N for result in results])
@@ -129,7 +132,7 @@ def summarise(method: str, pairs: Sequence[PairResult], config: EvaluateConfig) 
 
 
 def _pck_metrics(by_pair: Sequence[Floats], thresholds: Sequence[int]) -> dict[str, float]:
-    """PCK in both poolings with its interval; median and mean error."""
+    """Pooled PCK with its interval, PCK over pairs, and median and mean error."""
     errors_N = np.concatenate(by_pair)
     metrics = _named_pck("pck", errors_N, thresholds)
     metrics["error_px_median"] = float(np.median(errors_N))
@@ -179,7 +182,7 @@ def _sparse_metrics(results: Sequence[MethodResult], config: EvaluateConfig) -> 
 
 
 def _planar_metrics(pairs: Sequence[PlanarErrors]) -> dict[str, float]:
-    """``mma/T``, and ``homography/auc_T`` of every estimator, the first one's under plain names."""
+    """``mma/T``, and ``homography/ESTIMATOR/auc_T``; the first estimator also without its name."""
     if not pairs:
         return {}
     accuracy_T = mean_matching_accuracy([pair.transfer_errors_N for pair in pairs])
@@ -202,7 +205,7 @@ def _named_pck(
 
 
 def _pose_metrics(posed: Sequence[PoseErrors]) -> tuple[dict[str, float], int]:
-    """Figures of every estimator, the first one's under plain names; pairs that stand still."""
+    """Pose scores by estimator, the first also without its name; number of pairs standing still."""
     metrics: dict[str, float] = {}
     standing = 0
     for rank, estimator in enumerate(posed[0] if posed else ()):
@@ -219,13 +222,13 @@ def _pose_metrics(posed: Sequence[PoseErrors]) -> tuple[dict[str, float], int]:
 
 
 def pose_figures(errors: Sequence[Sequence[PoseError]]) -> dict[str, float]:
-    """Medians and areas under the curve of pose errors, each the mean over the seeds.
+    """Medians and areas under the curve of pose errors, each averaged over the seeds.
 
-    Pairs that stand still count in the rotation only; without any other pair the figures that need
-    a translation are absent.
+    Pairs without translation count only for the rotation. If there are no other pairs, scores that
+    need a translation are left out.
 
     Args:
-        errors: for each pair, one error a seed.
+        errors: for each pair, one error per seed.
     """
     by_seed = list(zip(*errors, strict=True))
     figures = {
@@ -254,7 +257,7 @@ def pose_figures(errors: Sequence[Sequence[PoseError]]) -> dict[str, float]:
 def named_metrics(
     methods: Sequence[MethodSummary], labels: Mapping[str, Label]
 ) -> dict[str, float]:
-    """All metrics of one set of pairs under their full names."""
+    """All metrics of one set of pairs, with their full names."""
     return {
         f"{labels[summary.method].prefix}{name}": value
         for summary in methods
@@ -265,7 +268,7 @@ def named_metrics(
 def summarise_set(
     results: Sequence[PairResult], config: EvaluateConfig
 ) -> tuple[list[MethodSummary], dict[str, list[MethodSummary]]]:
-    """Sum all methods up over a whole set and over each of its sequences, in sorted order."""
+    """Summarises all methods over a whole set, and over each of its sequences in sorted order."""
     sequences: dict[str, list[PairResult]] = {}
     for result in sorted(results, key=lambda result: result.index):
         sequences.setdefault(result.sequence, []).append(result)

@@ -1,1 +1,1 @@
-"""What is measured: pure functions on arrays, one figure a file."""
+"""Scores: pure functions on arrays, one score per file."""

@@ -1,7 +1,7 @@
 """Confidence intervals by the percentile bootstrap over pairs.
 
-Points of one pair succeed and fail together, so that pairs, not points, are drawn with replacement
-(Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 and 13).
+Points of one pair are correlated, so pairs, not points, are drawn with replacement (Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 8 and 13).
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 DRAWS = 1_000
 CONFIDENCE = 0.95
 
-# Numbers of the drawn pairs that are held at once.
+# Number of drawn pair indices that are held at once.
 _HELD = 1 << 22
 
 
 def resampled_pairs(pairs: int, draws: int, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Draw as many pairs as there are, with replacement, again and again.
+    """Draws bootstrap samples of pairs: as many pairs as there are, with replacement.
 
     Returns:
-        Indices [B, P] of blocks of draws, ``draws`` rows in all.
+        Iterator over blocks of indices [B, P], with ``draws`` rows in total.
 
     Raises:
         ValueError: no pairs or no draws.
@@ -41,21 +41,24 @@ def ratio_interval(
     draws: int = DRAWS,
     confidence: float = CONFIDENCE,
 ) -> NDArray[np.float64]:
-    """Interval of the ratio of sums over pairs: sum(sums) / sum(counts).
+    """Confidence interval of a ratio of sums over pairs: sum(sums) / sum(counts).
 
-    Pooled PCK is that ratio with each pair's hits (:func:`.pck.hit_counts`) and points;
-    the mean over pairs is that of their shares with counts of one.
+    For pooled PCK, sums are each pair's hits (:func:`.pck.hit_counts`) and counts its points. For
+    the mean over pairs, sums are each pair's fractions and counts are one.
 
     Args:
-        sums_PT: finite, one row a pair, one column a figure; all columns see the same draws.
+        sums_PT: finite, one row per pair and one column per score. All columns use the same draws.
         counts_P: positive and finite.
+        seed: random seed.
+        draws: number of bootstrap samples.
+        confidence: confidence level, in (0, 1).
 
     Returns:
         float64 [T, 2], low and high, in the unit of sums / counts.
 
     Raises:
-        ValueError: no pairs, shapes that disagree, counts that are not positive, figures that are
-            not finite, or a confidence outside (0, 1).
+        ValueError: there are no pairs, the shapes disagree, counts are not positive, values are
+            not finite, or the confidence is outside (0, 1).
     """
     if sums_PT.ndim != 2 or counts_P.shape != sums_PT.shape[:1]:
         raise ValueError(f"sums {sums_PT.shape} over counts {counts_P.shape}")
@@ -71,7 +74,7 @@ def ratio_interval(
 
 
 def _times_drawn(drawn_BP: NDArray[np.intp]) -> NDArray[np.float64]:
-    """How often each pair was drawn in each draw [B, P]."""
+    """Number of times that each pair was drawn in each sample [B, P]."""
     rows, pairs = drawn_BP.shape
     flat = drawn_BP + pairs * np.arange(rows)[:, None]
     times = np.bincount(flat.ravel(), minlength=rows * pairs).reshape(rows, pairs)

@@ -1,8 +1,8 @@
 """The PhotoTourism patches (Brown, Hua and Winder, PAMI 2011; Winder and Brown, CVPR 2007).
 
-Sheets ``patches0000.bmp``, ... of 16 x 16 patches of 64 x 64 grey pixels, row by row; ``info.txt``
-with a line for each patch, the number of its 3D point first; and lists of pairs, such as
-``m50_100000_100000_0.txt``, whose lines are patch, point, unused, patch, point, unused, ...
+``patches0000.bmp``, ... are sheets of 16 x 16 patches of 64 x 64 grey pixels, row by row.
+``info.txt`` has one line per patch, which starts with the index of its 3D point. Lists of pairs,
+such as ``m50_100000_100000_0.txt``, have lines of patch, point, unused, patch, point, unused, ...
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from ucn.images.read import read_photo
 from ucn.matching.descriptors import Pixels
 
 PATCH = 64
-"""Pixels of a patch's side."""
+"""Side of a patch, pixels."""
 POINTS = "info.txt"
-"""The list of the patches' 3D points."""
+"""File with the 3D point of each patch."""
 TEST_LIST = "m50_100000_100000_0.txt"
-"""The list of 100,000 pairs, half of them matching, on which FPR95 is reported."""
+"""List of 100,000 pairs, half of them matching, on which FPR95 is reported."""
 
 _PER_SIDE = 16
 _PER_SHEET = _PER_SIDE**2
-# Of a pair's line: first patch, its point, second patch, its point.
+# Columns of a pair's line: first patch, its point, second patch, its point.
 _COLUMNS = (0, 1, 3, 4)
 
 Ints = NDArray[np.int64]
@@ -35,8 +35,8 @@ class PatchPairs:
     """Pairs of patches to verify.
 
     Attributes:
-        first_N, second_N: numbers of the patches.
-        same_N: bool, whether both show one 3D point.
+        first_N, second_N: indices of the patches.
+        same_N: bool, whether both show the same 3D point.
     """
 
     first_N: Ints
@@ -45,7 +45,7 @@ class PatchPairs:
 
 
 def read_points(folder: Path) -> Ints:
-    """Read the 3D point of each patch: int64 [P].
+    """Reads the 3D point of each patch: int64 [P].
 
     Raises:
         UserError: the list is missing, empty or damaged.
@@ -54,7 +54,7 @@ def read_points(folder: Path) -> Ints:
 
 
 def read_pairs(folder: Path, name: str = TEST_LIST) -> PatchPairs:
-    """Read a list of pairs and check it against ``info.txt``.
+    """Reads a list of pairs and checks it against ``info.txt``.
 
     Raises:
         UserError: a list is missing or damaged, or the two disagree.
@@ -74,10 +74,10 @@ def read_pairs(folder: Path, name: str = TEST_LIST) -> PatchPairs:
 
 
 def read_patches(folder: Path, numbers_N: Ints) -> Pixels:
-    """Read patches by number, each sheet once: uint8 [N, 64, 64].
+    """Reads patches by index, opening each sheet once: uint8 [N, 64, 64].
 
     Raises:
-        UserError: a sheet is missing or no grey image of 1024 x 1024 pixels.
+        UserError: a sheet is missing, or is not a grey image of 1024 x 1024 pixels.
     """
     patches_NHW = np.empty((len(numbers_N), PATCH, PATCH), np.uint8)
     sheet_N, place_N = np.divmod(numbers_N, _PER_SHEET)
@@ -103,7 +103,7 @@ def _read_sheet(folder: Path, number: int) -> Pixels:
 
 
 def _read_columns(path: Path, columns: tuple[int, ...]) -> Ints:
-    """Whole numbers of some columns: int64 [N, C], none negative."""
+    """Reads non-negative integers from some columns: int64 [N, C]."""
     try:
         lines = [line.split() for line in path.read_text("ascii").splitlines()]
         table = np.array([[int(words[column]) for column in columns] for words in lines], np.int64)

@@ -1,4 +1,4 @@
-"""Robust estimators of relative poses and of homographies, each kind behind one interface."""
+"""Robust estimators of relative poses and homographies, with one interface for each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 Doubles = NDArray[np.float64]
 
 MIN_MATCHES = 5
-"""Matches that the five-point algorithm needs."""
+"""Minimum number of matches for the five-point algorithm."""
 MIN_PLANAR_MATCHES = 4
-"""Matches that a homography needs."""
+"""Minimum number of matches for a homography."""
 CONFIDENCE = 0.9999
 MAX_ITERATIONS = 5_000
 FARTHEST_BASELINES = 1e6
-"""Points up to this depth count in the choice of the pose. OpenCV's default of 50 baselines would
-leave most of a street out when the car moves 0.2 m between frames."""
+"""Largest depth, in baselines, of points used to choose among the candidate poses. OpenCV's default
+of 50 would exclude most of a street if the car moves 0.2 m between frames."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class RelativePose:
 
 @dataclass(frozen=True)
 class Rays:
-    """Matches after removal of the intrinsics.
+    """Matches in normalised camera coordinates.
 
     Attributes:
         rays0_N2, rays1_N2: float64 (x / z, y / z) in each camera.
-        focal_px: pixels of one unit of them: the mean focal length.
+        focal_px: mean focal length, pixels.
     """
 
     rays0_N2: Doubles
@@ -44,11 +44,11 @@ class Rays:
 
 
 Estimate = Callable[[Rays, float, int], RelativePose | None]
-"""From rays, an inlier threshold in pixels and a seed to a pose; None where there is none."""
+"""Maps rays, an inlier threshold in pixels and a seed to a pose; None if no model was found."""
 
 
 def _order_for_opencv(count: int, seed: int) -> NDArray[np.int64]:
-    # OpenCV seeds its generator with a constant; the order of the matches stands in for a seed.
+    # OpenCV's seed is a constant, so the order of the matches is shuffled instead.
     return np.random.default_rng(seed).permutation(count)
 
 
@@ -69,7 +69,7 @@ def _opencv(rays: Rays, threshold_px: float, seed: int, method: int) -> Relative
     except cv2.error:  # degenerate matches: no model was found
         return None
     best: tuple[int, RelativePose | None] = (0, None)
-    # The five-point solver can return several matrices, stacked.
+    # The five-point solver may return several stacked matrices.
     for essential in [] if essentials is None else np.split(essentials, len(essentials) // 3):
         count, R, t, *_ = cv2.recoverPose(
             essential, rays0_N2, rays1_N2, identity, FARTHEST_BASELINES, mask=inliers.copy()
@@ -80,7 +80,7 @@ def _opencv(rays: Rays, threshold_px: float, seed: int, method: int) -> Relative
 
 
 def opencv_ransac(rays: Rays, threshold_px: float, seed: int) -> RelativePose | None:
-    """Five-point RANSAC of OpenCV, without refinement: the estimator of the paper's time."""
+    """OpenCV's five-point RANSAC without refinement, as was common when UCN was published."""
     return _opencv(rays, threshold_px, seed, cv2.RANSAC)
 
 
@@ -90,7 +90,7 @@ def opencv_magsac(rays: Rays, threshold_px: float, seed: int) -> RelativePose | 
 
 
 def poselib_lo_ransac(rays: Rays, threshold_px: float, seed: int) -> RelativePose | None:
-    """LO-RANSAC of PoseLib, with non-linear refinement."""
+    """PoseLib's LO-RANSAC with non-linear refinement."""
     camera = {"model": "SIMPLE_PINHOLE", "width": 1, "height": 1, "params": [rays.focal_px, 0, 0]}
     pose, found = poselib.estimate_relative_pose(
         rays.rays0_N2 * rays.focal_px,
@@ -119,8 +119,8 @@ ESTIMATORS: Mapping[str, Estimate] = {
 
 
 EstimateHomography = Callable[[Doubles, Doubles, float, int], Doubles | None]
-"""From points0_N2 and points1_N2 in pixels, N >= 4, a largest error of an inlier in pixels and a
-seed to H_1_0 [3, 3]; None where there is none."""
+"""Maps points0_N2 and points1_N2 in pixels (N >= 4), an inlier threshold in pixels and a seed to
+H_1_0 [3, 3]; None if no model was found."""
 
 
 def _opencv_homography(
@@ -144,7 +144,7 @@ def _opencv_homography(
 def opencv_ransac_homography(
     points0_N2: Doubles, points1_N2: Doubles, threshold_px: float, seed: int
 ) -> Doubles | None:
-    """RANSAC of OpenCV, refined on its inliers."""
+    """OpenCV's RANSAC, refined on its inliers."""
     return _opencv_homography(points0_N2, points1_N2, threshold_px, seed, cv2.RANSAC)
 
 
@@ -158,7 +158,7 @@ def opencv_magsac_homography(
 def poselib_homography(
     points0_N2: Doubles, points1_N2: Doubles, threshold_px: float, seed: int
 ) -> Doubles | None:
-    """LO-RANSAC of PoseLib, with non-linear refinement."""
+    """PoseLib's LO-RANSAC with non-linear refinement."""
     H_1_0, found = poselib.estimate_homography(
         points0_N2,
         points1_N2,

@@ -1,4 +1,4 @@
-"""Matches of planar scenes: their accuracy, and the homographies estimated from them.
+"""Scores of planar scenes: accuracy of matches, and of the homographies estimated from them.
 
 Pixel centres lie at integers. ``H_1_0`` maps pixels of image 0 to pixels of image 1.
 """
@@ -14,25 +14,25 @@ from ucn.evaluation.scores.recall import Errors, area_under_recall
 from ucn.geometry.homographies import Size, apply_homography, in_front, view_corners
 
 MMA_THRESHOLDS = tuple(range(1, 11))
-"""Pixels of the mean matching accuracy."""
+"""Thresholds of the mean matching accuracy, pixels."""
 CORNER_THRESHOLDS = (1, 3, 5)
-"""Pixels up to which the area under the recall of corner errors is taken."""
+"""Thresholds of the area under the recall curve of corner errors, pixels."""
 FAILED_PX = float("inf")
-"""Corner error of a pair without an estimate. Failures are never left out."""
+"""Corner error of a pair without an estimate. Failures count in all scores."""
 
 
 def transfer_errors(matches_N4: NDArray[np.floating], H_1_0: Doubles) -> Doubles:
-    """Distance in image 1 of each match from where the homography takes it: float64 pixels [N].
+    """Distance of each match from the true homography, in image 1: float64 pixels [N].
 
     Args:
         matches_N4: x0, y0, x1, y1 in pixels.
         H_1_0: the true homography.
 
     Returns:
-        Infinite for a point of image 0 that the homography takes to infinity or beyond.
+        Infinite for points that the homography maps to or beyond the horizon.
 
     Raises:
-        ValueError: matches of another shape, or one that is not finite.
+        ValueError: the matches have another shape, or are not finite.
     """
     if matches_N4.ndim != 2 or matches_N4.shape[1] != 4 or not np.isfinite(matches_N4).all():
         raise ValueError(f"matches of shape {matches_N4.shape}; finite [N, 4] wanted")
@@ -45,16 +45,17 @@ def transfer_errors(matches_N4: NDArray[np.floating], H_1_0: Doubles) -> Doubles
 def mean_matching_accuracy(
     errors_by_pair: Sequence[NDArray[np.floating]], thresholds: Sequence[float] = MMA_THRESHOLDS
 ) -> NDArray[np.float64]:
-    """Mean over pairs of the percentage of matches within T pixels of the truth, for each T (MMA).
+    """Mean matching accuracy (MMA): mean over pairs of the percentage of matches within T pixels.
 
-    As in D2-Net (Dusmanu et al., CVPR 2019) and R2D2 (Revaud et al., NeurIPS 2019), which match
-    mutual nearest neighbours; a pair without matches counts as 0.
+    As in D2-Net (Dusmanu et al., CVPR 2019) and R2D2 (Revaud et al., NeurIPS 2019), which use
+    mutual nearest neighbours. A pair without matches counts as 0.
 
     Args:
-        errors_by_pair: of :func:`transfer_errors`, one array a pair.
+        errors_by_pair: :func:`transfer_errors` of each pair.
+        thresholds: thresholds T, pixels.
 
     Raises:
-        ValueError: there are no pairs, or as :func:`ucn.evaluation.scores.pck.hit_counts`.
+        ValueError: there are no pairs, or as in :func:`ucn.evaluation.scores.pck.hit_counts`.
     """
     nothing_right_1 = np.array([np.inf])
     return pck_over_pairs([e if len(e) else nothing_right_1 for e in errors_by_pair], thresholds)
@@ -63,16 +64,17 @@ def mean_matching_accuracy(
 def estimate_homography(
     matches_N4: NDArray[np.floating], estimator: str, threshold_px: float, seed: int
 ) -> Doubles | None:
-    """Estimate the homography from matches with outliers.
+    """Robustly estimates the homography from matches.
 
     Args:
         matches_N4: x0, y0, x1, y1 in pixels.
-        estimator: a name of `HOMOGRAPHY_ESTIMATORS`.
-        threshold_px: largest error of an inlier, pixels in image 1.
+        estimator: a name in `HOMOGRAPHY_ESTIMATORS`.
+        threshold_px: inlier threshold, pixels in image 1.
+        seed: random seed.
 
     Returns:
-        H_1_0, float64 [3, 3]; None with fewer than four matches, where no model was found, or where
-        what was found is no invertible map.
+        H_1_0, float64 [3, 3]. None if there are fewer than four matches, no model was found, or
+        the model is not invertible.
     """
     if len(matches_N4) < MIN_PLANAR_MATCHES:
         return None
@@ -86,18 +88,18 @@ def estimate_homography(
 
 
 def corner_error(H_pred: Doubles | None, H_true: Doubles, size0: Size) -> float:
-    """Mean distance in image 1 between the four corners of image 0 under both maps, pixels.
+    """Mean distance in image 1 between the corners of image 0 under both homographies, pixels.
 
-    The corners are the outer ones, at -0.5 and size - 0.5 (SuperPoint, DeTone et al., CVPRW 2018,
-    took the centres of the corner pixels).
+    The outer corners are used, at -0.5 and size - 0.5. SuperPoint (DeTone et al., CVPRW 2018)
+    uses the centres of the corner pixels instead.
 
     Args:
-        H_pred: the estimate of H_1_0; None for a failure, whose error is infinite.
-        H_true: the true one.
-        size0: width and height of image 0.
+        H_pred: estimated H_1_0; None for a failure, whose error is infinite.
+        H_true: true H_1_0.
+        size0: (width, height) of image 0.
 
     Raises:
-        ValueError: the true homography takes a corner to infinity or beyond.
+        ValueError: the true homography maps a corner to or beyond the horizon.
     """
     corners_42 = view_corners(size0)
     if not in_front(H_true, corners_42).all():
@@ -112,6 +114,7 @@ def corner_auc(errors_px: Errors, threshold_px: float) -> float:
     """Area under the recall curve of corner errors up to a threshold, in percent.
 
     Args:
-        errors_px: of :func:`corner_error`, one a pair, failures included.
+        errors_px: :func:`corner_error` of each pair, including failures.
+        threshold_px: threshold, pixels.
     """
     return area_under_recall(errors_px, threshold_px)

@@ -1,6 +1,6 @@
-"""Patch verification: whether two patches show the same point, by one descriptor each.
+"""Patch verification: decides whether two patches show the same point, by their descriptors.
 
-FPR95 on the patches of Brown, Hua and Winder (PAMI 2011). Each patch is described once.
+The score is FPR95 on the patches of Brown, Hua and Winder (PAMI 2011).
 """
 
 from collections.abc import Callable
@@ -16,31 +16,31 @@ from ucn.matching.features import sample_features
 from ucn.training.model import Model
 
 DescribePatches = Callable[[Pixels], Floats]
-"""From patches_NHW, uint8, to descriptors_ND, float32 of unit length (or zero), N > 0. A
-`ucn.matching.descriptors.Describe` becomes one by ``partial(describe_patches, describe=...)``."""
+"""Maps patches_NHW, uint8, N > 0, to descriptors_ND, float32 of unit length (or zero). Use
+``partial(describe_patches, describe=...)`` for a `ucn.matching.descriptors.Describe`."""
 
-# Four sheets: 4 MB of pixels.
+# Four sheets, 4 MB of pixels.
 _CHUNK = 1024
-# Larger batches are no faster on a CPU: their activations do not fit into its cache.
+# Larger batches are not faster on a CPU, since their activations exceed its cache.
 _BATCH = 16
 
 
 def fpr95(scores_N: NDArray[np.floating], same_N: NDArray[np.bool_]) -> float:
     """False positive rate at 95 % recall, percent.
 
-    Pairs are accepted from the highest score down until at least 95 % of the matching ones are;
-    pairs of equal scores are accepted together, so that the figure does not depend on their order
-    and a constant score gives 100.
+    Pairs are accepted in descending order of score until at least 95 % of the matching pairs are
+    accepted. Pairs of equal score are accepted together, so the result does not depend on their
+    order, and a constant score gives 100.
 
     Args:
-        scores_N: larger for patches that look more alike; infinite ones are allowed.
+        scores_N: larger for more similar patches; may be infinite.
         same_N: whether the two patches show the same point.
 
     Returns:
-        The share of pairs of different points that are accepted.
+        The percentage of non-matching pairs that are accepted.
 
     Raises:
-        ValueError: shapes that disagree, an undefined score, or no pair of either kind.
+        ValueError: the shapes disagree, a score is NaN, or one kind of pair is missing.
     """
     if scores_N.ndim != 1 or scores_N.shape != same_N.shape or same_N.dtype != np.bool_:
         raise ValueError(f"{scores_N.shape} scores of {same_N.shape} {same_N.dtype} labels")
@@ -49,7 +49,7 @@ def fpr95(scores_N: NDArray[np.floating], same_N: NDArray[np.bool_]) -> float:
     positive, negative = np.sort(scores_N[same_N]), scores_N[~same_N]
     if not len(positive) or not len(negative):
         raise ValueError(f"{len(positive)} matching and {len(negative)} other pairs; both needed")
-    # In whole numbers: 0.95 has no exact binary value.
+    # Integer arithmetic, since 0.95 has no exact binary representation.
     accepted = -(-95 * len(positive) // 100)
     return float(100.0 * np.mean(negative >= positive[-accepted]))
 
@@ -58,10 +58,11 @@ def score_patches(pairs: PatchPairs, described_PD: Floats) -> float:
     """FPR95 of pairs, percent.
 
     Args:
-        described_PD: of all chunks of :func:`patch_chunks`, concatenated.
+        pairs: the pairs.
+        described_PD: descriptors of all chunks of :func:`patch_chunks`, concatenated.
 
     Raises:
-        ValueError: as :func:`fpr95`.
+        ValueError: as in :func:`fpr95`.
     """
     _, place_2N = np.unique([pairs.first_N, pairs.second_N], return_inverse=True)
     first_N, second_N = place_2N.reshape(2, -1)
@@ -69,7 +70,7 @@ def score_patches(pairs: PatchPairs, described_PD: Floats) -> float:
 
 
 def patch_similarities(first_ND: Floats, second_ND: Floats) -> Floats:
-    """Cosine of each patch's descriptor with that of its partner: float32 [N]."""
+    """Cosine similarity of the descriptors of each pair: float32 [N]."""
     if first_ND.shape != second_ND.shape:
         raise ValueError(f"descriptors {first_ND.shape} and {second_ND.shape}")
     similarities_N: Floats = np.einsum("nd,nd->n", first_ND, second_ND)
@@ -77,28 +78,29 @@ def patch_similarities(first_ND: Floats, second_ND: Floats) -> Floats:
 
 
 def patch_chunks(pairs: PatchPairs) -> list[Ints]:
-    """List the distinct patches of pairs in chunks, ascending; no sheet is in two chunks."""
+    """Indices of the distinct patches, ascending, in chunks that do not share sheets."""
     numbers_P = np.unique([pairs.first_N, pairs.second_N])
     return np.split(numbers_P, np.flatnonzero(np.diff(numbers_P // _CHUNK)) + 1)
 
 
 def describe_chunk(folder: Path, numbers_N: Ints, describe: DescribePatches) -> Floats:
-    """Read patches by number and describe them: float32 [N, D].
+    """Reads patches by index and describes them: float32 [N, D].
 
     Raises:
-        UserError: as `ucn.evaluation.scores.brown_patches.read_patches`.
+        UserError: as in `ucn.evaluation.scores.brown_patches.read_patches`.
     """
     return describe(read_patches(folder, numbers_N))
 
 
 def describe_patches(patches_NHW: Pixels, describe: Describe) -> Floats:
-    """Describe each patch by the descriptor at its centre: float32 [N, D].
+    """Describes each patch by the descriptor at its centre: float32 [N, D].
 
     Args:
         patches_NHW: uint8, N > 0.
+        describe: descriptor of points.
 
     Raises:
-        ValueError: no patches.
+        ValueError: there are no patches.
     """
     if patches_NHW.ndim != 3 or not len(patches_NHW):
         raise ValueError(f"patches of shape {patches_NHW.shape}; [N, H, W] wanted")
@@ -108,9 +110,9 @@ def describe_patches(patches_NHW: Pixels, describe: Describe) -> Floats:
 
 
 def network_patch_describer(model: Model) -> DescribePatches:
-    """Describe patches with a network in batches, each patch by its feature at the centre.
+    """Describes patches in batches by a network's features at their centres.
 
-    The same as :func:`describe_patches` with the network's `Describe`, up to rounding.
+    Equals :func:`describe_patches` with the network's `Describe`, up to rounding.
     """
     device = next(model.network.parameters()).device
     centre_112 = torch.full((1, 1, 2), (PATCH - 1) / 2, device=device)

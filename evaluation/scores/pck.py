@@ -1,4 +1,4 @@
-"""Percentage of correct keypoints: how many matches lie within T pixels of the truth."""
+"""Percentage of correct keypoints (PCK): percentage of matches within T pixels of the truth."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from ucn.matching.descriptors import Floats
 Counts = NDArray[np.int64]
 
 CURVE_THRESHOLDS = tuple(range(1, 51))
-"""Pixels T at which PCK curves are drawn."""
+"""Thresholds T of PCK curves, pixels."""
 
 
 def match_errors(positions_N2: Floats, truth_N2: Floats) -> Floats:
-    """Distance in pixels of each match from its true position: float32 [N]."""
+    """Distance of each match from its true position, pixels: float32 [N]."""
     if positions_N2.shape != truth_N2.shape:
         raise ValueError(f"{positions_N2.shape} matches for {truth_N2.shape} true positions")
     errors_N: Floats = np.linalg.norm(positions_N2 - truth_N2, axis=1).astype(np.float32)
@@ -22,13 +22,14 @@ def match_errors(positions_N2: Floats, truth_N2: Floats) -> Floats:
 
 
 def hit_counts(errors_N: NDArray[np.floating], thresholds: Sequence[float]) -> Counts:
-    """How many errors are at most T, for each threshold T: int64 [T].
+    """Number of errors of at most T, for each threshold T: int64 [T].
 
     Args:
-        errors_N: non-negative; infinite for a point that has no match.
+        errors_N: non-negative; infinite for a point without a match.
+        thresholds: thresholds T, pixels.
 
     Raises:
-        ValueError: an error is undefined or a threshold is negative or not finite.
+        ValueError: an error is NaN, or a threshold is negative or not finite.
     """
     limits_T = np.asarray(thresholds, np.float64)
     if not ((limits_T >= 0) & np.isfinite(limits_T)).all():
@@ -41,13 +42,12 @@ def hit_counts(errors_N: NDArray[np.floating], thresholds: Sequence[float]) -> C
 def pck(
     errors_N: NDArray[np.floating], thresholds: Sequence[float] = CURVE_THRESHOLDS
 ) -> NDArray[np.float64]:
-    """Percentage of errors of at most T, for each threshold T (Choy et al. 2016, section 4.1).
+    """PCK: percentage of errors of at most T, for each T (Choy et al. 2016, section 4.1).
 
-    Points count alike, whichever pair they come from: pool the errors of several pairs first.
+    All points have equal weight. To pool several pairs, concatenate their errors first.
 
     Raises:
-        ValueError: there are no points, since a percentage of nothing is no number; or as
-            :func:`hit_counts`.
+        ValueError: there are no points, or as in :func:`hit_counts`.
     """
     if not len(errors_N):
         raise ValueError("PCK of no points")
@@ -59,10 +59,10 @@ def pck_over_pairs(
     errors_by_pair: Sequence[NDArray[np.floating]],
     thresholds: Sequence[float] = CURVE_THRESHOLDS,
 ) -> NDArray[np.float64]:
-    """Mean over pairs of each pair's own PCK, percent [T]: pairs count alike, whatever their size.
+    """Mean over pairs of each pair's PCK, percent [T]. All pairs have equal weight.
 
     Raises:
-        ValueError: there are no pairs, or one has no points.
+        ValueError: there are no pairs, or a pair has no points.
     """
     if not len(errors_by_pair):
         raise ValueError("PCK of no pairs")
@@ -71,11 +71,11 @@ def pck_over_pairs(
 
 
 def average_endpoint_error(errors_N: NDArray[np.floating]) -> float:
-    """Mean distance of matches from the truth, pixels (AEPE, as in the optical flow benchmarks).
+    """Average endpoint error (AEPE), pixels, as in optical flow benchmarks.
 
     Raises:
-        ValueError: there are no points, or one is infinite or undefined: a method that leaves
-            points without a match has no such mean.
+        ValueError: there are no points, or an error is infinite or NaN. So the score is undefined
+            for methods that leave points without a match.
     """
     if not len(errors_N):
         raise ValueError("average end-point error of no points")
@@ -85,24 +85,24 @@ def average_endpoint_error(errors_N: NDArray[np.floating]) -> float:
 
 
 def image_side(size: tuple[float, float]) -> float:
-    """L = max(w, h) of an image or of a box: PASCAL's PCK at alpha (Choy et al. 2016, 4.2)."""
+    """L = max(w, h) of an image or box, for PASCAL's PCK at alpha (Choy et al. 2016, 4.2)."""
     return _length(max(size), size)
 
 
 def image_diagonal(size: tuple[float, float]) -> float:
-    """L = sqrt(w^2 + h^2) of an image: the PCK at alpha of CUB (Choy et al. 2016, 4.2)."""
+    """L = sqrt(w^2 + h^2) of an image, for CUB's PCK at alpha (Choy et al. 2016, 4.2)."""
     return _length(float(np.hypot(*size)), size)
 
 
 def relative_errors(errors_N: NDArray[np.floating], length_px: float) -> NDArray[np.float64]:
-    """Errors as shares of a length L of their pair: float64 [N].
+    """Errors divided by a length L of their pair: float64 [N].
 
-    PCK at alpha is :func:`pck` of these with alphas for thresholds: an error of at most alpha * L
-    is right. Both poolings and the bins then work across pairs of different L.
+    PCK at alpha is :func:`pck` of these errors with alpha as threshold, so an error of at most
+    alpha * L is correct. Errors of pairs with different L can then be pooled and binned.
 
     Args:
-        length_px: of :func:`image_side` of the image or of the object's box, or of
-            :func:`image_diagonal`.
+        errors_N: errors in pixels.
+        length_px: :func:`image_side` of the image or box, or :func:`image_diagonal`.
 
     Raises:
         ValueError: the length is not positive and finite.

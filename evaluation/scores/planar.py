@@ -1,4 +1,4 @@
-"""One pair of a planar scene, one descriptor: errors of mutual matches and of homographies."""
+"""Scores of one descriptor on one planar pair: mutual matches and estimated homographies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from ucn.matching.descriptors import Floats
 
 @dataclass(frozen=True)
 class PlanarErrors:
-    """How one descriptor did on one pair.
+    """Errors of one descriptor on one pair.
 
     Attributes:
-        transfer_errors_N: float64 pixels, one a match; the pair's share of
+        transfer_errors_N: float64 pixels, one per match; input of
             :func:`ucn.evaluation.scores.homography.mean_matching_accuracy`.
-        corner_errors: pixels by estimator, one a seed; infinite for a failure.
+        corner_errors: by estimator, one error per seed, pixels; infinite for a failure.
     """
 
     transfer_errors_N: Doubles
@@ -29,14 +29,14 @@ class PlanarErrors:
 def mutual_matches(
     points0_N2: Floats, points1_M2: Floats, described0_ND: Floats, described1_MD: Floats
 ) -> Floats:
-    """Match keypoints that are each other's nearest neighbours: float32 [K, 4], by the first.
+    """Matches keypoints that are mutual nearest neighbours: float32 [K, 4], in order of image 0.
 
     Args:
-        points0_N2, points1_M2: keypoints in pixels; there may be none.
+        points0_N2, points1_M2: keypoints in pixels; may be empty.
         described0_ND, described1_MD: their descriptors, float32 rows of unit length (or zero).
 
     Raises:
-        ValueError: points and descriptors of other numbers.
+        ValueError: the numbers of points and descriptors differ.
     """
     if len(points0_N2) != len(described0_ND) or len(points1_M2) != len(described1_MD):
         raise ValueError(
@@ -63,19 +63,20 @@ def planar_figures(
     threshold_px: float,
     seeds: Sequence[int],
 ) -> PlanarErrors:
-    """Match keypoints, and measure the matches and the homographies that they give.
+    """Matches keypoints, and measures the matches and the homographies estimated from them.
 
     Args:
-        points0_N2, points1_M2: as of :func:`mutual_matches`.
-        described0_ND, described1_MD: as of :func:`mutual_matches`.
+        points0_N2, points1_M2: as in :func:`mutual_matches`.
+        described0_ND, described1_MD: as in :func:`mutual_matches`.
         H_1_0: the true homography.
-        size0: width and height of image 0.
-        estimators: names of `ucn.evaluation.scores.estimators.HOMOGRAPHY_ESTIMATORS`.
-        threshold_px: largest error of an inlier, pixels in image 1.
-        seeds: each estimate is repeated with each.
+        size0: (width, height) of image 0.
+        estimators: names in `ucn.evaluation.scores.estimators.HOMOGRAPHY_ESTIMATORS`.
+        threshold_px: inlier threshold, pixels in image 1.
+        seeds: random seeds; each estimate is repeated with each seed.
 
     Raises:
-        ValueError: as :func:`mutual_matches` and `ucn.evaluation.scores.homography.corner_error`.
+        ValueError: as in :func:`mutual_matches` and
+            `ucn.evaluation.scores.homography.corner_error`.
     """
     matches_K4 = mutual_matches(points0_N2, points1_M2, described0_ND, described1_MD)
     return PlanarErrors(

@@ -1,4 +1,4 @@
-"""Relative pose from matches, its errors, and the figures that sum them up.
+"""Relative pose from matches, its errors, and scores over pairs.
 
 Convention: T_1_0 = [R | t] maps points of camera 0 into camera 1; angles are in degrees.
 """
@@ -13,18 +13,18 @@ from ucn.evaluation.scores.estimators import ESTIMATORS, MIN_MATCHES, Doubles, R
 from ucn.evaluation.scores.recall import Errors, area_under_recall, mean_recall
 
 FAILED_DEG = 180.0
-"""Both errors of a pair without an estimate: the worst there is. Failures are never left out."""
+"""Rotation and translation error of a pair without an estimate. Failures count in all scores."""
 MAP_STEP_DEG = 5
-"""Degrees between the thresholds whose recalls :func:`pose_map` averages."""
+"""Step between the thresholds whose recalls :func:`pose_map` averages, degrees."""
 
 
 @dataclass(frozen=True)
 class PoseError:
-    """Errors of one estimate, degrees in [0, 180].
+    """Errors of one pose estimate, degrees in [0, 180].
 
     Attributes:
         rotation_deg: angle of R_pred^T R_true.
-        translation_deg: angle between the translations; None for a pair that stands still.
+        translation_deg: angle between the translations; None for a pair without translation.
     """
 
     rotation_deg: float
@@ -37,7 +37,7 @@ def mean_focal(K0: Doubles, K1: Doubles) -> float:
 
 
 def normalise_points(points_N2: NDArray[np.floating], K: Doubles) -> Doubles:
-    """Map pixels to (x / z, y / z) of the camera's own rays: float64 [N, 2]."""
+    """Maps pixels to normalised camera coordinates (x / z, y / z): float64 [N, 2]."""
     homogeneous_N3 = np.column_stack([points_N2.astype(np.float64), np.ones(len(points_N2))])
     rays_N3 = np.linalg.solve(K, homogeneous_N3.T).T
     return np.ascontiguousarray(rays_N3[:, :2] / rays_N3[:, 2:], np.float64)
@@ -51,16 +51,17 @@ def estimate_pose(
     threshold_px: float,
     seed: int,
 ) -> RelativePose | None:
-    """Estimate the relative pose from matches of two calibrated images.
+    """Robustly estimates the relative pose from matches of two calibrated images.
 
     Args:
-        matches_N4: x0, y0, x1, y1 in pixels, with outliers.
+        matches_N4: x0, y0, x1, y1 in pixels; may contain outliers.
         K0, K1: 3x3 intrinsics of each image; they may differ.
-        estimator: a name of `ESTIMATORS`.
-        threshold_px: largest epipolar error of an inlier, in pixels of the mean focal length.
+        estimator: a name in `ESTIMATORS`.
+        threshold_px: inlier threshold on the epipolar error, in pixels of the mean focal length.
+        seed: random seed.
 
     Returns:
-        The pose; None with fewer than five matches or where no model was found.
+        The pose. None if there are fewer than five matches or no model was found.
     """
     if len(matches_N4) < MIN_MATCHES:
         return None
@@ -73,10 +74,10 @@ def estimate_pose(
 
 
 def rotation_error_deg(R_pred: Doubles, R_true: Doubles) -> float:
-    """Angle of the rotation between two rotations: arccos((tr(R_pred^T R_true) - 1) / 2).
+    """Angle between two rotations: arccos((tr(R_pred^T R_true) - 1) / 2).
 
-    Computed as atan2(sine, cosine), which equals the arccosine and keeps its accuracy near 0 and
-    180 degrees, where rounding takes the cosine beyond 1.
+    Computed as atan2(sine, cosine), which is accurate near 0 and 180 degrees. There, rounding can
+    take the cosine out of [-1, 1].
     """
     relative = R_pred.T @ R_true
     axis = relative[[2, 0, 1], [1, 2, 0]] - relative[[1, 2, 0], [2, 0, 1]]
@@ -86,19 +87,20 @@ def rotation_error_deg(R_pred: Doubles, R_true: Doubles) -> float:
 def translation_error_deg(t_pred: Doubles, t_true: Doubles) -> float:
     """Angle between two translations, in [0, 180].
 
-    The sign counts: points in front of both cameras fix it, so that a reversed translation is
-    180 degrees wrong (some benchmarks fold it to 0).
+    The sign counts: a reversed translation is 180 degrees wrong, since points in front of both
+    cameras determine the sign. Some benchmarks fold this error to 0.
     """
     sine = np.linalg.norm(np.cross(t_pred, t_true))
     return float(np.degrees(np.arctan2(sine, t_pred @ t_true)))
 
 
 def pose_error(pose: RelativePose | None, T_1_0: Doubles, *, moves: bool) -> PoseError:
-    """Compare an estimate with the true pose.
+    """Compares an estimate with the true pose.
 
     Args:
-        pose: None for a failure, which counts as 180 degrees.
-        moves: False for a pair that stands still, whose translation has no direction.
+        pose: the estimate; None for a failure, which counts as 180 degrees.
+        T_1_0: the true pose.
+        moves: False for a pair without translation, for which only rotation is scored.
     """
     if pose is None:
         return PoseError(FAILED_DEG, FAILED_DEG if moves else None)
@@ -111,7 +113,7 @@ def pose_error(pose: RelativePose | None, T_1_0: Doubles, *, moves: bool) -> Pos
 def median_parallax_px(
     truth_N4: NDArray[np.floating], K0: Doubles, K1: Doubles, T_1_0: Doubles
 ) -> float:
-    """Median distance in image 1 of true matches from where the rotation alone would take them."""
+    """Median parallax: distance of true matches in image 1 from a pure rotation, pixels."""
     rays0_N2 = normalise_points(truth_N4[:, :2], K0)
     turned_N3 = np.column_stack([rays0_N2, np.ones(len(rays0_N2))]) @ (K1 @ T_1_0[:3, :3]).T
     shift_N2 = truth_N4[:, 2:] - turned_N3[:, :2] / turned_N3[:, 2:]
@@ -119,24 +121,25 @@ def median_parallax_px(
 
 
 def pose_auc(errors_deg: Errors, threshold_deg: float) -> float:
-    """Area under the recall curve of pose errors up to a threshold, in percent.
+    """Area under the recall curve of pose errors up to a threshold, in percent (AUC).
 
     As in SuperGlue (Sarlin et al., CVPR 2020); see `.recall.area_under_recall`.
 
     Args:
-        errors_deg: one a pair: the larger of its rotation and translation errors; `FAILED_DEG` for
-            a pair without an estimate.
+        errors_deg: one error per pair, the larger of rotation and translation error. `FAILED_DEG`
+            for a pair without an estimate.
+        threshold_deg: threshold, degrees.
     """
     return area_under_recall(errors_deg, threshold_deg)
 
 
 def pose_map(errors_deg: Errors, threshold_deg: int) -> float:
-    """Mean average precision of poses up to a threshold, in percent.
+    """Mean average precision (mAP) of poses up to a threshold, in percent.
 
-    The mean over 5, 10, ..., threshold degrees of the share of pairs whose error is smaller, as
-    OANet computes it (Zhang et al., ICCV 2019), and with it the YFCC tables of the field: mAP@5 is
-    the share below 5 degrees. OANet folds reversed translations to 0; :func:`translation_error_deg`
-    does not, so that these figures can only be lower.
+    The mean over 5, 10, ..., threshold degrees of the percentage of pairs with a smaller error. As
+    in OANet (Zhang et al., ICCV 2019) and published YFCC tables; mAP@5 is the percentage below 5
+    degrees. OANet folds reversed translations to 0 degrees. :func:`translation_error_deg` does
+    not, so results can only be lower.
 
     Args:
         errors_deg: as in :func:`pose_auc`.
@@ -156,17 +159,19 @@ def sweep_thresholds(
     *,
     moves: bool,
 ) -> dict[float, tuple[PoseError, ...]]:
-    """Estimate the pose at several inlier thresholds, since the best one depends on the method.
+    """Estimates the pose at several inlier thresholds, since the best one depends on the method.
 
     Args:
         matches_N4, K0, K1, estimator: as in :func:`estimate_pose`.
         T_1_0, moves: as in :func:`pose_error`.
+        thresholds_px: inlier thresholds.
+        seeds: random seeds.
 
     Returns:
-        By threshold, one error a seed; failures are `FAILED_DEG`.
+        By threshold, one error per seed; `FAILED_DEG` for failures.
 
     Raises:
-        ValueError: no thresholds or seeds, or a threshold that is not positive.
+        ValueError: there are no thresholds or seeds, or a threshold is not positive.
     """
     if not thresholds_px or not seeds or not all(value > 0 for value in thresholds_px):
         raise ValueError(f"no sweep over thresholds {thresholds_px} px and seeds {seeds}")

@@ -1,7 +1,7 @@
-"""Recall of errors: the share of pairs whose error stays below a threshold, and its means.
+"""Recall curves: percentage of pairs with an error below a threshold, their area and mean.
 
-One error a pair, in any unit (degrees of a pose, pixels of a homography's corners). A pair without
-an estimate has its worst error, infinite if there is none, and is never left out.
+Each pair has one error, in any unit (degrees of a pose, pixels of a homography's corners). Pairs
+without an estimate are included with the largest possible error, or infinity.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Errors = Sequence[float] | NDArray[np.floating]
-"""One number a pair."""
+"""One error per pair."""
 
 
 def sorted_errors(errors: Errors) -> NDArray[np.float64]:
-    """Check one error a pair and sort them.
+    """Validates and sorts the errors.
 
     Raises:
-        ValueError: there is none, or one is negative or undefined.
+        ValueError: there are no errors, or an error is negative or NaN.
     """
     ordered = np.sort(np.asarray(errors, np.float64))
     if not len(ordered):
@@ -30,15 +30,16 @@ def sorted_errors(errors: Errors) -> NDArray[np.float64]:
 def area_under_recall(errors: Errors, threshold: float) -> float:
     """Area under the recall curve of errors up to a threshold, in percent (AUC).
 
-    The curve joins (0, 0) and (error_i, i / n) by straight lines and runs level from the last error
-    below the threshold to the threshold, as in SuperGlue (Sarlin et al., CVPR 2020).
+    The curve connects (0, 0) and (error_i, i / n) by straight lines. It is constant from the last
+    error below the threshold to the threshold. As in SuperGlue (Sarlin et al., CVPR 2020).
 
     Args:
-        errors: one a pair; infinite for a failure.
-        threshold: positive, in their unit.
+        errors: one error per pair; infinite for a failure.
+        threshold: positive, in the unit of the errors.
 
     Raises:
-        ValueError: no errors, a negative or undefined one, or a threshold that is not positive.
+        ValueError: there are no errors, an error is negative or NaN, or the threshold is not
+            positive.
     """
     ordered = sorted_errors(errors)
     if not threshold > 0:
@@ -53,14 +54,16 @@ def area_under_recall(errors: Errors, threshold: float) -> float:
 def mean_recall(errors: Errors, threshold: float, step: float) -> float:
     """Mean of the recall at step, 2 step, ..., threshold, in percent (mAP).
 
-    An error counts from the first step that is strictly larger.
+    The recall at a step counts errors that are strictly smaller.
 
     Args:
-        errors: one a pair; infinite for a failure.
-        threshold: a positive whole multiple of ``step``, in the unit of the errors.
+        errors: one error per pair; infinite for a failure.
+        threshold: a positive multiple of ``step``, in the unit of the errors.
+        step: distance between the averaged thresholds.
 
     Raises:
-        ValueError: no errors, a negative or undefined one, or no such multiple.
+        ValueError: there are no errors, an error is negative or NaN, or the threshold is not a
+            multiple of ``step``.
     """
     ordered = sorted_errors(errors)
     count = round(threshold / step) if step > 0 else 0

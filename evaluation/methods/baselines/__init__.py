@@ -1,6 +1,6 @@
 """Baselines by name: descriptors of points, and optical flow.
 
-`googlenet_describer` makes one more, from weights.
+`googlenet` is not listed: `googlenet_describer` builds it from weights.
 """
 
 from collections.abc import Mapping
@@ -62,5 +62,5 @@ TITLES: Mapping[str, str] = {
 
 
 def unavailable(name: str) -> str | None:
-    """The reason why this installation lacks a baseline, in one line; None where it has it."""
+    """The reason why a baseline is not available, in one line; None if it is."""
     return why_no_surf() if name == "surf" else None

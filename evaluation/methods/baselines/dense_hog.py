@@ -1,9 +1,9 @@
-"""Dense HOG of Dalal and Triggs (CVPR 2005): a window of normalised blocks around every point.
+"""Dense HOG (Dalal and Triggs, CVPR 2005): a window of normalised blocks around every point.
 
-Four by four cells in nine overlapping blocks of two by two, each of length one with its numbers cut
-at 0.2. The cell and the full circle of directions were chosen on two real KITTI pairs: from cells
-of 8 to 12 px PCK@10 gains 2.5 points and PCK@3 loses 0.8, and half a circle, the choice of the
-paper for people, loses 4 points of PCK@10 at cells of 8 px.
+The window has four by four cells, in nine overlapping blocks of two by two. Each block is
+normalised, clipped at 0.2 and normalised again. The cell size and signed gradients were chosen on
+two real KITTI pairs. From cells of 8 px to 12 px, PCK@10 gains 2.5 points and PCK@3 loses 0.8.
+Unsigned gradients, the paper's choice for people, lose 4 points of PCK@10 at cells of 8 px.
 """
 
 import cv2
@@ -19,13 +19,13 @@ WINDOW = 4 * CELL
 BINS = 9
 DIMENSION = 3 * 3 * 4 * BINS
 MARGIN = WINDOW
-"""Pixels that the image is extended by; windows reach half as far."""
+"""Padding of the image, pixels; windows reach half as far."""
 
 
 def describe_hog(image: Pixels, points_N2: Floats) -> Floats:
-    """Describe points by HOG [N, 324] of luma.
+    """Describes points by HOG [N, 324] of luma.
 
-    The points are rounded to whole pixels, and lie half a pixel beside the middle of the window.
+    Points are rounded to whole pixels, and are half a pixel off the centre of the window.
     """
     if not len(points_N2):
         return np.zeros((0, DIMENSION), np.float32)
@@ -36,7 +36,7 @@ def describe_hog(image: Pixels, points_N2: Floats) -> Floats:
 
 
 def _histograms() -> cv2.HOGDescriptor:
-    sigma, cut, square_root, full_circle = -1.0, 0.2, True, True  # of OpenCV all but the last
+    sigma, cut, square_root, full_circle = -1.0, 0.2, True, True  # OpenCV's, but for full_circle
     return cv2.HOGDescriptor(
         (WINDOW, WINDOW),
         (BLOCK, BLOCK),

@@ -1,4 +1,4 @@
-"""Activations of an ImageNet GoogLeNet as descriptors: inception_4a, nothing trained to match."""
+"""GoogLeNet features as descriptors: inception_4a, trained on ImageNet and not for matching."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ from ucn.training.networks.googlenet import GoogLeNetUCN
 from ucn.training.networks.published_weights import read_published
 
 DIMENSION = 512
-"""Channels of inception_4a."""
+"""Number of channels of inception_4a."""
 
 
 def googlenet_describer(weights: Path) -> Describe:
-    """Describe points by the activations of inception_4a [N, 512], read bilinearly.
+    """Describes points by bilinear samples of inception_4a [N, 512].
 
-    The poolings before it have stride 1, as in the Universal Correspondence Network: cells lie at
-    every fourth pixel, closer than the kernels saw them on ImageNet.
+    The pooling layers before it have stride 1, as in the Universal Correspondence Network. So
+    there is a cell at every fourth pixel, denser than in training on ImageNet.
 
     Args:
-        weights: of torchvision's ``googlenet``, ``.pth`` or ``.safetensors``.
+        weights: weights of torchvision's ``googlenet``, ``.pth`` or ``.safetensors``.
 
     Raises:
         UserError: the file is missing, damaged, or of another network.

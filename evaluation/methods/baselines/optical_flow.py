@@ -1,8 +1,7 @@
-"""Dense optical flow as a baseline: it matches by itself, without descriptors.
+"""Dense optical flow as a baseline, which matches without descriptors.
 
-Every method gets luma, and the settings that its library gives it. Images of two sizes are padded
-at the right and at the bottom to their common size, the border repeated, so that pixels keep their
-coordinates.
+All methods use luma and the default settings of their library. Images of different sizes are padded
+at the right and bottom to a common size by repeating the border, so pixel coordinates stay valid.
 """
 
 from collections.abc import Callable
@@ -16,18 +15,18 @@ from ucn.images.read import to_grey
 from ucn.matching.descriptors import Floats, Match, Pixels
 
 Flow = Callable[[Pixels, Pixels], NDArray[Any]]
-"""From two grey images [H, W] of one size to the flow (dx, dy) of image 0's pixels, [H, W, 2].
+"""Maps two grey images [H, W] of one size to the flow (dx, dy) of image 0's pixels, [H, W, 2].
 
 NaN where there is no flow.
 """
 LEAST_SIZE = 32
-"""Pixels that images are padded to at least, each way: some methods fail on fewer."""
+"""Minimum size to which images are padded, pixels: some methods fail on smaller ones."""
 
 
 def follow_flow(flow_HW2: NDArray[Any], points_N2: Floats) -> Floats:
-    """Move points by a flow field, read bilinearly, beyond the border as on it.
+    """Moves points by a flow field, sampled bilinearly and clamped at the border.
 
-    A point may leave the image: it is not clipped, so that its error is what the flow says.
+    Results are not clipped to the image, so the error is that of the flow.
     """
     height, width = flow_HW2.shape[:2]
     x_N, y_N = np.clip(points_N2, 0, np.array([width - 1, height - 1], np.float32)).T
@@ -41,7 +40,7 @@ def follow_flow(flow_HW2: NDArray[Any], points_N2: Floats) -> Floats:
 
 
 def flow_matcher(flow: Flow) -> Match:
-    """Match points by following a dense flow from image 0 to image 1."""
+    """Matches points by following a dense flow from image 0 to image 1."""
 
     def match(image0: Pixels, image1: Pixels, points0_N2: Floats) -> Floats:
         height = max(image0.shape[0], image1.shape[0], LEAST_SIZE)
@@ -54,26 +53,26 @@ def flow_matcher(flow: Flow) -> Match:
 
 
 def dis_flow(grey0: Pixels, grey1: Pixels) -> NDArray[Any]:
-    """Dense inverse search of Kroeger et al. (ECCV 2016) in OpenCV's MEDIUM preset."""
+    """Dense inverse search (Kroeger et al., ECCV 2016) with OpenCV's MEDIUM preset."""
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(
         grey0, grey1, _still(grey0)
     )
 
 
 def farneback_flow(grey0: Pixels, grey1: Pixels) -> NDArray[Any]:
-    """Polynomial expansion of Farneback (SCIA 2003) with the settings of OpenCV's sample."""
+    """Polynomial expansion (Farneback, SCIA 2003) with the settings of OpenCV's sample."""
     return cv2.calcOpticalFlowFarneback(grey0, grey1, _still(grey0), 0.5, 5, 15, 3, 5, 1.2, 0)
 
 
 def deep_flow(grey0: Pixels, grey1: Pixels) -> NDArray[Any]:
-    """Variational flow of Weinzaepfel et al. (ICCV 2013), without the term of DeepMatching."""
+    """Variational flow of DeepFlow (Weinzaepfel et al., ICCV 2013), without DeepMatching."""
     return cv2.optflow.createOptFlow_DeepFlow().calc(grey0, grey1, _still(grey0))
 
 
 def pca_flow(grey0: Pixels, grey1: Pixels) -> NDArray[Any]:
-    """Tracked corners fitted by smooth basis flows, after Wulff and Black (CVPR 2015).
+    """PCA-Flow: smooth basis flows fitted to tracked corners, after Wulff and Black (CVPR 2015).
 
-    OpenCV's basis is that of cosines, without the learnt prior.
+    OpenCV uses a cosine basis, and is used here without the learned prior.
     """
     return _if_tracked(cv2.optflow.createOptFlow_PCAFlow(), grey0, grey1)
 
@@ -84,22 +83,22 @@ def sparse_to_dense_flow(grey0: Pixels, grey1: Pixels) -> NDArray[Any]:
 
 
 def simple_flow(grey0: Pixels, grey1: Pixels) -> NDArray[Any]:
-    """SimpleFlow of Tao et al. (CGF 2012): local likelihoods, smoothed across edges."""
+    """SimpleFlow (Tao et al., CGF 2012): local likelihoods with edge-aware smoothing."""
     layers, radius, max_flow = 3, 2, 4
     return cv2.optflow.calcOpticalFlowSF(_three(grey0), _three(grey1), layers, radius, max_flow)
 
 
 def tvl1_flow(grey0: Pixels, grey1: Pixels) -> NDArray[Any]:
-    """TV-L1 of Zach, Pock and Bischof (DAGM 2007), scikit-image's."""
-    from skimage import registration  # takes its time to import
+    """TV-L1 (Zach, Pock and Bischof, DAGM 2007), from scikit-image."""
+    from skimage import registration  # slow to import
 
     down_HW, along_HW = registration.optical_flow_tvl1(grey0, grey1)  # type: ignore[no-untyped-call]
     return np.stack([along_HW, down_HW], axis=-1)
 
 
 def ilk_flow(grey0: Pixels, grey1: Pixels) -> NDArray[Any]:
-    """Iterative Lucas-Kanade of Le Besnerais and Champagnat (ICIP 2005), scikit-image's."""
-    from skimage import registration  # as above
+    """Iterative Lucas-Kanade (Le Besnerais and Champagnat, ICIP 2005), from scikit-image."""
+    from skimage import registration  # slow to import
 
     down_HW, along_HW = registration.optical_flow_ilk(grey0, grey1)  # type: ignore[no-untyped-call]
     return np.stack([along_HW, down_HW], axis=-1)
@@ -111,7 +110,7 @@ def _if_tracked(method: cv2.DenseOpticalFlow, grey0: Pixels, grey1: Pixels) -> N
     except cv2.error as error:
         if error.code != cv2.Error.StsAssert:
             raise
-        # How these two say that not one point could be tracked.
+        # These two methods raise this error if no point could be tracked.
         return np.full((*grey0.shape, 2), np.nan, np.float32)
 
 

@@ -1,6 +1,5 @@
 """Options and file reader shared by the flow sources."""
 
-import hashlib
 from abc import ABC
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ucn.images.flow_files import Flow, read_flow
 from ucn.images.read import read_photo
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.labels.flow import FlowMatches, match_flow
+from ucn.preprocessing.sources.input_files import file_digest, file_size
 
 # Two frames of each of Sintel's three passes: 8 MB.
 _CACHED_PHOTOS = 6
@@ -112,11 +112,11 @@ class FlowReader:
 
     def sizes(self, paths: Iterable[Path | None]) -> list[Any]:
         """Name and size in bytes of each path that is not None; -1 for missing files."""
-        return [[self._name(path), _bytes(path)] for path in paths if path is not None]
+        return [[self._name(path), file_size(path)] for path in paths if path is not None]
 
     def digests(self, paths: Iterable[Path | None]) -> list[Any]:
         """Name and digest of each path that is not None; empty for missing files."""
-        return [[self._name(path), _digest(path)] for path in paths if path is not None]
+        return [[self._name(path), file_digest(path) or ""] for path in paths if path is not None]
 
     def _match(
         self,
@@ -157,17 +157,3 @@ def training_folder(root: Path) -> Path:
 
 def _size(array: Array) -> Size:
     return array.shape[1], array.shape[0]
-
-
-def _bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""

@@ -20,6 +20,7 @@ from ucn.errors import UserError
 from ucn.images.read import read_photo
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.input_files import file_size
 from ucn.preprocessing.sources.keypoints.pairs import (
     Instance,
     KeypointConfig,
@@ -114,10 +115,7 @@ class CubSource:
 
     def _input(self, frame: str) -> list[Any]:
         bird = self._lists.birds[int(frame)]
-        try:
-            size = (self._root / bird.image).stat().st_size
-        except OSError:
-            size = -1
+        size = file_size(self._root / bird.image)
         return [bird.image, size, bird.box, sorted(bird.keypoints.items())]
 
     def _listed_pairs(self, path: Path) -> list[PairRef]:

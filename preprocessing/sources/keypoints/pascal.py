@@ -1,6 +1,5 @@
 """PASCAL keypoints: objects of 20 categories in the photos of VOC 2011, labelled by Berkeley."""
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from ucn.errors import UserError
 from ucn.images.read import read_photo
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.input_files import file_digest, file_size
 from ucn.preprocessing.sources.keypoints.pairs import (
     KeypointConfig,
     category_seed,
@@ -126,14 +126,8 @@ class PascalSource:
     def _digest(self, name: str) -> list[Any]:
         """Name of an object, digest of its annotation, and size of its image in bytes."""
         photo = self._root / "JPEGImages" / f"{image_of(name)}.jpg"
-        try:
-            digest = hashlib.sha256((self._annotations / f"{name}.xml").read_bytes()).hexdigest()
-        except OSError:
-            digest = ""
-        try:
-            return [name, digest, photo.stat().st_size]
-        except OSError:
-            return [name, digest, -1]
+        digest = file_digest(self._annotations / f"{name}.xml") or ""
+        return [name, digest, file_size(photo)]
 
 
 def _pair(name0: str, name1: str) -> PairRef:

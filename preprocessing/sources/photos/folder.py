@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 
 from ucn.errors import UserError
+from ucn.preprocessing.sources.input_files import file_digest
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"})
 SPLITS = ("train", "val", "test")
@@ -52,7 +53,7 @@ def find_copies(root: Path, photos: dict[str, int]) -> dict[str, str]:
     copies: dict[str, str] = {}
     for same_size in _alike(photos, photos.__getitem__):
         for same_tail in _alike(same_size, lambda name: _tail(root / name)):
-            for first, *others in _alike(same_tail, lambda name: _digest(root / name)):
+            for first, *others in _alike(same_tail, lambda name: file_digest(root / name)):
                 copies |= dict.fromkeys(others, first)
     return copies
 
@@ -103,13 +104,5 @@ def _tail(path: Path) -> bytes | None:
         with path.open("rb") as file:
             file.seek(-min(_TAIL_BYTES, path.stat().st_size), os.SEEK_END)
             return file.read()
-    except OSError:
-        return None
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

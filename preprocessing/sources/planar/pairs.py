@@ -16,8 +16,8 @@ from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.input_files import file_size, readable_names
 from ucn.preprocessing.sources.planar.files import PlanarPair, read_image
-from ucn.preprocessing.sources.sfm.pairs import file_bytes, readable_names
 
 # Image 1 of a scene, which is in all pairs of the scene, and one other image.
 _CACHED_PHOTOS = 2
@@ -68,7 +68,7 @@ class PlanarSource:
         found = self._found[pair]
         return [
             found.H_1_0.tolist(),
-            *([path.name, file_bytes(path)] for path in (found.path0, found.path1)),
+            *([path.name, file_size(path)] for path in (found.path0, found.path1)),
         ]
 
     def load(self, pair: PairRef) -> Sample:

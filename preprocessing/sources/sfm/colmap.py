@@ -20,6 +20,7 @@ from ucn.geometry.sfm_model import SfmModel
 from ucn.preprocessing.labels.depth import match_depths
 from ucn.preprocessing.sample import Candidates
 from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.input_files import file_size
 from ucn.preprocessing.sources.sfm.colmap_depth import (
     DepthMap,
     depth_file,
@@ -33,7 +34,6 @@ from ucn.preprocessing.sources.sfm.pairs import (
     SfmConfig,
     SfmSource,
     Sizes,
-    file_bytes,
 )
 
 # A depth map of two megapixels takes 8 MB.
@@ -73,7 +73,7 @@ class ColmapSource(SfmSource):
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         if not self._dense_step:
             return super().input_fingerprint(pair)
-        sizes = [[path.name, file_bytes(path)] for path in self._depth_files(pair)]
+        sizes = [[path.name, file_size(path)] for path in self._depth_files(pair)]
         return [*super().input_fingerprint(pair), *sizes]
 
     def _read(self, scene: Scene) -> SfmModel:

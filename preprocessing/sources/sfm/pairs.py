@@ -1,7 +1,6 @@
 """Shared by the structure-from-motion sources: options, pair selection, samples from tracks."""
 
 import hashlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from ucn.preprocessing.labels.tracks import (
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.input_files import file_size, readable_names
 
 # A colour photograph of 24 megapixels takes 70 MB.
 _CACHED_PHOTOS = 6
@@ -105,7 +105,7 @@ class SfmSource(ABC):
             lambda name: readable_names([image.name for image in self._model(name).images])
         )
         self._model_state = cache(self._digest_model)
-        self._bytes = cache(file_bytes)
+        self._bytes = cache(file_size)
         self._photo = lru_cache(_CACHED_PHOTOS)(self._read_photo)
 
     @abstractmethod
@@ -246,22 +246,6 @@ class SfmSource(ABC):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
-
-
-def readable_names(names: Sequence[str]) -> dict[str, str]:
-    """Map names to unique names of letters, digits and underscores."""
-    plain = [re.sub(r"[^A-Za-z0-9]+", "_", Path(name).with_suffix("").as_posix()) for name in names]
-    if len(set(plain)) < len(plain):
-        plain = [f"{index:06d}_{name}" for index, name in enumerate(plain)]
-    return dict(zip(names, plain, strict=True))
-
-
-def file_bytes(path: Path) -> int:
-    """Size of a file in bytes; -1 if it is missing."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
 
 
 def _size(image: Array) -> Size:

@@ -6,7 +6,6 @@ folder. Line N of each list belongs to image N. A calibration is an HDF5 file wi
 points that both images share. See OANet's ``dump_match/sequence.py`` and ``dump_match/geom.py``.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,17 +112,6 @@ def read_camera(path: Path, root: Path) -> Camera:
     T_cam_world[:3, :3] = U @ Vt
     T_cam_world[:3, 3] = values["T"]
     return Camera(K, T_cam_world, (width, height))
-
-
-def file_state(path: Path, *, content: bool) -> str | int:
-    """Digest of a file's content, or its size in bytes; -1 for a missing file."""
-    try:
-        if not content:
-            return path.stat().st_size
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return -1
 
 
 def _read_list(path: Path) -> tuple[str, ...]:

@@ -21,8 +21,9 @@ from ucn.preprocessing.labels.verified_sift import VerifiedMatches, verify_match
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.input_files import file_digest, file_size
 from ucn.preprocessing.sources.sfm.colmap_files import model_files
-from ucn.preprocessing.sources.yfcc.files import file_state, read_scene_lists, visible_pairs
+from ucn.preprocessing.sources.yfcc.files import read_scene_lists, visible_pairs
 from ucn.preprocessing.sources.yfcc.frames import FrameReader
 from ucn.preprocessing.sources.yfcc.scenes import SCENES
 from ucn.preprocessing.sources.yfcc.tracks import SampleParts, TrackReader, find_model
@@ -183,15 +184,15 @@ class YfccSource:
         image, calibration = lists.images[index], lists.calibrations[index]
         return [
             image,
-            file_state(lists.folder / image, content=False),
-            file_state(lists.folder / calibration, content=True),
+            file_size(lists.folder / image),
+            file_digest(lists.folder / calibration) or -1,
         ]
 
     def _model_state(self, sequence: str) -> list[str | int]:
         """Digests of the model's files; empty without a model."""
         if sequence not in self._models:
             return []
-        return [file_state(path, content=True) for path in model_files(self._models[sequence])]
+        return [file_digest(path) or -1 for path in model_files(self._models[sequence])]
 
 
 def _describe(found: VerifiedMatches) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def _named_pck(
 
 
 def _pose_metrics(posed: Sequence[PoseErrors]) -> tuple[dict[str, float], int]:
-    """Pose scores by estimator, the first also without its name; number of pairs standing still."""
+    """Pose scores by estimator, the first also without its name; number of static pairs."""
     metrics: dict[str, float] = {}
     standing = 0
     for rank, estimator in enumerate(posed[0] if posed else ()):

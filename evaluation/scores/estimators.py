@@ -23,7 +23,7 @@ of 50 would exclude most of a street if the car moves 0.2 m between frames."""
 
 @dataclass(frozen=True)
 class RelativePose:
-    """Rotation R [3, 3] and unit translation t [3] of camera 0's points into camera 1's frame."""
+    """Rotation R [3, 3] and unit translation t [3] from camera 0 to camera 1."""
 
     R: Doubles
     t: Doubles

@@ -90,11 +90,10 @@ def contested(matches_N4: Floats, size1: tuple[int, int]) -> Bools:
     differs by more than :data:`SURFACE_TOLERANCE` in x or y. Flow in one direction does not show
     which of the two surfaces is in front, so both matches are marked.
 
-    Limitations:
-        Surfaces whose flows differ by less are not detected. A match on such a hidden point is off
-        by at most the tolerance. Surfaces that shrink below 2/3, grow beyond 2 or rotate by more
-        than 29 degrees contest parts of themselves. Surfaces that enter from outside image 0, or
-        have unknown flow, contest nothing.
+    Surfaces whose flows differ by less are not detected. A match on such a hidden point is off by
+    at most the tolerance. Surfaces that shrink below 2/3, grow beyond 2 or rotate by more than 29
+    degrees contest parts of themselves. Surfaces that enter from outside image 0, or have unknown
+    flow, contest nothing.
 
     Args:
         matches_N4: matches with targets inside image 1.

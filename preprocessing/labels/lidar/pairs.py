@@ -54,11 +54,11 @@ class ProjectedPoints:
     """Projections of points into a camera.
 
     Attributes:
-        pixels_2N: pixels; meaningless where ``visible_N`` is false.
+        pixels_2N: pixels; undefined where ``visible_N`` is false.
         depth_N: metres.
         visible_N: whether each point is in front of the camera and inside the image.
         cells_N: grid cell of each pixel; 0 where not visible.
-        inverse_N: inverse depths; meaningless where not visible.
+        inverse_N: inverse depths; undefined where not visible.
     """
 
     pixels_2N: Floats

@@ -95,10 +95,10 @@ def in_front(H_b_a: Floats, points_a_N2: Floats) -> Bools:
 
 
 def invert_homography(H_b_a: Floats) -> Floats:
-    """``H_a_b``.
+    """Inverse homography ``H_a_b``.
 
     Raises:
-        numpy.linalg.LinAlgError: it has no inverse.
+        numpy.linalg.LinAlgError: the matrix is singular.
     """
     return np.asarray(np.linalg.inv(H_b_a), np.float64)
 

@@ -1,4 +1,4 @@
-"""A seeded sample of correspondences, spread over the image."""
+"""Random samples of correspondences, spread evenly over the image."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -112,5 +112,5 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def to_grey(image: Array) -> Array:
-    """Luma (ITU-R BT.601) of a uint8 image [H, W, 3] RGB; [H, W] is returned as it is."""
+    """Luma (ITU-R BT.601) of a uint8 image [H, W, 3] RGB; [H, W] is returned unchanged."""
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image

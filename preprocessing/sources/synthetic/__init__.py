@@ -1,1 +1,1 @@
-"""Synthetic drives in the KITTI raw layout, made from real textures, with exact truth."""
+"""Synthetic drives in KITTI raw's layout, rendered with real textures, with exact ground truth."""

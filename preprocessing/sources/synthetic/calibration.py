@@ -1,4 +1,4 @@
-"""A KITTI-like sensor rig: made from the date, written in the official text format."""
+"""Calibration of a KITTI-like sensor rig, and its files in KITTI's text format."""
 
 from dataclasses import dataclass
 from zlib import crc32
@@ -10,15 +10,18 @@ from ucn.preprocessing.sources.synthetic.materials.textures import F64
 
 KITTI_WIDTH = 1242
 FOCAL_LENGTH, CENTRE_X, CENTRE_Y = 721.5, 609.6, 172.9
-"""Of KITTI's rectified cameras, in pixels at 1242 x 375."""
+"""Intrinsics of KITTI's rectified cameras at 1242 x 375, pixels."""
 KITTI_HEIGHT = 375
 BASELINES = (0.0, -0.537, 0.0597, -0.4731)
-"""First component of each camera's shift from camera 0, in metres."""
+"""x component of the translation from camera 0 to each camera, metres."""
 
 
 @dataclass(frozen=True)
 class Rig:
-    """Sensor poses: ``T_a_b`` maps points of b to a; ``P_rect`` [3, 4] for cameras 0 to 3."""
+    """Calibration of the sensors.
+
+    ``T_a_b`` maps points in frame b to frame a. ``P_rect`` has a [3, 4] matrix for each camera.
+    """
 
     T_velo_imu: F64
     T_cam0_velo: F64
@@ -30,7 +33,7 @@ class Rig:
         return self.P_rect[camera][:, :3]
 
     def T_cam_velo(self, camera: int) -> F64:
-        """Scanner to rectified camera, all three components of ``P_rect``'s last column used."""
+        """Velodyne to rectified camera. Uses all three components of ``P_rect``'s last column."""
         rectified = np.eye(4)
         rectified[:3, :3] = self.R_rect_00
         shift = np.eye(4)
@@ -40,7 +43,10 @@ class Rig:
 
 
 def make_rig(spec: WorldSpec) -> Rig:
-    """The rig of ``spec.date`` with intrinsics for ``spec.width``; no two dates are alike."""
+    """Make the rig of ``spec.date``, with intrinsics for ``spec.width``.
+
+    Each date gives a different calibration.
+    """
     rng = np.random.default_rng([crc32(spec.date.encode()), 17])
     scale = spec.width / KITTI_WIDTH
     focal = FOCAL_LENGTH * (1 + rng.uniform(-0.015, 0.015)) * scale
@@ -70,7 +76,7 @@ def make_rig(spec: WorldSpec) -> Rig:
 
 
 def cam_to_cam_text(rig: Rig, spec: WorldSpec) -> str:
-    """``calib_cam_to_cam.txt``; the unrectified values are those of ideal cameras."""
+    """Text of ``calib_cam_to_cam.txt``. The unrectified cameras are ideal pinhole cameras."""
     lines = ["calib_time: 09-Jan-2012 13:57:47", "corner_dist: 9.950000e-02"]
     size = [float(spec.width), float(spec.height)]
     for camera, projection in enumerate(rig.P_rect):
@@ -90,7 +96,7 @@ def cam_to_cam_text(rig: Rig, spec: WorldSpec) -> str:
 
 
 def rigid_text(transform_44: F64) -> str:
-    """``calib_velo_to_cam.txt`` or ``calib_imu_to_velo.txt``."""
+    """Text of ``calib_velo_to_cam.txt`` or ``calib_imu_to_velo.txt``."""
     return (
         "calib_time: 25-May-2012 16:47:16\n"
         f"R: {_numbers(transform_44[:3, :3])}\nT: {_numbers(transform_44[:3, 3])}\n"
@@ -102,7 +108,7 @@ def _numbers(values: F64 | list[float]) -> str:
 
 
 def _rounded(values: F64) -> F64:
-    """What a reader gets back from the text, so that the world is exactly what is written."""
+    """Values after a round trip through the text, so that the files hold the exact calibration."""
     return np.array([float(f"{value:.12e}") for value in values.ravel()]).reshape(values.shape)
 
 
@@ -114,7 +120,7 @@ def _rigid(rotation_33: F64, shift_3: F64, rng: np.random.Generator) -> F64:
 
 
 def _small_rotation(rng: np.random.Generator, radians: float) -> F64:
-    """Rotation by independent angles of about ``radians`` about the three axes (Rodrigues)."""
+    """Random rotation with standard deviation ``radians`` about each axis (Rodrigues)."""
     vector = rng.normal(0, radians, 3)
     angle = float(np.linalg.norm(vector))
     x, y, z = vector / angle

@@ -1,4 +1,4 @@
-"""What a synthetic drive is: everything that decides its bytes."""
+"""Configuration of a synthetic drive. It determines every byte of the drive."""
 
 from typing import Literal, Self
 
@@ -8,48 +8,48 @@ TextureSplit = Literal["train", "heldout", "all"]
 
 
 class WorldSpec(BaseModel):
-    """One synthetic drive in the KITTI raw layout. Equal specs give equal bytes."""
+    """One synthetic drive in KITTI raw's layout. Equal specs give equal bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(0, ge=0)
-    """Decides the layout, the textures, the lighting and the noise."""
+    """Seed of the layout, the textures, the lighting and the noise."""
     drive: int = Field(1, ge=0, le=9999)
     """Number of the drive in the folder name."""
     date: str = Field("2011_09_26", pattern=r"^\d{4}_\d{2}_\d{2}$")
-    """Recording day, which names the folder and decides the calibration."""
+    """Recording day; determines the folder and the calibration."""
     frames: int = Field(40, ge=1)
     """Number of frames, at 10 Hz."""
     width: int = Field(1242, ge=16)
     """Image width in pixels; the intrinsics scale with it."""
     height: int = Field(375, ge=16)
-    """Image height in pixels; rows are cut or added around the principal point of KITTI's shape."""
+    """Image height in pixels; heights other than KITTI's aspect ratio crop or extend the view."""
     cameras: tuple[Literal[0, 1, 2, 3], ...] = (2,)
     """Cameras written: 0 and 1 grey, 2 and 3 colour."""
     speed: float = Field(0.8, ge=0, le=3)
-    """Mean distance between frames in metres."""
+    """Mean distance driven between frames, metres."""
     turn: float = Field(1.0, ge=0, le=2)
-    """Curviness of the road: 0 straight, 1 city, radius down to about 50 m."""
+    """Curvature of the road: 0 straight, 1 as in a city, with radii of at least about 50 m."""
     stop: tuple[int, int] | None = None
-    """First and last frame of a stretch in which the car stands still."""
+    """First and last frame of a stop of the car."""
     movers: int = Field(5, ge=0, le=30)
     """Number of moving vehicles."""
     parked: float = Field(0.35, ge=0, le=1)
-    """Share of the parking spaces along the road that are taken."""
+    """Fraction of the parking spaces that are occupied."""
     textures: TextureSplit = "train"
-    """Which photographs may appear; ``train`` and ``heldout`` have none in common."""
+    """Photographs used as textures; ``train`` and ``heldout`` are disjoint."""
     photometric: float = Field(1.0, ge=0, le=2)
-    """Strength of noise, blur, exposure drift and vignetting; 0 gives a clean camera."""
+    """Strength of noise, blur, exposure drift and vignetting; 0 gives an ideal camera."""
     scan_degrees: float = Field(360.0, gt=0, le=360)
-    """Azimuth covered by the scan, centred on straight ahead."""
+    """Azimuth range of the LiDAR, centred on straight ahead, degrees."""
     range_noise: float = Field(0.015, ge=0, le=0.5)
-    """Standard deviation of the ranges in metres."""
+    """Standard deviation of the LiDAR's range noise, metres."""
     max_range: float = Field(100.0, gt=1, le=120)
-    """Longest range in metres."""
+    """Maximum range of the LiDAR, metres."""
     dropout: float = Field(0.04, ge=0, le=1)
-    """Share of returns lost on a bright surface seen head-on; more are lost on dark and grazing."""
+    """Fraction of LiDAR returns lost on bright, perpendicular surfaces; others lose more."""
     truth: bool = True
-    """Write exact depth, instances and poses beside the drive."""
+    """Write exact depth, instances and poses in addition to the drive."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,4 +1,4 @@
-"""Make synthetic drives, their frames as tasks."""
+"""Writes synthetic drives in parallel tasks of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ucn.preprocessing.sources.synthetic.kitti_writer import (
     write_static_files,
 )
 
-# Building a world costs about as much as two frames.
+# Every task builds the world, which takes about as long as two frames.
 _FRAMES_A_TASK = 20
 
 
@@ -27,10 +27,15 @@ class _FramesTask:
 
 
 def make_worlds(root: Path, specs: Sequence[WorldSpec], workers: int | None) -> None:
-    """Write drives below ``root``, or what is missing of them.
+    """Write drives below ``root``. Existing files are kept.
+
+    Args:
+        root: folder in KITTI raw's layout.
+        specs: the drives.
+        workers: number of parallel tasks; None for the default, 0 to run without Ray.
 
     Raises:
-        UserError: ``root`` holds other drives of the same numbers, or cannot be written.
+        UserError: ``root`` has other drives with the same numbers, or cannot be written.
     """
     for spec in specs:
         write_static_files(root, spec)
@@ -53,6 +58,6 @@ def _is_done(task: _FramesTask) -> bool:
 
 
 def _write_frames(task: _FramesTask) -> None:
-    # Ray runs one task a core.
+    # Ray runs one task per core.
     cv2.setNumThreads(1)
     write_frames(task.root, task.spec, task.frames)

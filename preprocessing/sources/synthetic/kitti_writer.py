@@ -1,4 +1,4 @@
-"""A drive on disk in the official KITTI raw layout, with exact truth beside it."""
+"""Writes a drive in KITTI raw's layout, and its exact ground truth in a separate folder."""
 
 import io
 import json
@@ -27,17 +27,18 @@ from ucn.preprocessing.sources.synthetic.tracklets_xml import scenario_tracklets
 from ucn.storage.files import write_bytes, write_text
 
 VERSION = 1
-"""Raised when equal specs give other bytes than before."""
+"""To be increased when equal specs give different bytes than before."""
 TRUTH_CAMERA = 2
 GREY_CAMERAS = (0, 1)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What camera 2 sees, exactly, at pixel centres.
+    """Exact ground truth of camera 2, at pixel centres.
 
-    ``depth_HW`` is along the camera's axis in metres, inf in the sky; ``instance_HW`` is 0 on
-    static things and k on mover k; poses have the first IMU position as origin (east, north, up).
+    ``depth_HW`` is the z depth in metres, inf in the sky. ``instance_HW`` is 0 for static surfaces
+    and k for moving vehicle k. The origin of the poses is the first IMU position; the axes are
+    east, north, up.
     """
 
     depth_HW: F32
@@ -49,7 +50,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class RenderedFrame:
-    """Everything recorded at one instant; images are uint8 [H, W, 3] or, if grey, [H, W]."""
+    """Sensor data of one frame. Images are uint8 [H, W, 3], or [H, W] for grey cameras."""
 
     images: dict[int, U8]
     points_N4: F32
@@ -57,7 +58,10 @@ class RenderedFrame:
 
 
 def render_frame(world: World, frame: int) -> RenderedFrame:
-    """Render images, scan and truth of one frame; depends on the spec and the number alone."""
+    """Render images, scan and ground truth of one frame.
+
+    The result depends only on the world's spec and the frame number.
+    """
     images: dict[int, U8] = {}
     for camera in world.spec.cameras:
         image = expose(render_radiance(world, frame, camera), world.spec, frame, camera)
@@ -69,7 +73,7 @@ def render_frame(world: World, frame: int) -> RenderedFrame:
 
 
 def render_truth(world: World, frame: int) -> Truth:
-    """Exact depth, instances and poses of one frame."""
+    """Compute exact depth, instances and poses of one frame."""
     depth, instances = depth_and_instances(world, frame, TRUTH_CAMERA)
     movers = [world.in_world(vehicle.poses_F44[frame]) for vehicle in world.movers]
     return Truth(
@@ -82,10 +86,11 @@ def render_truth(world: World, frame: int) -> Truth:
 
 
 def write_world(root: Path, spec: WorldSpec) -> None:
-    """Write a whole drive below ``root``; what is already there is kept.
+    """Write a whole drive below ``root``. Existing files are kept.
 
     Raises:
-        UserError: ``root`` holds another calibration or drive of the same name, or is unwritable.
+        UserError: ``root`` has another calibration or drive with the same name, or cannot be
+            written.
     """
     write_static_files(root, spec)
     write_frames(root, spec, range(spec.frames))
@@ -94,9 +99,18 @@ def write_world(root: Path, spec: WorldSpec) -> None:
 def write_frames(
     root: Path, spec: WorldSpec, frames: Iterable[int], world: World | None = None
 ) -> int:
-    """Write the frames that are missing and return their number.
+    """Write the missing frames of a drive.
 
-    Chunks may be written in any order and place. ``world`` spares building the spec's world anew.
+    Different processes and machines may write frames of one drive, in any order.
+
+    Args:
+        root: folder in KITTI raw's layout.
+        spec: the drive.
+        frames: frame numbers.
+        world: the world of ``spec``; None builds it.
+
+    Returns:
+        Number of frames written.
     """
     missing = [k for k in frames if not all(path.exists() for path in frame_files(root, spec, k))]
     if missing and world is None:
@@ -114,10 +128,10 @@ def write_frames(
 
 
 def write_static_files(root: Path, spec: WorldSpec) -> None:
-    """Write calibration, time stamps, oxts and tracklets, and the spec beside the truth.
+    """Write calibration, timestamps, oxts, tracklets and the spec.
 
     Raises:
-        UserError: ``root`` holds another calibration of this date, or another spec's drive.
+        UserError: ``root`` has another calibration of this date, or the drive of another spec.
     """
     drive = drive_folder(root, spec)
     _claim(truth_folder(root, spec) / "spec.json", _identity(spec), "drive")
@@ -143,17 +157,17 @@ def write_static_files(root: Path, spec: WorldSpec) -> None:
 
 
 def drive_folder(root: Path, spec: WorldSpec) -> Path:
-    """Folder of the drive's recordings."""
+    """Folder of the drive's sensor data."""
     return root / spec.date / spec.drive_name
 
 
 def truth_folder(root: Path, spec: WorldSpec) -> Path:
-    """Folder of the drive's truth, outside what readers of KITTI look at."""
+    """Folder of the drive's ground truth. Readers of KITTI raw do not look there."""
     return root / "truth" / spec.drive_name
 
 
 def frame_files(root: Path, spec: WorldSpec, frame: int) -> list[Path]:
-    """Files of one frame: images in the order of ``spec.cameras``, the scan, the truth if any."""
+    """Files of one frame: images in the order of ``spec.cameras``, scan, ground truth if any."""
     drive = drive_folder(root, spec)
     files = [
         drive / f"image_{camera:02d}" / "data" / f"{frame:010d}.png" for camera in spec.cameras
@@ -165,7 +179,7 @@ def frame_files(root: Path, spec: WorldSpec, frame: int) -> list[Path]:
 
 
 def timestamps(spec: WorldSpec) -> str:
-    """One line a frame, with nanoseconds, as in KITTI."""
+    """Text of ``timestamps.txt``: one line per frame, with nanoseconds, as in KITTI."""
     start = datetime.strptime(spec.date, "%Y_%m_%d") + timedelta(hours=13, minutes=spec.drive % 60)
     lines = []
     for frame in range(spec.frames):
@@ -175,7 +189,7 @@ def timestamps(spec: WorldSpec) -> str:
 
 
 def _claim(path: Path, text: str, what: str) -> None:
-    """Write a file that decides others, or make sure that it is already there."""
+    """Write a file, or check that an existing one has the same text."""
     if not path.exists():
         write_text(path, text)
     elif path.read_text() != text:
@@ -186,7 +200,7 @@ def _claim(path: Path, text: str, what: str) -> None:
 
 
 def _identity(spec: WorldSpec) -> str:
-    """Text that two drives share when their files are the same."""
+    """Text that is equal for drives with equal files."""
     return json.dumps({"version": VERSION, "spec": spec.model_dump(mode="json")}, indent=1) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Synthetic worlds: made on the spot in KITTI raw's layout, then read as KITTI raw is."""
+"""Synthetic worlds: rendered in KITTI raw's layout, then read like KITTI raw."""
 
 from pathlib import Path
 from typing import Literal
@@ -16,17 +16,17 @@ _KITTI_ASPECT = 375 / 1242
 
 
 class SyntheticConfig(LidarConfig):
-    """Worlds made on the spot in KITTI raw's layout under --root, then read as KITTI raw is."""
+    """Synthetic worlds, rendered under --root in KITTI raw's layout and read like KITTI raw."""
 
     source: Literal["synthetic"] = "synthetic"
     worlds: int = Field(2, ge=1, le=1000)
-    """Number of drives, each through another world."""
+    """Number of worlds, with one drive each."""
     frames: int = Field(40, ge=2, le=100_000)
-    """Frames a drive."""
+    """Number of frames of each drive."""
     first_world: int = Field(1, ge=0, le=9000)
-    """Seed and drive number of the first world; worlds of other numbers are other worlds."""
+    """Seed and drive number of the first world; the next worlds have the next numbers."""
     textures: Literal["train", "heldout"] = "train"
-    """Which of two disjoint sets of textures covers the worlds."""
+    """Set of textures; the two sets are disjoint."""
     width: int = Field(1242, ge=64, le=4096)
     """Width of the images in pixels; the height follows KITTI's aspect ratio."""
 
@@ -39,7 +39,7 @@ class SyntheticConfig(LidarConfig):
 
 
 def world_specs(config: SyntheticConfig) -> list[WorldSpec]:
-    """The worlds that a configuration asks for: numbered, and each driven at a speed of its own."""
+    """The specs of the worlds. Speed and number of moving vehicles are random in each world."""
     specs = []
     for number in range(config.first_world, config.first_world + config.worlds):
         rng = np.random.default_rng(number)

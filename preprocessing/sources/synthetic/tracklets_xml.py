@@ -1,7 +1,7 @@
-"""``tracklet_labels.xml``: boxes over time in the scanner's frame, as KITTI's devkit has it.
+"""Writes ``tracklet_labels.xml`` in the format of KITTI's development kit.
 
-A pose is the middle of the box's bottom face and the yaw about z; the box has length along its
-own x, width along y, height along z.
+A pose is the centre of the box's bottom face in the Velodyne frame, and the yaw about z. The box
+has its length along x, width along y and height along z.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,17 @@ from ucn.preprocessing.sources.synthetic.scene.scenario import Scenario
 from ucn.preprocessing.sources.synthetic.scene.traffic import Vehicle
 
 LABELLED = 2
-"""``state`` of a pose set by hand, as opposed to interpolated."""
+"""``state`` of a pose that was labelled, not interpolated."""
 OCCLUSION_UNSET, TRUNCATION_UNSET = -1, 99
 HALF_ANGLE = np.radians(60.0)
-"""KITTI labels what the camera sees; some more is labelled here, so that cut-off cars are too."""
+"""Vehicles within this azimuth are labelled. KITTI labels those in the image; this range is larger,
+so that truncated cars are labelled, too."""
 MARGIN = 10.0
 
 
 @dataclass(frozen=True)
 class Tracklet:
-    """One vehicle over consecutive frames: ``poses_F4`` holds x, y, z and yaw in the scanner."""
+    """A vehicle over consecutive frames. ``poses_F4`` is x, y, z, yaw in the Velodyne frame."""
 
     object_type: str
     size: tuple[float, float, float]
@@ -32,7 +33,10 @@ class Tracklet:
 
 
 def scenario_tracklets(scenario: Scenario) -> list[Tracklet]:
-    """Tracklets of moving and parked vehicles, one for each unbroken run of frames in sight."""
+    """Make tracklets of moving and parked vehicles.
+
+    Each uninterrupted sequence of frames in view is one tracklet.
+    """
     velo_map = [np.linalg.inv(scenario.T_map_velo(k)) for k in range(scenario.spec.frames)]
     tracklets = []
     for vehicle in [*scenario.movers, *scenario.parked]:
@@ -50,7 +54,7 @@ def scenario_tracklets(scenario: Scenario) -> list[Tracklet]:
 
 
 def tracklets_text(tracklets: list[Tracklet]) -> str:
-    """The file's text, in the archive format of the official tools."""
+    """Text of the file, in the Boost archive format of KITTI's tools."""
     lines = [
         '<?xml version="1.0" encoding="UTF-8" standalone="yes" ?>',
         "<!DOCTYPE boost_serialization>",
@@ -74,7 +78,7 @@ def _in_scanner(vehicle: Vehicle, velo_map: list[F64]) -> F64:
 
 
 def _item(tracklet: Tracklet, *, is_first: bool) -> list[str]:
-    """XML of one tracklet; the archive numbers each class where it first appears."""
+    """XML of one tracklet. Boost numbers each class at its first occurrence."""
     length, width, height = tracklet.size
     item = '<item class_id="1" tracking_level="0" version="1">' if is_first else "<item>"
     poses = '<poses class_id="2" tracking_level="0" version="0">' if is_first else "<poses>"

@@ -1,4 +1,4 @@
-"""Fronts of buildings: storeys of windows over shops or doors. Row 0 is the top."""
+"""Textures of facades: storeys of windows above shops or doors. Row 0 is the top."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,14 @@ STOREY_METRES = 3.1
 def paint_facade(
     rng: np.random.Generator, palette: Palette, width_metres: float, storeys: int
 ) -> F32:
-    """A front [SIZE, SIZE, 3] that stands for ``width_metres`` x ``storeys`` storeys."""
+    """Paint a facade [SIZE, SIZE, 3].
+
+    Args:
+        rng: random number generator.
+        palette: textures.
+        width_metres: width of the facade, metres.
+        storeys: number of storeys.
+    """
     image = wall_tile(rng, palette, SIZE).copy()
     storey = SIZE / storeys
     columns = max(2, round(width_metres / rng.uniform(1.9, 3.2)))
@@ -61,7 +68,7 @@ def _window(
     y1: int,
     frame: F32,
 ) -> None:
-    """Glass that mirrors something, curtains or a blind, a frame with bars, a sill."""
+    """Window with reflecting glass, optional blind, frame, bars and sill."""
     if x1 - x0 < 6 or y1 - y0 < 6 or y0 < 0:
         return
     edge = max(1, (x1 - x0) // 14)
@@ -104,7 +111,7 @@ def _door(
 
 
 def _shop_front(rng: np.random.Generator, palette: Palette, image: F32, y0: int, y1: int) -> None:
-    """Sign over display windows, pillars between."""
+    """Sign above shop windows with pillars between them."""
     y0 = max(y0, 0)
     sign = y0 + max(6, (y1 - y0) // 4)
     image[y0:sign] = panel_tile(rng, palette, sign - y0, SIZE)
@@ -121,7 +128,7 @@ def _shop_front(rng: np.random.Generator, palette: Palette, image: F32, y0: int,
 
 
 def _weather(rng: np.random.Generator, palette: Palette, image: F32) -> None:
-    """Streaks below, blotches all over, dirt at the foot."""
+    """Adds streaks, blotches, and dirt at the bottom."""
     streaks = palette.noise(rng, "streaks", SIZE, SIZE)
     blotches = palette.noise(rng, "cloudy", SIZE, SIZE)
     dirt = np.exp(-(SIZE - 1 - np.arange(SIZE)) / 18)[:, None]

@@ -1,4 +1,4 @@
-"""Painted tiles: walls, asphalt, paving, leaves, bark, panels. All float32 RGB in 0..1."""
+"""Texture tiles of walls, concrete, leaves, bark and panels, float32 RGB in 0..1, and masks."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 @dataclass(frozen=True)
 class Material:
-    """A tile and how it answers light and laser.
+    """A texture and its optical properties.
 
-    ``reflectance`` is the scanner's mean intensity, ``gloss`` the share of mirrored sky,
-    ``grain`` the strength of the fine grain, ``taps`` the look-ups over long footprints.
+    ``reflectance`` is the mean LiDAR intensity, ``gloss`` the share of reflected sky, ``grain`` the
+    strength of the fine grain, and ``taps`` the number of look-ups in anisotropic filtering.
     """
 
     atlas: MipAtlas
@@ -34,7 +34,7 @@ class Material:
 
 
 def colour(rng: np.random.Generator, saturation: float, low: float, high: float) -> F32:
-    """Random colour [3] of brightness ``low`` to ``high``, on the line from warm to cool."""
+    """Random warm or cool colour [3] with brightness from ``low`` to ``high``."""
     grey = rng.uniform(low, high)
     warmth, green = rng.uniform(-1, 1), 0.25 * rng.normal()
     hue = saturation * np.array([warmth, green, -warmth])
@@ -42,7 +42,7 @@ def colour(rng: np.random.Generator, saturation: float, low: float, high: float)
 
 
 def wall_colour(rng: np.random.Generator) -> F32:
-    """Plaster, sandstone or brick: mostly warm, seldom loud."""
+    """Random colour of plaster, sandstone or brick."""
     base = np.array(
         [
             (0.66, 0.6, 0.5),
@@ -60,7 +60,7 @@ def wall_colour(rng: np.random.Generator) -> F32:
 
 
 def brick_tile(rng: np.random.Generator, palette: Palette, size: int) -> F32:
-    """Procedural masonry [size, size, 3] that tiles; each stone has its own tone."""
+    """Seamless procedural masonry [size, size, 3]. The tone varies by stone."""
     rows = int(rng.choice([16, 24, 32]))
     columns = rows // 2
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
@@ -81,7 +81,7 @@ def brick_tile(rng: np.random.Generator, palette: Palette, size: int) -> F32:
 
 
 def wall_tile(rng: np.random.Generator, palette: Palette, size: int) -> F32:
-    """Masonry, plaster or stone; stone takes its structure from a photograph."""
+    """Masonry, plaster, or stone with the structure of a photograph."""
     kind = int(rng.integers(4))
     if kind == 0:
         return brick_tile(rng, palette, size)
@@ -94,20 +94,20 @@ def wall_tile(rng: np.random.Generator, palette: Palette, size: int) -> F32:
 
 
 def concrete_tile(rng: np.random.Generator, palette: Palette, size: int) -> F32:
-    """Grey weathered stone or metal."""
+    """Grey weathered concrete, stone or metal."""
     streaks = palette.noise(rng, "streaks", size, size)
     fine = palette.noise(rng, "fine", size, size)
     return tint(0.7 * streaks + 0.6 * fine, colour(rng, 0.05, 0.3, 0.6), 0.12)
 
 
 def bark_tile(rng: np.random.Generator, palette: Palette, size: int) -> F32:
-    """Bark, drawn out upwards."""
+    """Bark with vertical streaks."""
     pattern = palette.noise(rng, "streaks", size, size)
     return tint(pattern, np.array([0.3, 0.25, 0.2], np.float32) * rng.uniform(0.8, 1.3), 0.3)
 
 
 def leaf_tile(rng: np.random.Generator, palette: Palette, size: int) -> F32:
-    """Foliage: a photograph's structure over clumps of light and dark, in greens."""
+    """Green foliage: structure of a photograph, and light and dark clumps."""
     pattern = structure(palette.photo(rng, size))
     clumps = palette.noise(rng, "cloudy", size, size)
     fine = palette.noise(rng, "fine", size, size)
@@ -120,7 +120,7 @@ def leaf_tile(rng: np.random.Generator, palette: Palette, size: int) -> F32:
 
 
 def panel_tile(rng: np.random.Generator, palette: Palette, height: int, width: int) -> F32:
-    """Poster, shop sign or lorry side: a crop of a photograph, recoloured, with lettering."""
+    """Poster, shop sign or truck side: a recoloured crop of a photograph, with letters."""
     tile = palette.photo(rng, 256)
     start = rng.integers(0, 64, 2)
     crop = tile[start[0] : start[0] + 160, start[1] : start[1] + 192]
@@ -134,7 +134,7 @@ def panel_tile(rng: np.random.Generator, palette: Palette, height: int, width: i
 
 
 def write_text(rng: np.random.Generator, image: F32, ink: F32) -> None:
-    """Paint a random word somewhere on ``image``."""
+    """Paint a random word at a random place of ``image``."""
     height, width = image.shape[:2]
     word = "".join(rng.choice(list(LETTERS), int(rng.integers(3, 8))))
     at = int(rng.integers(-width // 8, width // 2)), int(rng.integers(height // 4, height))
@@ -142,7 +142,7 @@ def write_text(rng: np.random.Generator, image: F32, ink: F32) -> None:
 
 
 def letter(image: F32, word: str, at: tuple[int, int], scale: float, ink: F32) -> None:
-    """Paint ``word`` with its lower left corner at pixel ``at``."""
+    """Paint ``word`` with its bottom-left corner at pixel ``at``."""
     cover = np.zeros(image.shape[:2], np.uint8)
     thickness = max(1, int(scale * 2.2))
     cv2.putText(cover, word, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255,), thickness, cv2.LINE_AA)
@@ -150,7 +150,7 @@ def letter(image: F32, word: str, at: tuple[int, int], scale: float, ink: F32) -
 
 
 def blob_mask(rng: np.random.Generator, size: int, cover: float) -> NDArray[np.bool_]:
-    """Cut-out [size, size] of a ragged clump of leaves covering about ``cover`` of its middle."""
+    """Mask [size, size] of a ragged clump of leaves that fills about ``cover`` of the centre."""
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size * 2 - 1
     ragged = spectral_noise(rng, size, size, 1.0)
     threshold = np.quantile(ragged, 1 - cover)
@@ -159,7 +159,7 @@ def blob_mask(rng: np.random.Generator, size: int, cover: float) -> NDArray[np.b
 
 
 def fence_mask(rng: np.random.Generator, size: int) -> NDArray[np.bool_]:
-    """Cut-out [size, size] of railings: posts, bars and two rails."""
+    """Mask [size, size] of railings: bars and two rails."""
     bars = int(rng.choice([10, 14, 20]))
     x = (np.arange(size) / size * bars) % 1
     y = np.arange(size) / size
@@ -169,7 +169,7 @@ def fence_mask(rng: np.random.Generator, size: int) -> NDArray[np.bool_]:
 
 
 def gable_mask(size: int) -> NDArray[np.bool_]:
-    """Cut-out [size, size] of the triangle below a pitched roof; row 0 is the top."""
+    """Mask [size, size] of the triangle below a pitched roof. Row 0 is the top."""
     x = np.abs((np.arange(size) + 0.5) / size * 2 - 1)
     height = 1 - (np.arange(size) + 0.5) / size
     return np.asarray(height[:, None] < 1 - x[None, :])

@@ -1,4 +1,4 @@
-"""Materials and cut-outs that the things of a world share."""
+"""Materials and masks of a world."""
 
 from dataclasses import dataclass, field
 
@@ -21,26 +21,26 @@ from ucn.preprocessing.sources.synthetic.materials.textures import F32, TILE, Pa
 
 @dataclass
 class MaterialLibrary:
-    """Materials and cut-outs collected while a world is laid out."""
+    """List of the materials and masks of a world, filled while the world is built."""
 
     materials: list[Material] = field(default_factory=list)
     masks: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def add(self, tile: F32, reflectance: float, *, gloss: float = 0.0, grain: float = 1.0) -> int:
-        """Keep a picture whose row 0 is the top; return its number."""
+        """Add a texture whose row 0 is the top, and return the number of its material."""
         atlas = mip_atlas(tile[::-1])
         self.materials.append(Material(atlas, reflectance, gloss, grain))
         return len(self.materials) - 1
 
     def cut_out(self, mask: NDArray[np.bool_]) -> int:
-        """Keep a mask whose row 0 is the top; return its number."""
+        """Add a mask whose row 0 is the top, and return its number."""
         self.masks.append(np.ascontiguousarray(mask[::-1]))
         return len(self.masks) - 1
 
 
 @dataclass(frozen=True)
 class Stock:
-    """Material and mask numbers that many things share."""
+    """Numbers of the materials and masks that several objects share."""
 
     walls: list[int]
     leaves: list[int]
@@ -53,7 +53,7 @@ class Stock:
 
 
 def make_stock(rng: np.random.Generator, palette: Palette, store: MaterialLibrary) -> Stock:
-    """Paint the shared materials."""
+    """Make the shared materials and masks."""
     return Stock(
         walls=[store.add(wall_tile(rng, palette, TILE), 0.35) for _ in range(5)],
         leaves=[store.add(leaf_tile(rng, palette, TILE), 0.3) for _ in range(3)],

@@ -1,6 +1,6 @@
-"""Photographs and noise as tiles; mip chains and filtered look-ups.
+"""Textures from photographs and noise, mipmaps, and filtered look-ups.
 
-Colours are gamma-coded (sRGB-like) float32 in 0..1 or uint8 throughout.
+Colours are gamma-coded (sRGB-like), as float32 in 0..1 or uint8.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from PIL import Image
 from ucn.errors import UserError
 from ucn.preprocessing.sources.synthetic.config import TextureSplit
 
-# float32 and float64 by convention; numpy's static types lose the precision in mixed arithmetic.
+# float32 and float64 by convention. numpy's static types lose the precision in mixed arithmetic.
 F32 = NDArray[np.floating]
 F64 = NDArray[np.floating]
 U8 = NDArray[np.uint8]
@@ -42,22 +42,23 @@ PHOTOS: dict[TextureSplit, tuple[str, ...]] = {
         "text.png",
     ),
 }
-"""Files of scikit-image's wheel; its stereo pair is left out, being a test elsewhere."""
+"""Files in scikit-image's wheel. Its stereo pair is left out, because it is a test set."""
 
 NoiseKind = Literal["fine", "natural", "cloudy", "streaks"]
 TILE = 512
 PADDING = 2
-"""Texels repeated around each mip level, so that bilinear look-ups wrap around."""
+"""Texels repeated around each mipmap level, so that bilinear look-ups wrap around."""
 MAX_LEVELS = 10
 SHARPNESS = 0.4
-"""Levels by which look-ups are finer than the footprint; half a pixel of lens blur follows."""
+"""Mipmap levels by which look-ups are finer than the footprint. The camera's blur of half a pixel
+is added later."""
 
 
 @dataclass(frozen=True)
 class MipAtlas:
-    """All mip levels of one tile in a single image, so that one remap reads any mix of levels.
+    """All mipmap levels of one texture in a single image, so that one remap reads several levels.
 
-    ``corner_L2`` holds x, y of each level's first texel, ``size_L2`` its width and height.
+    ``corner_L2`` is x, y of the first texel of each level. ``size_L2`` is its width and height.
     """
 
     image: U8
@@ -66,15 +67,15 @@ class MipAtlas:
 
 
 def photo_names(split: TextureSplit) -> tuple[str, ...]:
-    """File names of the photographs in ``split``; ``all`` is the union of the two others."""
+    """File names of the photographs in ``split``. ``all`` is the union of the other two."""
     return PHOTOS["train"] + PHOTOS["heldout"] if split == "all" else PHOTOS[split]
 
 
 def load_photos(split: TextureSplit) -> list[U8]:
-    """Photographs of ``split`` as uint8 [H, W, 3] RGB, in a fixed order.
+    """Load the photographs of ``split`` as uint8 [H, W, 3] RGB, in a fixed order.
 
     Raises:
-        UserError: scikit-image was installed without its pictures.
+        UserError: scikit-image was installed without its images.
     """
     folder = Path(skimage.__file__).parent / "data"
     photos = []
@@ -90,9 +91,10 @@ def load_photos(split: TextureSplit) -> list[U8]:
 def spectral_noise(
     rng: np.random.Generator, height: int, width: int, beta: float, stretch: float = 1.0
 ) -> F32:
-    """Tileable noise [height, width] with amplitude spectrum 1/f^beta, mean 0, deviation 1.
+    """Seamless noise [height, width] with amplitude spectrum 1/f^beta, mean 0, deviation 1.
 
-    Natural images have beta near 1. ``stretch`` > 1 draws the grain out along the rows.
+    Natural images have beta near 1. ``stretch`` > 1 stretches the noise
+    horizontally, ``stretch`` < 1 vertically.
     """
     white = np.fft.rfft2(rng.standard_normal((height, width), np.float32))
     fy = np.fft.fftfreq(height)[:, None] * height
@@ -105,13 +107,13 @@ def spectral_noise(
 
 @dataclass(frozen=True)
 class Palette:
-    """What worlds are painted with: photographs, and noise tiles that are reused shifted."""
+    """Photographs and noise tiles. Noise tiles are reused with random shifts."""
 
     photos: list[U8]
     noises: dict[NoiseKind, F32]
 
     def noise(self, rng: np.random.Generator, kind: NoiseKind, height: int, width: int) -> F32:
-        """Noise [height, width], mean 0, deviation 1; tileable when square of ``TILE``."""
+        """Noise [height, width], mean 0, deviation 1. Seamless at the size ``TILE`` x ``TILE``."""
         tile = self.noises[kind]
         shift = int(rng.integers(TILE)), int(rng.integers(TILE))
         mirrored = tile[:, ::-1] if rng.random() < 0.5 else tile
@@ -123,7 +125,7 @@ class Palette:
         )
 
     def photo(self, rng: np.random.Generator, size: int) -> F32:
-        """Seamless tile [size, size, 3] from a random photograph."""
+        """Seamless texture [size, size, 3] from a random photograph."""
         return photo_tile(rng, self.photos[rng.integers(len(self.photos))], size)
 
 
@@ -139,7 +141,7 @@ def make_palette(rng: np.random.Generator, split: TextureSplit) -> Palette:
 
 
 def photo_tile(rng: np.random.Generator, photo: U8, size: int) -> F32:
-    """Random crop of ``photo``, mirrored into a seamless tile [size, size, 3] in 0..1."""
+    """Seamless texture [size, size, 3] in 0..1 from a random mirrored crop of ``photo``."""
     half = size // 2
     extent = int(min(*photo.shape[:2], rng.integers(160, 420)))
     y = int(rng.integers(0, photo.shape[0] - extent + 1))
@@ -155,7 +157,7 @@ def photo_tile(rng: np.random.Generator, photo: U8, size: int) -> F32:
 
 
 def structure(tile: F32) -> F32:
-    """Luminance structure [H, W] of a coloured tile: mean 0, deviation 1, no lighting trend."""
+    """Luminance [H, W] of a colour image without low frequencies, mean 0, deviation 1."""
     grey = tile.mean(axis=2)
     coarse = cv2.resize(grey, (8, 8), interpolation=cv2.INTER_AREA)
     detail = grey - cv2.resize(coarse, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -163,12 +165,16 @@ def structure(tile: F32) -> F32:
 
 
 def tint(pattern: F32, colour: F32, contrast: float) -> F32:
-    """Colour [H, W, 3] whose brightness follows a zero-mean pattern [H, W]."""
+    """Image [H, W, 3] of one colour whose brightness follows a zero-mean pattern [H, W]."""
     return np.clip(colour * (1 + contrast * pattern[..., None]), 0, 1).astype(np.float32)
 
 
 def mip_atlas(image: NDArray[Any]) -> MipAtlas:
-    """Pack the mip chain of a tile [H, W] or [H, W, C], values 0..1 or uint8, sides even."""
+    """Make the mipmaps of a texture.
+
+    Args:
+        image: [H, W] or [H, W, C], values in 0..1 or uint8. H and W are even.
+    """
     if image.dtype != np.uint8:
         image = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
     levels = [image]
@@ -197,10 +203,17 @@ def mip_atlas(image: NDArray[Any]) -> MipAtlas:
 
 
 def sample_atlas(atlas: MipAtlas, uv_N2: F32, along_x_N2: F32, along_y_N2: F32, taps: int) -> F32:
-    """Filtered colours [N, C] or [N] in 0..1 at repeating coordinates (one tile = 1).
+    """Look up filtered colours.
 
-    ``along_x_N2`` and ``along_y_N2`` are the derivatives of uv over one sample's width and
-    height. ``taps`` trilinear look-ups are spread over the longer side of that footprint.
+    Args:
+        atlas: the texture.
+        uv_N2: texture coordinates; the texture repeats with period 1.
+        along_x_N2: derivative of uv over the width of a sample.
+        along_y_N2: derivative of uv over the height of a sample.
+        taps: number of trilinear look-ups along the longer side of the sample's footprint.
+
+    Returns:
+        [N, C] or [N], 0..1.
     """
     texels = atlas.size_L2[0]
     length_x = _length(along_x_N2 * texels)
@@ -234,14 +247,14 @@ def _length(vectors_N2: F32) -> F32:
 
 
 def _level_transform(atlas: MipAtlas, level_N: NDArray[np.intp]) -> tuple[F32, F32, F32, F32]:
-    """Offsets x, y and sizes that take (u, v) to pixels of the packed levels."""
+    """Offsets x, y and sizes that map (u, v) to pixels of the atlas."""
     corner = atlas.corner_L2 - np.float32(0.5)
     x, y = corner[:, 0].take(level_N), corner[:, 1].take(level_N)
     return x, y, atlas.size_L2[:, 0].take(level_N), atlas.size_L2[:, 1].take(level_N)
 
 
 def read_pixels(image: U8, x_N: F32, y_N: F32) -> F32:
-    """Bilinear values [N, C] or [N] of ``image`` at scattered pixel positions."""
+    """Bilinear interpolation of ``image`` at pixel positions: [N, C] or [N]."""
     columns = 2048
     count = len(x_N)
     rows = -(-count // columns)

@@ -1,4 +1,4 @@
-"""Pictures of cars and lorries: sides with their outlines, ends, paint and glass."""
+"""Textures of cars and trucks: sides with their outlines, rear, front, paint and glass."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from ucn.preprocessing.sources.synthetic.materials.textures import F32, U8, Pale
 
 SIDE_WIDTH, SIDE_HEIGHT = 384, 128
 MASK_SCALE = 4
-"""Pixels of the cut-out for one of the picture, so that outlines stay smooth close by."""
+"""Resolution of the mask relative to the texture. Keeps outlines smooth at short distances."""
 CLEARANCE = 0.22
 
 PROFILES: dict[str, tuple[tuple[float, float], ...]] = {
@@ -76,7 +76,7 @@ PROFILES: dict[str, tuple[tuple[float, float], ...]] = {
         (1, 0.3),
     ),
 }
-"""Outline over the top, (x / length, z / height) from the rear bumper to the front bumper."""
+"""Upper outline from rear to front bumper, as (x / length, z / height)."""
 
 SIZES = {
     "hatchback": (3.9, 1.7, 1.46),
@@ -98,14 +98,14 @@ TONES = (
     (0.58, 0.5, 0.36),
     (0.24, 0.26, 0.3),
 )
-"""Paints: silver, black, grey, white, red, blue, green, beige, graphite."""
+"""Colours of the paint: silver, black, grey, white, red, blue, green, beige, graphite."""
 
 
 @dataclass(frozen=True)
 class VehicleSkin:
-    """Painted parts of one vehicle: side with its cut-out, ends, paint, glass; all [H, W, 3].
+    """Textures [H, W, 3] of a vehicle, and the mask of its side.
 
-    Row 0 of every picture is the top; the side looks right (front at the right edge).
+    Row 0 of every texture is the top. The front is at the right edge of the side.
     """
 
     kind: str
@@ -121,7 +121,14 @@ class VehicleSkin:
 def paint_vehicle(
     rng: np.random.Generator, palette: Palette, kind: str, tone_number: int
 ) -> VehicleSkin:
-    """A vehicle of ``kind`` (a key of ``PROFILES``), its colour near one of ``TONES``."""
+    """Make the textures of a vehicle.
+
+    Args:
+        rng: random number generator.
+        palette: photographs and noise.
+        kind: a key of ``PROFILES``.
+        tone_number: index into ``TONES``, modulo its length. The paint varies around this colour.
+    """
     scale = rng.uniform(0.95, 1.06)
     length, width, height = SIZES[kind]
     size = (length * scale, width * scale, height * rng.uniform(0.96, 1.04))
@@ -255,7 +262,7 @@ def _wheel(
 
 
 def _end(rng: np.random.Generator, paint: F32, *, rear: bool) -> F32:
-    """Rear or front [96, 160, 3]: lights, number plate, grille or bumper."""
+    """Rear or front [96, 160, 3]: lights, number plate, bumper, and the grille of the front."""
     height, width = 96, 160
     image = np.ones((height, width, 3), np.float32) * paint
     image = image * np.linspace(1.05, 0.75, height)[:, None, None].astype(np.float32)

@@ -1,1 +1,1 @@
-"""What stands and moves in a synthetic world."""
+"""Static and dynamic objects of a synthetic world."""

@@ -1,4 +1,4 @@
-"""The flat ground, painted along the road: asphalt, markings, kerbs, paving, verges."""
+"""Texture of the flat ground along the road: asphalt, markings, kerbs, paving, verges."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,10 @@ from ucn.preprocessing.sources.synthetic.materials.textures import (
 from ucn.preprocessing.sources.synthetic.scene.trajectory import STEP, Road
 
 METRES_ALONG, METRES_ACROSS = 0.08, 0.025
-"""Texel size: coarser along the road, where perspective squeezes it."""
+"""Texel size, metres. Coarser along the road, because perspective foreshortens it."""
 HALF_WIDTH = 16.0
 LONGEST = 400.0
-"""Metres of road after which the painting repeats."""
+"""Length of road after which the texture repeats, metres."""
 LANE = 1.75
 ROAD_LEFT, ROAD_RIGHT = 7.4, -4.1
 KERB = 0.16
@@ -32,9 +32,9 @@ GRID_METRES = 1.0
 
 @dataclass(frozen=True)
 class Ground:
-    """Painted strip along the road and a map grid that tells where along the road a point lies.
+    """Texture of the strip along the road, and a grid of road coordinates over the map.
 
-    ``road_HW2`` holds (arc length, lateral) at grid nodes ``corner_2 + GRID_METRES * (x, y)``.
+    ``road_HW2`` has (arc length, lateral) at grid nodes ``corner_2 + GRID_METRES * (x, y)``.
     """
 
     atlas: MipAtlas
@@ -44,7 +44,7 @@ class Ground:
     road_HW2: F32
 
     def along_road(self, points_N2: F32) -> F32:
-        """(arc length, metres to the left) [N, 2] of map points, interpolated between nodes."""
+        """Interpolated (arc length, metres to the left) [N, 2] of map points."""
         at = (points_N2 - self.corner_2.astype(np.float32)) * np.float32(1 / GRID_METRES)
         height, width = self.road_HW2.shape[:2]
         x = np.clip(at[:, 0], 0, width - 1.001)
@@ -59,7 +59,7 @@ class Ground:
 
 
 def make_ground(rng: np.random.Generator, palette: Palette, road: Road) -> Ground:
-    """Paint the ground around ``road``."""
+    """Make the ground around a road."""
     length = min(road.end - road.start, LONGEST)
     rows = 2 * round(length / METRES_ALONG / 2)
     corner, road_grid = _road_grid(road)
@@ -68,7 +68,7 @@ def make_ground(rng: np.random.Generator, palette: Palette, road: Road) -> Groun
 
 
 def paint_strip(rng: np.random.Generator, palette: Palette, rows: int) -> U8:
-    """Strip uint8 [rows, W, 3]: rows along the road, columns from right to left across it."""
+    """Paint a strip uint8 [rows, W, 3]: rows along the road, columns from right to left."""
     columns = round(2 * HALF_WIDTH / METRES_ACROSS)
     lateral = (np.arange(columns, dtype=np.float32) + 0.5) * METRES_ACROSS - HALF_WIDTH
     image = np.empty((rows, columns, 3), np.float32)
@@ -93,7 +93,7 @@ def _column(lateral: float) -> int:
 
 
 def _spread(rng: np.random.Generator, tile: F32, rows: int, columns: int) -> F32:
-    """Repeat a tile, mirrored in turn, over [rows, columns] from a random start."""
+    """Repeat a tile with alternate mirroring over [rows, columns], from a random start."""
     flipped = np.concatenate([tile, tile[:, ::-1]], axis=1)
     flipped = np.concatenate([flipped, flipped[::-1]], axis=0)
     shift = int(rng.integers(flipped.shape[0])), int(rng.integers(flipped.shape[1]))
@@ -144,7 +144,7 @@ def _crack(rng: np.random.Generator, image: F32) -> None:
 
 
 def _pavement(rng: np.random.Generator, palette: Palette, rows: int, columns: int) -> F32:
-    """Slabs or setts, or a strip of grass with bare earth."""
+    """Slabs or setts, or grass with bare earth."""
     pattern = structure(palette.photo(rng, TILE))
     fine = palette.noise(rng, "fine", TILE, TILE)
     if rng.random() < 0.35:
@@ -171,7 +171,7 @@ def _pavement(rng: np.random.Generator, palette: Palette, rows: int, columns: in
 
 
 def _kerb(rng: np.random.Generator, image: F32, lateral: float) -> None:
-    """Row of kerb stones 1 m long, with a dark gutter on the road's side."""
+    """Row of kerb stones of 1 m length, with a dark gutter on the side of the road."""
     outer = lateral + (KERB if lateral > 0 else -KERB)
     low, high = sorted((_column(lateral), _column(outer)))
     stone = (np.arange(len(image)) * METRES_ALONG).astype(int)
@@ -183,7 +183,7 @@ def _kerb(rng: np.random.Generator, image: F32, lateral: float) -> None:
 
 
 def _markings(rng: np.random.Generator, palette: Palette, image: F32) -> None:
-    """Dashed centre line, parking lines, zebra crossings, arrows; all worn."""
+    """Worn markings: dashed centre line, parking lines, zebra crossings, arrows."""
     paint = np.zeros(image.shape[:2], np.float32)
     rows = np.arange(len(image)) * METRES_ALONG
     dash, gap = rng.choice([3.0, 4.0, 6.0]), rng.choice([3.0, 6.0, 8.0])
@@ -212,7 +212,7 @@ def _markings(rng: np.random.Generator, palette: Palette, image: F32) -> None:
 
 
 def _arrow(paint: F32, row: int) -> None:
-    """Straight-ahead arrow in the car's lane, 4 m long."""
+    """Straight-ahead arrow of 4 m length in the car's lane."""
     long, wide = int(4 / METRES_ALONG), int(0.45 / METRES_ACROSS)
     centre = _column(0.0)
     paint[row : row + long // 2, centre - wide // 5 : centre + wide // 5] = 1
@@ -223,7 +223,7 @@ def _arrow(paint: F32, row: int) -> None:
 
 
 def _road_grid(road: Road) -> tuple[F64, F32]:
-    """Nearest road coordinates at the nodes of a grid around the road."""
+    """Corner and road coordinates of a grid around the road."""
     reach = HALF_WIDTH + 24
     corner = np.floor(road.position_N2.min(axis=0) - reach)
     nodes = np.ceil((road.position_N2.max(axis=0) + reach - corner) / GRID_METRES).astype(int) + 1
@@ -240,7 +240,7 @@ def _road_grid(road: Road) -> tuple[F64, F32]:
         np.copyto(distance, squared, where=closer)
         np.copyto(nearest, index, where=closer)
     base = nearest * 8
-    # One Newton step from the nearest sample; the road bends by under 3 degrees between samples.
+    # Newton steps from the nearest sample. The road turns by less than 3 degrees between samples.
     s = road.start + STEP * base
     for _ in range(2):
         heading = road.heading(s)

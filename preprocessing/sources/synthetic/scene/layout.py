@@ -1,4 +1,4 @@
-"""Where things stand along both sides of the road."""
+"""Places objects along both sides of the road."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ucn.preprocessing.sources.synthetic.scene.trajectory import Road
 def line_road(
     rng: np.random.Generator, road: Road, palette: Palette, store: MaterialLibrary, stock: Stock
 ) -> list[Surfaces]:
-    """Everything that stands beside the road, on both sides."""
+    """Make buildings, yards and street furniture on both sides of the road."""
     parts: list[Surfaces] = []
     for side in (-1, 1):
         kerb = ROAD_LEFT if side > 0 else -ROAD_RIGHT
@@ -34,7 +34,7 @@ def line_road(
 
 
 def _frontage(road: Road, s0: float, s1: float, lateral: float) -> F64:
-    """Local frame of a plot: x from left to right as seen from the road, y away from the road."""
+    """Local frame of a plot, as seen from the road: x to the right, y away from the road."""
     ends = road.point(np.array([s0, s1]), lateral)
     left, right = (ends[0], ends[1]) if lateral > 0 else (ends[1], ends[0])
     along = right - left

@@ -1,4 +1,4 @@
-"""Sun, sky and the shadows that standing things cast on the ground."""
+"""Sun, sky, and shadows of static objects on the ground."""
 
 from dataclasses import dataclass
 
@@ -24,9 +24,9 @@ SKY_BOTTOM_DEGREES = -4.0
 
 @dataclass(frozen=True)
 class Light:
-    """Sunlight and skylight; a sunlit horizontal surface has brightness 1.
+    """Sunlight and skylight. A sunlit horizontal surface has brightness 1.
 
-    ``towards_sun_3`` is a unit vector in the map frame; ``direct`` the sun's share of the light.
+    ``towards_sun_3`` is a unit vector in the map frame. ``direct`` is the sun's share of the light.
     """
 
     towards_sun_3: F64
@@ -35,7 +35,7 @@ class Light:
     haze_metres: float
 
     def shading(self, normals_N3: F64) -> F32:
-        """Gamma-coded brightness [N] of matt surfaces."""
+        """Gamma-coded brightness [N] of diffuse surfaces."""
         cosine = np.clip((normals_N3 * self.towards_sun_3).sum(axis=1), 0, None)
         sky = 0.55 + 0.45 * normals_N3[:, 2]
         sun = self.direct * cosine / self.towards_sun_3[2]
@@ -52,7 +52,7 @@ class Light:
 
 @dataclass(frozen=True)
 class ShadowMap:
-    """Brightness of the ground, 1 in the open, as a tile over a rectangle of the map."""
+    """Shadows on the ground, as a texture over a rectangle of the map; 1 outside shadows."""
 
     atlas: MipAtlas
     corner_2: F64
@@ -60,7 +60,7 @@ class ShadowMap:
 
 
 def make_light(rng: np.random.Generator) -> Light:
-    """A sunny, hazy or overcast day."""
+    """Make the light of a sunny, hazy or overcast day."""
     azimuth, elevation = rng.uniform(-np.pi, np.pi), np.radians(rng.uniform(22, 48))
     sun = np.array(
         [
@@ -75,7 +75,7 @@ def make_light(rng: np.random.Generator) -> Light:
 
 
 def paint_sky(rng: np.random.Generator, light: Light) -> U8:
-    """Sky and far skyline uint8 [256, 2048, 3] over azimuth (columns) and elevation (row 0 top)."""
+    """Paint sky and skyline, uint8 [256, 2048, 3]. Columns are azimuth, rows are elevation."""
     height, width = 256, 2048
     elevation = np.linspace(SKY_TOP_DEGREES, SKY_BOTTOM_DEGREES, height)[:, None]
     up = np.clip(elevation / 40, 0, 1)[..., None]
@@ -107,7 +107,10 @@ def cast_shadows(
     corner_2: F64,
     extent_2: F64,
 ) -> ShadowMap:
-    """Shadows of standing surfaces on the ground, softened by the sun's width."""
+    """Render the shadows of static surfaces on the ground.
+
+    Shadows are blurred, because the sun is not a point.
+    """
     cells = (2 * np.ceil(np.minimum(extent_2 / CELL_METRES, 4096) / 2)).astype(int)
     scale = cells / extent_2
     canvas = np.zeros((cells[1], cells[0]), np.uint8)
@@ -130,7 +133,7 @@ def cast_shadows(
 
 
 def drop_shadow(points_N3: F64, light: Light) -> F64:
-    """Where points [..., 3] cast their shadow on the ground [..., 2]."""
+    """Positions [..., 2] of the shadows of points [..., 3] on the ground."""
     sun = light.towards_sun_3
     dropped: F64 = points_N3[..., :2] - points_N3[..., 2:] * (sun[:2] / sun[2])
     return dropped
@@ -143,7 +146,7 @@ def _stamp(
     low_2: NDArray[np.int64],
     high_2: NDArray[np.int64],
 ) -> None:
-    """Draw a cut-out's shadow: its mask, mapped to the shadow's parallelogram."""
+    """Draw the shadow of a surface with a mask, warped to the shadow's parallelogram."""
     height, width = canvas.shape
     x0, y0 = np.maximum(low_2, 0)
     x1, y1 = min(high_2[0] + 1, width), min(high_2[1] + 1, height)

@@ -1,4 +1,4 @@
-"""Where everything is at each frame: the road, the sensors and the vehicles, before any scenery."""
+"""Road, sensor poses and vehicle poses at each frame, without scenery."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,10 @@ from ucn.preprocessing.sources.synthetic.scene.trajectory import (
 
 @dataclass(frozen=True)
 class Scenario:
-    """All that moves, and the sensors.
+    """Road, sensors and vehicles of a drive.
 
-    The map frame is the road's; ``origin_3`` is the first position of the IMU in it, where
-    readers of oxts put the origin of their world (same axes: east, north, up).
+    All poses are in the map frame, that of the road. The world frame has the same axes (east,
+    north, up). Its origin is ``origin_3``, the first IMU position, as for readers of oxts.
     """
 
     spec: WorldSpec
@@ -35,11 +35,11 @@ class Scenario:
 
     @property
     def origin_3(self) -> F64:
-        """Map position of the IMU at the first frame."""
+        """Position of the IMU at the first frame, in the map frame."""
         return self.attitudes[0].position_3
 
     def T_map_velo(self, frame: int) -> F64:
-        """Scanner to map [4, 4] at ``frame``."""
+        """Velodyne to map [4, 4] at ``frame``."""
         transform: F64 = self.attitudes[frame].transform @ np.linalg.inv(self.rig.T_velo_imu)
         return transform
 
@@ -50,14 +50,14 @@ class Scenario:
         return transform
 
     def in_world(self, T_map_x: F64) -> F64:
-        """The same pose with the origin where readers of oxts put it."""
+        """Convert a pose from the map frame to the world frame."""
         shifted = T_map_x.copy()
         shifted[..., :3, 3] -= self.origin_3
         return shifted
 
 
 def plan_scenario(spec: WorldSpec, palette: Palette, store: MaterialLibrary) -> Scenario:
-    """Road, motion and vehicles of ``spec``; the vehicles' pictures go into ``store``."""
+    """Plan road, motion and vehicles of ``spec``, and add the vehicles' textures to ``store``."""
     motion, bends, paint, traffic, springs = (stream(spec, part) for part in range(5))
     distance_F = travelled(spec, motion)
     road = make_road(spec, float(distance_F[-1]), bends)
@@ -73,12 +73,12 @@ def plan_scenario(spec: WorldSpec, palette: Palette, store: MaterialLibrary) -> 
 
 
 def make_store(spec: WorldSpec) -> tuple[Palette, MaterialLibrary]:
-    """Palette of ``spec`` and a store whose first material stands for the ground."""
+    """Make the palette of ``spec``, and a store with a placeholder for the ground's material."""
     store = MaterialLibrary()
     store.add(np.full((8, 8, 3), 0.4, np.float32), 0.2)
     return make_palette(stream(spec, 5), spec.textures), store
 
 
 def stream(spec: WorldSpec, part: int) -> np.random.Generator:
-    """Random numbers of one part of the world, independent of the other parts."""
+    """Random number generator of one part of the world, independent of the other parts."""
     return np.random.default_rng([spec.seed, part])

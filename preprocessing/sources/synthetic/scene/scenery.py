@@ -1,4 +1,4 @@
-"""What stands beside a road: buildings, yards, trees, lamps and signs, each in its own frame."""
+"""Objects beside the road: buildings, yards, trees, lamps and signs, each in its local frame."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from ucn.preprocessing.sources.synthetic.scene.surfaces import Surfaces, box, jo
 def building(
     rng: np.random.Generator, palette: Palette, store: MaterialLibrary, stock: Stock, width: float
 ) -> Surfaces:
-    """House with its own front, plain sides, a pitched or flat roof, and things that stick out."""
+    """House with a front, plain sides, a pitched roof, and optional balconies, sign and awning."""
     storeys = int(rng.integers(2, 6))
     height = storeys * STOREY_METRES + rng.uniform(0, 0.8)
     depth = float(rng.uniform(8, 12))
@@ -79,7 +79,7 @@ def building(
 
 
 def yard(rng: np.random.Generator, stock: Stock, width: float) -> Surfaces:
-    """Gap between houses: a wall, hedge or railing in front, trees behind."""
+    """Gap between houses: a wall, hedge or railing in front of trees."""
     kind = int(rng.integers(3))
     parts = []
     if kind == 0:
@@ -129,7 +129,7 @@ def _hedge(rng: np.random.Generator, stock: Stock, width: float, height: float) 
 def tree(
     rng: np.random.Generator, stock: Stock, base: tuple[float, float, float], clumps: int
 ) -> Surfaces:
-    """Trunk and a crown of leafy clumps at all angles."""
+    """Trunk, and a crown of leaf clumps at random angles."""
     x, y, z = base
     trunk = float(rng.uniform(1.9, 3.0))
     radius = float(rng.uniform(1.2, 2.1))
@@ -184,7 +184,7 @@ def lamp(rng: np.random.Generator, material: int, side: int) -> Surfaces:
 
 
 def sign(rng: np.random.Generator, pole: int, panel: int) -> Surfaces:
-    """Plate on a post, facing the traffic."""
+    """Traffic sign on a post, facing the traffic."""
     width, height = float(rng.uniform(0.5, 1.1)), float(rng.uniform(0.5, 0.9))
     foot = float(rng.uniform(1.5, 2.4))
     return join(

@@ -1,4 +1,4 @@
-"""Textured parallelograms: the one primitive of which every world is built."""
+"""Textured parallelograms, the only primitive of the worlds."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -12,11 +12,12 @@ NO_MASK = -1
 
 @dataclass(frozen=True)
 class Surfaces:
-    """N parallelograms ``origin + u * edge_u + v * edge_v`` for u, v in 0..1.
+    """N parallelograms ``origin + u * edge_u + v * edge_v`` for u, v in [0, 1].
 
-    The outer side is ``edge_u x edge_v``; ``two_sided_N`` ones are seen from behind as well.
-    ``uv_N4`` maps (u, v) to texture repeats: u0, v0, du, dv. ``detail_N2`` shifts the fine grain,
-    in metres. ``mask_N`` names a cut-out mask or is -1. ``instance_N`` is 0 on static things.
+    The outer normal is ``edge_u x edge_v``. Surfaces with ``two_sided_N`` are also visible from
+    behind. ``uv_N4`` (u0, v0, du, dv) maps (u, v) to texture coordinates. ``detail_N2`` is the
+    offset of the fine grain, in metres. ``mask_N`` is the index of a transparency mask, or -1.
+    ``instance_N`` is 0 for static surfaces.
     """
 
     origin_N3: F64
@@ -34,12 +35,12 @@ class Surfaces:
 
     @property
     def corners_N43(self) -> F64:
-        """The four corners in order around each parallelogram."""
+        """Corners [N, 4, 3], in order around each parallelogram."""
         return corners_of(self.origin_N3, self.edge_u_N3, self.edge_v_N3)
 
     @property
     def normals_N3(self) -> F64:
-        """Unit normals on the outer side."""
+        """Outer unit normals."""
         normals = np.cross(self.edge_u_N3, self.edge_v_N3)
         return np.asarray(normals / np.linalg.norm(normals, axis=1, keepdims=True))
 
@@ -54,7 +55,7 @@ class Surfaces:
         )
 
     def tagged(self, instance: int) -> "Surfaces":
-        """The same surfaces belonging to mover ``instance``."""
+        """The same surfaces with another instance number."""
         return replace(self, instance_N=np.full(len(self), instance, np.int16))
 
 
@@ -65,13 +66,13 @@ def corners_of(origin_N3: F64, edge_u_N3: F64, edge_v_N3: F64) -> F64:
 
 
 def rotate(vectors_N3: F64, rotation_33: F64) -> F64:
-    """``rotation @ vector`` for each row, summed in a fixed order whatever the BLAS."""
+    """``rotation @ vector`` for each row. The order of summation does not depend on the BLAS."""
     columns = [vectors_N3[..., i, None] * rotation_33[:, i] for i in range(3)]
     return columns[0] + columns[1] + columns[2]
 
 
 def join(parts: list[Surfaces]) -> Surfaces:
-    """All surfaces of ``parts``, in order."""
+    """Concatenate surfaces."""
     return Surfaces(
         **{
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
@@ -91,7 +92,7 @@ def quad(
     mask: int = NO_MASK,
     two_sided: bool = False,
 ) -> Surfaces:
-    """One static parallelogram."""
+    """Make one static parallelogram."""
     return Surfaces(
         np.array([origin], np.float64),
         np.array([edge_u], np.float64),
@@ -114,9 +115,15 @@ def box(
     texel_metres: float = 4.0,
     mask: int = NO_MASK,
 ) -> Surfaces:
-    """Upright box centred on ``base`` (x, y of the centre, z of the bottom), without a bottom.
+    """Make an upright box without a bottom face.
 
-    Each side shows its own part of the material, ``texel_metres`` metres to one tile.
+    Args:
+        size: (length, width, height), metres.
+        base: x and y of the centre, and z of the bottom.
+        material: number of the material.
+        rng: random number generator; each side shows a random part of the texture.
+        texel_metres: size of one repeat of the texture, metres.
+        mask: index of a transparency mask.
     """
     length, width, height = size
     x, y, z = base
@@ -156,7 +163,7 @@ def prism(
     material: int,
     rng: np.random.Generator,
 ) -> Surfaces:
-    """Upright regular prism without ends: poles and trunks."""
+    """Make an upright regular prism without end faces, for poles and trunks."""
     angles = 2 * np.pi * np.arange(sides + 1) / sides + rng.random()
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
     start = rng.random(2)
@@ -177,7 +184,7 @@ def prism(
 
 
 def pose(x: float, y: float, z: float, yaw: float) -> F64:
-    """Upright rigid motion [4, 4]: turn by ``yaw`` about z, then shift."""
+    """Rigid transform [4, 4]: rotation by ``yaw`` about z, then translation."""
     transform = np.eye(4)
     transform[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
     transform[:3, 3] = x, y, z

@@ -1,4 +1,4 @@
-"""Vehicles that drive and vehicles that are parked."""
+"""Moving and parked vehicles."""
 
 from dataclasses import dataclass
 
@@ -27,9 +27,9 @@ SKINS = 7
 
 @dataclass(frozen=True)
 class Vehicle:
-    """One vehicle: its body in its own frame and where it is (local to map) at each frame.
+    """A vehicle: body in its local frame, and poses (local to map) at each frame.
 
-    ``instance`` is 0 for a parked vehicle and counts the moving ones from 1.
+    ``instance`` is 0 for parked vehicles; moving vehicles are numbered from 1.
     """
 
     instance: int
@@ -41,7 +41,7 @@ class Vehicle:
 
 @dataclass(frozen=True)
 class VehicleModel:
-    """A painted vehicle, ready to be placed many times."""
+    """A textured vehicle body that can be placed several times."""
 
     skin: VehicleSkin
     body: Surfaces
@@ -50,7 +50,7 @@ class VehicleModel:
 def make_models(
     rng: np.random.Generator, palette: Palette, store: MaterialLibrary
 ) -> list[VehicleModel]:
-    """Paint the vehicles of this world; each kind's odds are those of a town."""
+    """Make the vehicle models of a world, with kinds as frequent as in a town."""
     models = []
     tones = rng.permutation(len(TONES))
     for index in range(SKINS):
@@ -71,7 +71,7 @@ def make_models(
 def park(
     rng: np.random.Generator, spec: WorldSpec, road: Road, models: list[VehicleModel]
 ) -> list[Vehicle]:
-    """Vehicles in the parking lanes, never too large for them."""
+    """Place vehicles in the parking lanes. Trucks are too large for them."""
     vehicles = []
     small = [model for model in models if model.skin.kind != "truck"]
     for lateral, turned in ((-3.05, 0.0), (6.35, np.pi)):
@@ -97,7 +97,7 @@ def send_out(
     travelled_F: F64,
     models: list[VehicleModel],
 ) -> list[Vehicle]:
-    """Moving vehicles: perhaps one ahead in the car's lane, the others oncoming in a column."""
+    """Place moving vehicles: sometimes one ahead in the car's lane, the others oncoming."""
     frame = np.arange(spec.frames, dtype=np.float64)
     vehicles = []
     cruise = max(spec.speed, 0.5)

@@ -1,6 +1,6 @@
-"""The road's centreline and the car's motion along it.
+"""Centreline of the road, and motion of the car along it.
 
-The map frame has z up, the road at z = 0 and its start at the origin.
+In the map frame, z points up, the road is at z = 0, and arc length 0 is at the origin.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from ucn.preprocessing.sources.synthetic.config import WorldSpec
 from ucn.preprocessing.sources.synthetic.materials.textures import F64
 
 STEP = 0.25
-"""Metres between samples of the centreline."""
+"""Distance between samples of the centreline, metres."""
 BEHIND, AHEAD = 60.0, 170.0
-"""Metres of road behind the first and before the last frame."""
+"""Length of road behind the first frame and ahead of the last frame, metres."""
 IMU_HEIGHT = 0.93
 FRAMES_PER_SECOND = 10.0
 
 
 @dataclass(frozen=True)
 class Road:
-    """Centreline of the car's lane, sampled every ``STEP`` metres from ``start`` (arc length)."""
+    """Centreline of the car's lane, sampled every ``STEP`` metres from arc length ``start``."""
 
     start: float
     position_N2: F64
@@ -37,7 +37,7 @@ class Road:
         return np.interp(at, np.arange(len(self.heading_N)), self.heading_N)
 
     def point(self, s: F64 | float, lateral: F64 | float = 0.0) -> F64:
-        """Map position [..., 2] at arc length ``s``, ``lateral`` metres to the left."""
+        """Map position [..., 2] at arc length ``s``, offset by ``lateral`` metres to the left."""
         at = (np.asarray(s, np.float64) - self.start) / STEP
         samples = np.arange(len(self.heading_N))
         x = np.interp(at, samples, self.position_N2[:, 0])
@@ -48,14 +48,14 @@ class Road:
 
 @dataclass(frozen=True)
 class Wave:
-    """Smooth bounded random function: a sum of sinusoids."""
+    """A sum of sinusoids."""
 
     amplitude_K: F64
     frequency_K: F64
     phase_K: F64
 
     def __call__(self, x: F64) -> F64:
-        """Values at ``x``, of deviation near the amplitude it was made with."""
+        """Values at ``x``."""
         angles = np.asarray(x, np.float64)[..., None] * self.frequency_K + self.phase_K
         return np.asarray((self.amplitude_K * np.sin(angles)).sum(axis=-1))
 
@@ -63,7 +63,14 @@ class Wave:
 def random_wave(
     rng: np.random.Generator, amplitude: float, shortest: float, longest: float
 ) -> Wave:
-    """A wave of periods between ``shortest`` and ``longest``."""
+    """Make a smooth random function.
+
+    Args:
+        rng: random number generator.
+        amplitude: standard deviation of the values.
+        shortest: shortest period.
+        longest: longest period.
+    """
     periods = np.exp(rng.uniform(np.log(shortest), np.log(longest), 5))
     weights = rng.uniform(0.4, 1.0, 5) * periods
     weights *= amplitude * np.sqrt(2) / np.sqrt((weights**2).sum())
@@ -71,7 +78,7 @@ def random_wave(
 
 
 def travelled(spec: WorldSpec, rng: np.random.Generator) -> F64:
-    """Arc length [frames] reached at each frame: city driving, with the stop of the spec."""
+    """Arc length [F] at each frame, in city driving with the stop of the spec."""
     frame = np.arange(spec.frames, dtype=np.float64)
     steps = spec.speed * np.clip(1 + random_wave(rng, 0.16, 15, 60)(frame), 0.3, 1.7)
     if spec.stop is not None:
@@ -83,7 +90,7 @@ def travelled(spec: WorldSpec, rng: np.random.Generator) -> F64:
 
 
 def make_road(spec: WorldSpec, length: float, rng: np.random.Generator) -> Road:
-    """Smooth road from ``BEHIND`` metres before the start to ``AHEAD`` metres past ``length``."""
+    """Make a smooth road from arc length ``-BEHIND`` to ``length + AHEAD``, metres."""
     count = int((BEHIND + length + AHEAD) / STEP) + 1
     s = -BEHIND + STEP * np.arange(count)
     curvature = np.clip(spec.turn * random_wave(rng, 0.0075, 60, 260)(s), -0.02, 0.02)
@@ -97,7 +104,7 @@ def make_road(spec: WorldSpec, length: float, rng: np.random.Generator) -> Road:
 
 @dataclass(frozen=True)
 class Attitude:
-    """Pose of the IMU: ``Rz(yaw) Ry(pitch) Rx(roll)`` at ``position``, as pykitti reads oxts."""
+    """Pose of the IMU: rotation ``Rz(yaw) Ry(pitch) Rx(roll)``, as in pykitti's reader of oxts."""
 
     position_3: F64
     roll: float
@@ -121,7 +128,7 @@ class Attitude:
 
 
 def drive(road: Road, travelled_N: F64, rng: np.random.Generator) -> list[Attitude]:
-    """The car's pose at each frame: it wanders a little in its lane and rocks on its springs."""
+    """Pose of the car at each frame, with lateral drift in its lane, pitch, roll and bounce."""
     wander = random_wave(rng, 0.12, 20, 90)
     pitch_wave, roll_wave = random_wave(rng, 0.006, 1.5, 12), random_wave(rng, 0.007, 2, 15)
     bounce = random_wave(rng, 0.012, 1.5, 10)

@@ -1,6 +1,6 @@
-"""Bodies of cars and lorries: a side profile drawn out to the vehicle's width.
+"""Bodies of cars and trucks: a side profile, extruded to the vehicle's width.
 
-Local frame: x forward, y left, z up, origin on the road below the middle.
+Local frame: x forward, y left, z up, origin on the road below the centre.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ OBJECT_TYPES = {
     "van": "Van",
     "truck": "Truck",
 }
-"""Names of KITTI's tracklets."""
+"""Kind of vehicle to object type of KITTI's tracklets."""
 
 
 @dataclass(frozen=True)
 class VehicleMaterials:
-    """Material numbers of a skin's parts in the world's list, and its mask number."""
+    """Material numbers of a vehicle's parts, and number of its mask."""
 
     side: int
     rear: int
@@ -36,7 +36,7 @@ class VehicleMaterials:
 
 
 def build_vehicle(skin: VehicleSkin, parts: VehicleMaterials) -> Surfaces:
-    """Closed body of ``skin`` in its local frame."""
+    """Make the closed body of a vehicle in its local frame."""
     length, width, height = skin.size
     half = width / 2
     surfaces = [

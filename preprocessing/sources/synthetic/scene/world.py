@@ -1,4 +1,4 @@
-"""A whole world, built from its spec alone."""
+"""A complete world, built from its spec."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ GROUND_REACH = 1000.0
 
 @dataclass(frozen=True)
 class World(Scenario):
-    """Everything a frame is rendered from. Surface 0 is the ground."""
+    """A world ready for rendering. Surface 0 is the ground."""
 
     light: Light
     sky: U8
@@ -51,13 +51,13 @@ class World(Scenario):
     standing: Surfaces
 
     def surfaces(self, frame: int) -> Surfaces:
-        """Everything there is at ``frame``, in the map frame."""
+        """All surfaces at ``frame``, in the map frame."""
         moving = [vehicle.body.moved(vehicle.poses_F44[frame]) for vehicle in self.movers]
         return join([self.standing, *moving])
 
 
 def build_world(spec: WorldSpec) -> World:
-    """Lay out, paint and light the world of ``spec``; takes a second or two."""
+    """Build the world of ``spec``, which takes one or two seconds."""
     palette, store = make_store(spec)
     scenario = plan_scenario(spec, palette, store)
     road = scenario.road
@@ -89,7 +89,7 @@ def build_world(spec: WorldSpec) -> World:
 
 
 def _grain(rng: np.random.Generator, palette: Palette) -> MipAtlas:
-    """Fine grain shared by all matt surfaces: a photograph's structure in noise; grey, mean 0.5."""
+    """Grey texture of fine grain, mean 0.5, shared by all surfaces that are not smooth."""
     size = 1024
     pattern = structure(palette.photo(rng, size))
     noise = spectral_noise(rng, size, size, 0.85)

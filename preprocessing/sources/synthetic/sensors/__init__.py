@@ -1,1 +1,1 @@
-"""Cameras, LiDAR and GPS/IMU of a synthetic drive."""
+"""Simulated cameras, LiDAR and GPS/IMU."""

@@ -1,4 +1,4 @@
-"""The painted ground under sunlight, cast shadows and the dark below vehicles."""
+"""Shading of the ground: texture, cast shadows, and contact shadows of vehicles."""
 
 import cv2
 import numpy as np
@@ -12,14 +12,22 @@ from ucn.preprocessing.sources.synthetic.scene.world import World
 
 TAPS = 4
 CONTACT_METRES = 0.5
-"""Reach of the dark rim around a vehicle."""
+"""Width of the contact shadow around a vehicle, metres."""
 PENUMBRA_METRES = 0.2
 
 
 def ground_colours(
     world: World, frame: int, points_M2: F32, along_x_M2: F32, along_y_M2: F32
 ) -> F32:
-    """Colours [M, 3] of ground points (map x, y); derivatives in metres over one sample."""
+    """Colours [M, 3] of ground points.
+
+    Args:
+        world: the world.
+        frame: frame number.
+        points_M2: x and y in the map frame, metres.
+        along_x_M2: derivative of the points over the width of a sample, metres.
+        along_y_M2: derivative of the points over the height of a sample, metres.
+    """
     ground = world.ground
     along = ground.along_road(points_M2)
     heading = world.road.heading(along[:, 0]).astype(np.float32)
@@ -46,7 +54,7 @@ def ground_colours(
 
 
 def _cast(world: World, vehicle: Vehicle, pose_44: F64, points_M2: F32, lit_M: F32) -> None:
-    """Take the sun from points in a moving box's shadow, with a soft rim."""
+    """Darken the points in the shadow of a vehicle's box, with a soft edge."""
     length, width, height = vehicle.size
     signs = np.array([(a, b, c) for a in (-0.5, 0.5) for b in (-0.5, 0.5) for c in (0.1, 0.95)])
     corners = signs * (length * 0.96, width * 0.96, height)
@@ -55,7 +63,7 @@ def _cast(world: World, vehicle: Vehicle, pose_44: F64, points_M2: F32, lit_M: F
     near = _within(points_M2, hull.min(axis=0) - 0.2, hull.max(axis=0) + 0.2)
     points = points_M2[near]
     outside = np.full(len(near), -np.inf, np.float32)
-    # cv2 orders the hull so that the outer side lies to the right of each edge.
+    # The order of cv2's hull puts the outside to the right of each edge.
     for first, second in zip(hull, np.roll(hull, -1, axis=0), strict=True):
         edge = second - first
         normal = np.array([edge[1], -edge[0]]) / max(float(np.hypot(*edge)), 1e-6)
@@ -65,7 +73,7 @@ def _cast(world: World, vehicle: Vehicle, pose_44: F64, points_M2: F32, lit_M: F
 
 
 def _darken(vehicle: Vehicle, pose_44: F64, points_M2: F32, light_M: F32) -> None:
-    """Dim points under and close around a vehicle, where little skylight arrives."""
+    """Darken the points under and near a vehicle, where skylight is blocked."""
     pose = pose_44.astype(np.float32)
     half = np.array(vehicle.size[:2], np.float32) / 2
     reach = float(np.hypot(*half)) + CONTACT_METRES

@@ -1,4 +1,4 @@
-"""A 64-beam spinning scanner in the manner of the HDL-64E, frozen at the frame's instant."""
+"""A 64-beam spinning LiDAR like the HDL-64E, without motion distortion."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,15 @@ from ucn.preprocessing.sources.synthetic.sensors.raycast import (
 )
 
 COLUMNS_PER_TURN = 2000
-"""0.18 degrees apart."""
+"""Measurements per turn of each beam, 0.18 degrees apart."""
 NEAREST = 1.5
 
 
 def beam_elevations() -> F64:
-    """Elevations [64] in radians, top first: 32 beams 1/3 degree apart, 32 beams 1/2 apart.
+    """Elevations [64] in radians, from top to bottom.
 
-    After the HDL-64E's data sheet: +2 to -8.33 and -8.83 to -24.33 degrees.
+    From the HDL-64E's data sheet: 32 beams from +2 to -8.33 degrees, 1/3 degree apart, and 32 beams
+    from -8.83 to -24.33 degrees, 1/2 degree apart.
     """
     upper = 2 - np.arange(32) / 3
     lower = -8.83 - np.arange(32) / 2
@@ -34,7 +35,7 @@ def beam_elevations() -> F64:
 
 
 def azimuths(degrees: float) -> F64:
-    """Azimuths in radians of one turn, or of the ``degrees`` around straight ahead, ascending."""
+    """Ascending azimuths in radians over ``degrees``, centred on straight ahead."""
     step = 2 * np.pi / COLUMNS_PER_TURN
     half = round(np.radians(degrees) / step / 2)
     return (np.arange(-half, half) + 0.5) * step
@@ -42,7 +43,7 @@ def azimuths(degrees: float) -> F64:
 
 @dataclass(frozen=True)
 class Echoes:
-    """Exact hits: rays (horizontal length 1), distance along them, cosine of incidence, albedo."""
+    """Exact hits: rays of horizontal length 1, range, cosine of the incidence angle, albedo."""
 
     rays_N3: F64
     distance_N: F64
@@ -51,9 +52,9 @@ class Echoes:
 
 
 def scan(world: World, frame: int) -> F32:
-    """Points float32 [N, 4]: x, y, z in metres in the scanner's frame, reflectance 0..1.
+    """Simulate a scan: float32 [N, 4], x, y, z in the Velodyne frame in metres, reflectance 0..1.
 
-    Rows follow the beams from top to bottom, each beam by azimuth.
+    Points are sorted by beam from top to bottom, then by azimuth.
     """
     spec = world.spec
     echoes = _echoes(world, frame)
@@ -100,7 +101,7 @@ def _echoes(world: World, frame: int) -> Echoes:
 
 
 def _lost(dropout: float, reflectance_N: F64, distance_N: F64, cosine_N: F64) -> F64:
-    """Probability that no return comes back; rises on dark, far and grazing surfaces."""
+    """Probability of a lost return. It is higher on dark, distant and grazing surfaces."""
     weak = np.clip(1 - reflectance_N / 0.15, 0, 1) * np.clip(distance_N / 40, 0.2, 1)
     grazing = np.clip(1 - cosine_N / 0.05, 0, 1)
     return np.asarray(np.clip(dropout * (1 + 8 * weak + 6 * grazing), 0, 1))
@@ -115,13 +116,14 @@ def _scan_bounds(
     beams: int,
     max_range: float,
 ) -> Bounds:
-    """Columns between the azimuths of each surface's corners; all columns if it spans the back."""
+    """Bounds of each surface: all beams, and the columns between the azimuths of its corners."""
     corners = corners_of(origin_N3, edge_u_N3, edge_v_N3)
     angles = np.arctan2(corners[..., 1], corners[..., 0])
     low, high = angles.min(axis=1), angles.max(axis=1)
     column0 = np.searchsorted(azimuth_W, low - 1e-9)
     column1 = np.searchsorted(azimuth_W, high + 1e-9)
-    # Spanning more than half a turn: it crosses the back, or lies above or below the scanner.
+    # A surface that spans more than half a turn crosses azimuth 180 degrees, or lies above or below
+    # the LiDAR. All columns may hit it.
     wraps = high - low >= np.pi
     column0, column1 = np.where(wraps, 0, column0), np.where(wraps, len(azimuth_W), column1)
     extent = np.linalg.norm(edge_u_N3, axis=1) + np.linalg.norm(edge_v_N3, axis=1)

@@ -1,4 +1,4 @@
-"""GPS/IMU packets whose reading by pykitti gives back the exact poses."""
+"""GPS/IMU packets from which pykitti reads the exact poses."""
 
 import numpy as np
 
@@ -44,10 +44,14 @@ orimode:       orientation mode
 
 
 def to_mercator(offset_3: F64) -> tuple[float, float, float]:
-    """Latitude, longitude (degrees) and altitude of a point ``offset_3`` metres from the origin.
+    """Latitude and longitude (degrees) and altitude (metres) of a point.
 
-    Inverse of the projection x = s R lon, y = s R log tan(pi/4 + lat/2), s = cos(first latitude),
-    which KITTI's devkit and pykitti apply; the point at offset 0 has to be the first packet's.
+    Inverse of the Mercator projection of KITTI's devkit and pykitti: x = s R lon,
+    y = s R log tan(pi/4 + lat/2), with s = cos(latitude of the first packet). The first packet must
+    therefore have offset 0.
+
+    Args:
+        offset_3: offset from the origin, metres.
     """
     scale = np.cos(np.radians(ORIGIN_LATITUDE)) * EARTH_RADIUS
     northing = np.log(np.tan(np.radians(90 + ORIGIN_LATITUDE) / 2)) + offset_3[1] / scale
@@ -57,7 +61,7 @@ def to_mercator(offset_3: F64) -> tuple[float, float, float]:
 
 
 def packets(attitudes: list[Attitude]) -> list[str]:
-    """One line of 30 values per frame; rates are finite differences between frames."""
+    """Text of the packets, 30 values per frame. Rates are finite differences between frames."""
     positions = np.array([attitude.position_3 for attitude in attitudes])
     angles = np.array([(a.roll, a.pitch, a.yaw) for a in attitudes])
     angles[:, 2] = np.unwrap(angles[:, 2])

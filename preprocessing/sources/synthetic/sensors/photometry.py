@@ -1,4 +1,4 @@
-"""From radiance to pixels: blur, exposure, vignetting, noise and tone, which vary by frame."""
+"""Converts radiance to pixels: blur, exposure, vignetting, noise and tone vary by frame."""
 
 import cv2
 import numpy as np
@@ -9,14 +9,16 @@ from ucn.preprocessing.sources.synthetic.scene.lighting import GAMMA
 from ucn.preprocessing.sources.synthetic.scene.trajectory import random_wave
 
 EXPOSURE = 0.12
-"""Excess over a sunlit white wall just not clipped; the sky mostly is, as in KITTI."""
+"""Overexposure relative to a sunlit white wall at the clipping limit. Most of the sky is clipped,
+as in KITTI."""
 
 
 def expose(radiance_HW3: F32, spec: WorldSpec, frame: int, camera: int) -> U8:
-    """Image uint8 [H, W, 3] as the camera records it.
+    """Image uint8 [H, W, 3] recorded by the camera.
 
-    ``spec.photometric`` 0 clips and rounds only. Exposure, tone and colour drift smoothly over
-    the frames and jump a little between them; blur and noise are drawn afresh for each frame.
+    Exposure, tone and colour drift smoothly over the frames, with small random changes in each
+    frame. Blur and noise are independent between frames. With ``spec.photometric`` 0, the radiance
+    is only clipped and rounded.
     """
     strength = spec.photometric
     image = radiance_HW3
@@ -38,17 +40,17 @@ def expose(radiance_HW3: F32, spec: WorldSpec, frame: int, camera: int) -> U8:
 
 
 def vignetting(height: int, width: int, strength: float) -> F32:
-    """Brightness [H, W], falling by about 8 % towards the corners."""
+    """Brightness factor [H, W]; about 8 % lower in the corners at strength 1."""
     y = np.linspace(-1, 1, height)[:, None]
     x = np.linspace(-1, 1, width)[None, :]
     return (1 - 0.04 * strength * (x**2 + y**2)).astype(np.float32)
 
 
 def sensor_noise(rng: np.random.Generator, image_HW3: F32, strength: float) -> F32:
-    """Shot and read noise, given gamma-coded brightness and returned in it.
+    """Shot noise and read noise of a gamma-coded image, in gamma-coded units.
 
-    With linear light L the variance is ``shot * L + read``; the coding multiplies the deviation
-    by its slope.
+    The variance at linear intensity L is ``shot * L + read``. Gamma coding multiplies the standard
+    deviation by its slope.
     """
     linear = np.clip(image_HW3, 0.02, 1) ** GAMMA
     deviation = np.sqrt(4e-5 * linear + 2e-6)

@@ -1,11 +1,14 @@
 """Exact visibility of parallelograms along a grid of rays.
 
-Ray (r, c) has direction ``rows[r] + columns[c]`` from the origin, which covers a pinhole camera
-(columns (x, 0, 0), rows (0, y, 1); distance = depth along z) and a spinning scanner (columns
-(cos, sin, 0), rows (0, 0, tan elevation); distance = horizontal range).
+Rays start at the origin. Ray (r, c) has direction ``rows[r] + columns[c]``. This describes two
+sensors:
 
-A ray ``t d`` meets ``o + u U + v V`` where ``(u/t, v/t, 1/t) = -[U V -o]^-1 d`` up to signs: three
-linear functions of d, hence sums of a row term and a column term.
+- A pinhole camera has columns (x, 0, 0) and rows (0, y, 1). Distance is the depth along z.
+- A spinning LiDAR has columns (cos, sin, 0) and rows (0, 0, tan elevation). Distance is the
+  horizontal range.
+
+A ray ``t d`` intersects ``o + u U + v V`` where ``(u/t, v/t, 1/t) = -[U V -o]^-1 d``, up to signs.
+These are three linear functions of d, and therefore sums of a row term and a column term.
 """
 
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ class RayGrid:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Half-open ranges of rows and columns that may see each surface; empty when it can't be."""
+    """Half-open ranges of rows and columns that may hit each surface; empty if none can."""
 
     row0_N: NDArray[np.intp]
     row1_N: NDArray[np.intp]
@@ -38,7 +41,7 @@ class Bounds:
 
 
 def in_sensor(surfaces: Surfaces, sensor_map_44: F64) -> tuple[F64, F64, F64]:
-    """Origins and edges of ``surfaces`` in the sensor's frame."""
+    """Origins, edges u and edges v of surfaces in the sensor's frame."""
     rotation = sensor_map_44[:3, :3]
     return (
         rotate(surfaces.origin_N3, rotation) + sensor_map_44[:3, 3],
@@ -48,8 +51,11 @@ def in_sensor(surfaces: Surfaces, sensor_map_44: F64) -> tuple[F64, F64, F64]:
 
 
 def ray_coefficients(origin_N3: F64, edge_u_N3: F64, edge_v_N3: F64) -> F64:
-    """Coefficients [N, 3, 3] whose products with d are (u/t, v/t, 1/t); zero if seen edge-on."""
-    # Rows of the inverse of [-U -V o] d-wise: t d = o + u U + v V.
+    """Coefficients [N, 3, 3] whose products with d are (u/t, v/t, 1/t).
+
+    They are zero for surfaces seen edge-on.
+    """
+    # Solves t d = o + u U + v V for (u/t, v/t, 1/t).
     normal = np.cross(edge_u_N3, edge_v_N3)
     volume = (normal * origin_N3).sum(axis=1)
     rows = np.stack([np.cross(edge_v_N3, origin_N3), np.cross(origin_N3, edge_u_N3), normal], 1)
@@ -66,7 +72,7 @@ def trace(
     mask_N: NDArray[np.int16],
     masks: list[NDArray[np.bool_]],
 ) -> NDArray[np.int32]:
-    """Index [H, W] of the nearest surface along each ray, -1 where there is none."""
+    """Index [H, W] of the nearest surface along each ray; -1 for none."""
     shape = len(grid.rows_H3), len(grid.columns_W3)
     nearest = np.zeros(shape, np.float32)
     index = np.full(shape, NOTHING, np.int32)
@@ -93,7 +99,7 @@ def trace(
 
 
 def read_mask(mask: NDArray[np.bool_], u_N: F32, v_N: F32) -> NDArray[np.bool_]:
-    """Whether a cut-out is solid at (u, v); row 0 of the mask lies at v = 0."""
+    """Whether a mask is opaque at (u, v). Row 0 of the mask is at v = 0."""
     height, width = mask.shape
     x = np.clip((u_N * width).astype(np.intp), 0, width - 1)
     y = np.clip((v_N * height).astype(np.intp), 0, height - 1)
@@ -103,7 +109,7 @@ def read_mask(mask: NDArray[np.bool_], u_N: F32, v_N: F32) -> NDArray[np.bool_]:
 def front_facing(
     origin_N3: F64, edge_u_N3: F64, edge_v_N3: F64, two_sided_N: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Surfaces whose outer side looks at the sensor, or that have two."""
+    """Mask of the surfaces that are two-sided or whose outer side faces the sensor."""
     towards = (np.cross(edge_u_N3, edge_v_N3) * origin_N3).sum(axis=1) < 0
     return np.asarray(two_sided_N | towards)
 

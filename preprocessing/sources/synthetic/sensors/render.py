@@ -1,7 +1,7 @@
-"""Colour images: exact visibility, then filtered textures and light.
+"""Renders colour images: exact visibility, filtered textures, and light.
 
-A pixel that shows one surface is shaded once over its whole area; a pixel on an edge is the mean
-of 2 x 2 samples. Colours are gamma-coded, and light multiplies them.
+A pixel that shows a single surface is shaded once over its whole area. A pixel on an edge is the
+mean of 2 x 2 samples. Colours are gamma-coded, and light multiplies them.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from ucn.preprocessing.sources.synthetic.sensors.raycast import NOTHING
 from ucn.preprocessing.sources.synthetic.sensors.view import VisibleSurfaces, look
 
 GRAIN = ((2.7, 1.3), (19.0, 0.6))
-"""Size in metres and strength of the two repeats of the fine grain."""
+"""Size in metres and strength of the two scales of fine grain."""
 MATT = 0.2
-"""Materials with less grain than this are smooth."""
+"""Materials with at most this grain are rendered without it."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Rays (x, y, 1) in the camera's frame, the surface each meets, and its share of a pixel."""
+    """Rays (x, y, 1) in the camera's frame, surfaces that they hit, and sample sizes in pixels."""
 
     xy_M2: F32
     index_M: NDArray[np.int32]
@@ -33,7 +33,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Shader:
-    """Per-frame tables over the N surfaces, float32, and the camera's place in the map."""
+    """Float32 tables of the N surfaces at one frame, pixel size, and rotation of the camera."""
 
     world: World
     frame: int
@@ -48,7 +48,7 @@ class Shader:
 
 
 def render_radiance(world: World, frame: int, camera: int) -> F32:
-    """Image [H, W, 3] before the camera's electronics, gamma-coded, 1 = sunlit white."""
+    """Render gamma-coded radiance [H, W, 3]; sunlit white is 1."""
     view = look(world, frame, camera, 2)
     samples, whole, edge = _choose_samples(view)
     shader = _make_shader(world, frame, camera, view)
@@ -70,7 +70,12 @@ def render_radiance(world: World, frame: int, camera: int) -> F32:
 
 
 def _choose_samples(view: VisibleSurfaces) -> tuple[Samples, NDArray[np.intp], NDArray[np.intp]]:
-    """Samples, first those of the whole pixels, then four for each edge pixel; and both lists."""
+    """Choose the samples of all pixels.
+
+    Returns:
+        The samples (one for each whole pixel, then four for each edge pixel), the indices of the
+        whole pixels, and the indices of the edge pixels.
+    """
     height, width = view.index_HW.shape
     blocks = view.index_HW.reshape(height // 2, 2, width // 2, 2).transpose(0, 2, 1, 3)
     quarters = blocks.reshape(-1, 4)
@@ -95,7 +100,7 @@ def _choose_samples(view: VisibleSurfaces) -> tuple[Samples, NDArray[np.intp], N
 def _make_shader(world: World, frame: int, camera: int, view: VisibleSurfaces) -> Shader:
     surfaces = view.surfaces
     outer = surfaces.normals_N3
-    # What has two sides shows the camera the one that it looks at.
+    # Normals of two-sided surfaces point towards the camera.
     seen = world.T_map_cam(frame, camera)[:3, 3] - surfaces.origin_N3
     normals = np.where((seen * outer).sum(axis=1, keepdims=True) < 0, -outer, outer)
     lengths = [np.linalg.norm(edge, axis=1) for edge in (surfaces.edge_u_N3, surfaces.edge_v_N3)]
@@ -155,7 +160,7 @@ def _shade(shader: Shader, samples: Samples, where_M: NDArray[np.intp], number: 
 def _mirror_sky(
     shader: Shader, index_M: NDArray[np.int32], xy_M2: F32, gloss: float, colours_M3: F32
 ) -> F32:
-    """Blend in the sky as mirrored by the surface, more at a grazing view (after Schlick)."""
+    """Add the reflection of the sky, which is stronger at grazing angles (after Schlick)."""
     directions = _to_map(xy_M2, shader.rotation_33)
     normals = shader.normals_N3.take(index_M, axis=0)
     facing = (directions * normals).sum(axis=1)
@@ -167,7 +172,7 @@ def _mirror_sky(
 
 
 def _to_map(xy_M2: F32, rotation_33: F32) -> F32:
-    """Unit directions [M, 3] in the map frame of rays (x, y, 1)."""
+    """Unit directions [M, 3] of rays (x, y, 1) in the map frame."""
     directions = (
         xy_M2[:, :1] * rotation_33[:, 0] + xy_M2[:, 1:] * rotation_33[:, 1] + rotation_33[:, 2]
     )

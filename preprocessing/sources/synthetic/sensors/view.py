@@ -1,4 +1,4 @@
-"""What a pinhole camera sees of the world: exact visibility, depth and instances."""
+"""Exact visibility, depth and instances for a pinhole camera."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ NEAR = 0.05
 
 @dataclass(frozen=True)
 class VisibleSurfaces:
-    """Surfaces, their coefficients in the camera's frame, and the nearest one along each ray."""
+    """Surfaces, their coefficients in the camera's frame, and the nearest surface of each ray."""
 
     surfaces: Surfaces
     coefficients_N33: F64
@@ -32,7 +32,7 @@ class VisibleSurfaces:
 
 
 def look(world: World, frame: int, camera: int, samples: int) -> VisibleSurfaces:
-    """Visibility on a grid of ``samples`` x ``samples`` rays a pixel."""
+    """Compute the visible surfaces, with ``samples`` x ``samples`` rays per pixel."""
     surfaces = world.surfaces(frame)
     intrinsics = world.rig.intrinsics(camera)
     origin, edge_u, edge_v = in_sensor(surfaces, np.linalg.inv(world.T_map_cam(frame, camera)))
@@ -45,7 +45,7 @@ def look(world: World, frame: int, camera: int, samples: int) -> VisibleSurfaces
 
 
 def camera_grid(intrinsics_33: F64, width: int, height: int, samples: int) -> RayGrid:
-    """Rays through the centres of ``samples`` x ``samples`` parts of each pixel, at z = 1."""
+    """Rays with z = 1 through the centres of ``samples`` x ``samples`` subpixels per pixel."""
     x = (np.arange(width * samples) + 0.5) / samples - 0.5
     y = (np.arange(height * samples) + 0.5) / samples - 0.5
     columns, rows = np.zeros((len(x), 3)), np.zeros((len(y), 3))
@@ -56,7 +56,10 @@ def camera_grid(intrinsics_33: F64, width: int, height: int, samples: int) -> Ra
 
 
 def depth_and_instances(world: World, frame: int, camera: int) -> tuple[F32, NDArray[np.uint8]]:
-    """Depth [H, W] along the camera's axis at pixel centres (inf in the sky) and mover numbers."""
+    """Depth and instance numbers [H, W] at pixel centres.
+
+    Depth is along the camera's z axis, in metres, inf in the sky. Static surfaces have instance 0.
+    """
     view = look(world, frame, camera, 1)
     rows, columns = np.nonzero(view.index_HW != NOTHING)
     index = view.index_HW[rows, columns]
@@ -71,7 +74,7 @@ def depth_and_instances(world: World, frame: int, camera: int) -> tuple[F32, NDA
 def _image_bounds(
     origin_N3: F64, edge_u_N3: F64, edge_v_N3: F64, facing_N: NDArray[np.bool_], grid: RayGrid
 ) -> Bounds:
-    """Rows and columns covered by each surface's part in front of the camera."""
+    """Rows and columns that the part of each surface in front of the camera covers."""
     corners = corners_of(origin_N3, edge_u_N3, edge_v_N3)
     following = np.roll(corners, -1, axis=1)
     rise = following[..., 2] - corners[..., 2]

@@ -17,7 +17,7 @@ from ucn.preprocessing.sources.flow.pairs import FlowConfig, FlowFiles, FlowRead
 
 
 class FlowFolderConfig(FlowConfig):
-    """A folder of image pairs with flow, named as Middlebury or FlyingChairs, or in pairs.txt."""
+    """Image pairs with flow, named as in Middlebury or FlyingChairs, or listed in pairs.txt."""
 
     source: Literal["flow-folder"] = "flow-folder"
     root: str
@@ -33,7 +33,7 @@ class FlowFolderSource:
     """Pairs found by :func:`find_flow_pairs`.
 
     If there is flow in both directions, matches must pass a forward-backward check. Otherwise,
-    occluded pixels are those that land on the same place as a pixel of another surface.
+    pixels of different surfaces that land on the same place are dropped.
 
     Raises:
         UserError: the folder is missing.

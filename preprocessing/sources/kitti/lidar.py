@@ -21,8 +21,8 @@ from ucn.preprocessing.sources.kitti.sequence import CAMERA_HEIGHT, LidarFrame, 
 _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
-# A pose is rejected if a larger share of the tracks on the road contradicts it. Not zero, because
-# some tracks fail.
+# A pose is rejected if a larger share of the tracks on the road contradicts it. The bound is high
+# because some tracks fail.
 _MAX_POSE_INCONSISTENCY = 0.5
 _UNKNOWN_POSE = np.full((4, 4), np.nan)
 

@@ -131,7 +131,7 @@ class OdometrySequence(LidarSequence):
         return LidarFrame(image, view, self.camera_pose(frame), classes_N)
 
     def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
-        """Points that SemanticKITTI labels as moving. None of them without labels."""
+        """Mask of the points that SemanticKITTI labels as moving; all False without labels."""
         frame = self.read(frame0)
         if frame.classes_N is None:
             return np.zeros(len(frame.view.source_N), bool)

@@ -44,12 +44,11 @@ def parse(
         values, args = read_layers(args, model)
         description += "\n\nAlso: --config FILE.yaml (repeatable) and KEY=VALUE, before the flags."
         default = _partial(model, values, "")
+    args = [_with_new_name(model, word) for word in args]
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
-            parsed = tyro.cli(
-                model, args=list(args), prog=prog, description=description, default=default
-            )
+            parsed = tyro.cli(model, args=args, prog=prog, description=description, default=default)
     except SystemExit as end:
         if not end.code:
             raise
@@ -148,6 +147,30 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
             merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
         )
     return merged
+
+
+def _with_new_name(model: type[FrozenConfig], word: str) -> str:
+    """Replaces the old name of a renamed option in a flag; other words are returned unchanged.
+
+    Raises:
+        UserError: the values of the option have changed as well.
+    """
+    flag, equals, value = word.partition("=")
+    *places, name = flag.removeprefix("--").replace("-", "_").split(".")
+    for place in places:
+        field = model.model_fields.get(place)
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, FrozenConfig)):
+            return word
+        model = kind
+    if not word.startswith("--") or name not in model.renamed:
+        return word
+    new = model.renamed[name]
+    if isinstance(new, tuple):
+        raise UserError(
+            f"{flag}: is now --{'.'.join([*places, new[0]])}; see --help for its values"
+        )
+    return f"--{'.'.join([*places, new])}{equals}{value}"
 
 
 def _condense(box: str) -> str:

@@ -70,6 +70,17 @@ def test_old_names_of_options_are_layered_like_new_ones(
     assert config.schedule.ema_decay == 0.5
 
 
+@pytest.mark.parametrize("words", [["--mining.every", "2"], ["--mining.every=2"]])
+def test_old_names_of_options_are_accepted_as_flags(words: list[str]) -> None:
+    config = parse(TrainConfig, words, "ucn train", "", layered=True)
+    assert config.mining.search_stride == 2
+
+
+def test_a_flag_whose_values_have_changed_names_the_new_one() -> None:
+    with pytest.raises(UserError, match=r"--mining.pool: is now --mining.cross_pair_negatives;"):
+        parse(TrainConfig, ["--mining.pool", "group"], "ucn train", "", layered=True)
+
+
 def test_words_are_told_from_the_values_of_flags() -> None:
     words = ["train", "steps=3", "--config", "a=b.yaml", "--detach", "data.x=[1,2]", "--id=x=y"]
     assert split_assignments(words) == (

@@ -16,7 +16,7 @@ import pytest
 from ucn.errors import SkippedPair, UserError
 from ucn.images.flow_files import read_flow
 from ucn.images.read import MAX_PIXELS, decode_any, image_size, read_photo
-from ucn.pipeline.match import read_photo as read_users_photo
+from ucn.pipeline.match import read_rgb_photo
 from ucn.preprocessing.sources.flow.layouts import find_flow_pairs
 from ucn.preprocessing.sources.kitti.files import read_tracklets
 from ucn.storage.array_files import read_hdf5
@@ -82,7 +82,7 @@ def test_photos_too_large_to_be_any_are_refused_by_their_header(
     with pytest.raises(SkippedPair, match=f"damaged image: photo.{kind}: .*{TOO_LARGE}"):
         read_photo(path, tmp_path)
     with pytest.raises(UserError, match=TOO_LARGE) as error:
-        read_users_photo(path)
+        read_rgb_photo(path)
     assert "\n" not in str(error.value)
 
 

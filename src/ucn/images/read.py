@@ -17,6 +17,9 @@ from ucn.errors import SkippedPair
 MAX_PIXELS = 178_956_970
 """Limit of width x height: Pillow's default. The largest cameras have 150 megapixels."""
 
+# Pillow warns above half of its limit. Set once, since readers run in several threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 _PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
 _JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
@@ -93,16 +96,13 @@ def image_size(data: bytes) -> tuple[int, int]:
             larger than `MAX_PIXELS`.
     """
     too_large = f"more than {MAX_PIXELS // 10**6} megapixels"
-    with warnings.catch_warnings():
-        # This includes Pillow's warning for images above half of its limit.
-        warnings.filterwarnings("ignore", module="PIL")
-        try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                width, height = image.size
-        except Image.DecompressionBombError:
-            raise ValueError(too_large) from None
-        except Exception:  # noqa: BLE001 - Pillow raises exceptions of many kinds for damaged files
-            raise ValueError("not a PNG, JPEG, WebP, TIFF, BMP, GIF or Netpbm image") from None
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        raise ValueError(too_large) from None
+    except Exception:  # noqa: BLE001 - Pillow raises exceptions of many kinds for damaged files
+        raise ValueError("not a PNG, JPEG, WebP, TIFF, BMP, GIF or Netpbm image") from None
     if width < 1 or height < 1:
         raise ValueError("damaged header")
     # A program that uses this package may have changed Pillow's limit.

@@ -23,10 +23,13 @@ of 50 would exclude most of a street if the car moves 0.2 m between frames."""
 
 @dataclass(frozen=True)
 class RelativePose:
-    """Rotation R [3, 3] and unit translation t [3] from camera 0 to camera 1."""
+    """Rotation R [3, 3] and unit translation t [3] from camera 0 to camera 1.
+
+    t is None if the matches show no parallax and no translation was found.
+    """
 
     R: Doubles
-    t: Doubles
+    t: Doubles | None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ucn.evaluation.scores.estimators import ESTIMATORS, MIN_MATCHES, Doubles, Rays, RelativePose
 from ucn.evaluation.scores.recall import Errors, area_under_recall, mean_recall
+from ucn.evaluation.scores.rotation import estimate_rotation, prefers_rotation
 
 FAILED_DEG = 180.0
 """Rotation and translation error of a pair without an estimate. Failures count in all scores."""
@@ -53,6 +54,9 @@ def estimate_pose(
 ) -> RelativePose | None:
     """Robustly estimates the relative pose from matches of two calibrated images.
 
+    Essential matrices do not determine the rotation of a pair without parallax. If a pure rotation
+    explains the matches at least as well, it replaces that of the estimator; see `.rotation`.
+
     Args:
         matches_N4: x0, y0, x1, y1 in pixels; may contain outliers.
         K0, K1: 3x3 intrinsics of each image; they may differ.
@@ -61,7 +65,8 @@ def estimate_pose(
         seed: random seed.
 
     Returns:
-        The pose. None if there are fewer than five matches or no model was found.
+        The pose; its translation is None if only a rotation was found. None if there are fewer than
+        five matches or no model was found.
     """
     if len(matches_N4) < MIN_MATCHES:
         return None
@@ -70,7 +75,11 @@ def estimate_pose(
         normalise_points(matches_N4[:, 2:], K1),
         mean_focal(K0, K1),
     )
-    return ESTIMATORS[estimator](rays, threshold_px, seed)
+    pose = ESTIMATORS[estimator](rays, threshold_px, seed)
+    R = estimate_rotation(rays, threshold_px, seed)
+    if R is None or not prefers_rotation(R, pose, rays, threshold_px):
+        return pose
+    return RelativePose(R, None if pose is None else pose.t)
 
 
 def rotation_error_deg(R_pred: Doubles, R_true: Doubles) -> float:
@@ -102,12 +111,12 @@ def pose_error(pose: RelativePose | None, T_1_0: Doubles, *, moves: bool) -> Pos
         T_1_0: the true pose.
         moves: False for a pair without translation, for which only rotation is scored.
     """
-    if pose is None:
-        return PoseError(FAILED_DEG, FAILED_DEG if moves else None)
-    return PoseError(
-        rotation_error_deg(pose.R, T_1_0[:3, :3]),
-        translation_error_deg(pose.t, T_1_0[:3, 3]) if moves else None,
-    )
+    rotation = FAILED_DEG if pose is None else rotation_error_deg(pose.R, T_1_0[:3, :3])
+    if not moves:
+        return PoseError(rotation, None)
+    if pose is None or pose.t is None:
+        return PoseError(rotation, FAILED_DEG)
+    return PoseError(rotation, translation_error_deg(pose.t, T_1_0[:3, 3]))
 
 
 def median_parallax_px(

@@ -42,6 +42,8 @@ class LidarConfig(PreprocessConfig):
     """With --overlaps: largest distance between the two images of a pair, in frames."""
     min_overlap: float = Field(0.0, ge=0, lt=1)
     """Skip pairs where image 1 shows a smaller share of the LiDAR points of image 0."""
+    min_motion: float = Field(0.0, ge=0)
+    """Skip pairs whose cameras are closer to each other, in metres."""
 
     @field_validator("gaps", "overlaps")
     @classmethod
@@ -115,6 +117,11 @@ class LidarSource:
         number0, number1 = int(pair.frame0), int(pair.frame1)
         frame0, frame1 = sequence.read(number0), sequence.read(number1)
         T_1_0 = invert_rigid(frame1.T_world_cam) @ frame0.T_world_cam
+        motion = float(np.linalg.norm(T_1_0[:3, 3]))
+        if motion < self._config.min_motion:
+            raise SkippedPair(
+                "too little motion", f"{motion:.2f} m of at least {self._config.min_motion:g} m"
+            )
         found = match_scans(
             frame0.view,
             frame1.view,

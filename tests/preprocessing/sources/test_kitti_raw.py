@@ -235,6 +235,31 @@ def test_pairs_of_too_little_overlap_are_skipped(world_root: Path) -> None:
         source.load(source.pairs()[0])
 
 
+def test_pairs_of_too_little_motion_are_skipped(world_root: Path) -> None:
+    def motion(sample: Sample) -> float:
+        return float(np.linalg.norm(np.array(sample.metadata["T_1_0"])[:3, 3]))
+
+    source = open_source(world_root, gaps=(1, 5))
+    short, long = (
+        next(pair for pair in source.pairs() if int(pair.frame1) - int(pair.frame0) == gap)
+        for gap in (1, 5)
+    )
+    between = (motion(source.load(short)) + motion(source.load(long))) / 2
+    source = open_source(world_root, gaps=(1, 5), min_motion=between)
+    assert motion(source.load(long)) >= between
+    with pytest.raises(SkippedPair, match=r"too little motion: \d\.\d\d m of at least"):
+        source.load(short)
+
+
+def test_the_real_standing_car_is_left_out(shared_data: Path) -> None:
+    """At frames 70 and 71 the car stands; oxts jitter by centimetres."""
+    source = open_source(real_root(shared_data), gaps=(1,), min_motion=0.1)
+    pairs = {int(pair.frame0): pair for pair in source.pairs()}
+    assert source.load(pairs[0]).metadata["matches"] > 1000
+    with pytest.raises(SkippedPair, match="too little motion"):
+        source.load(pairs[70])
+
+
 def test_no_partner_of_that_overlap_is_told(world_root: Path) -> None:
     with pytest.raises(UserError, match="--overlaps"):
         open_source(world_root, overlaps=(0.01,), max_gap=2).pairs()

@@ -26,8 +26,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	$(BIN)/ucn demo
 
+# Two processes: most of the time is spent waiting for Ray.
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 faults: $(STAMP)
 	$(BIN)/pytest -m long -s tests/faults

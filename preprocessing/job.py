@@ -63,7 +63,8 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     shards = {} if manifest else _read_shards(store, sizes, most=1)
     _refuse_other_configuration(config, manifest, shards)
     config.prepare()
-    plans = plan_shards(config.open_source(), config, _begun_with(config, manifest))
+    stored = _begun_with(config, manifest) if sizes else None
+    plans = plan_shards(config.open_source(), config, stored)
     if manifest is None or not is_up_to_date(manifest, plans, sizes) or _leftovers(plans, sizes):
         with folder_lock(config.out) as lock:
             manifest = _complete(store, config, plans, lock)

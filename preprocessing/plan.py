@@ -17,13 +17,14 @@ class ShardPlan:
         name: file name of the tar.
         pairs: candidate pairs in order.
         fingerprint: digest of the configuration and of the pairs' input files.
-        earlier: fingerprint as computed by version 0.1.0, which included options at defaults.
+        earlier: fingerprint as computed by version 0.1.0, which included options at defaults; None
+            if there are no shards to compare with.
     """
 
     name: str
     pairs: tuple[PairRef, ...]
     fingerprint: str
-    earlier: str
+    earlier: str | None
 
     def is_fingerprint(self, stored: str) -> bool:
         """Whether a stored fingerprint, of this or an earlier version, matches this shard."""
@@ -38,14 +39,13 @@ def plan_shards(
     Args:
         source: source of the pairs.
         config: configuration of the dataset.
-        content: ``config.content()`` as stored in the dataset's manifest; None for the current one.
+        content: ``config.content()`` of the existing shards; None if there are none.
 
     Raises:
         UserError: the source has no pairs.
     """
     pairs = source.pairs()
     identity = config.content_identity()
-    full = config.content() if content is None else content
     plans = []
     for index, start in enumerate(range(0, len(pairs), config.pairs_per_shard)):
         chunk = tuple(pairs[start : start + config.pairs_per_shard])
@@ -55,7 +55,7 @@ def plan_shards(
                 name=shard_name(config.split, index),
                 pairs=chunk,
                 fingerprint=digest([identity, inputs]),
-                earlier=digest([full, inputs]),
+                earlier=None if content is None else digest([content, inputs]),
             )
         )
     return plans

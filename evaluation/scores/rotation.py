@@ -6,6 +6,7 @@ Without parallax every essential matrix ``[t]x R`` fits for any ``t``, and also 
 
 import numpy as np
 
+from ucn.arrays import Bools
 from ucn.evaluation.scores.estimators import MIN_MATCHES, Doubles, Rays, RelativePose
 from ucn.geometry.epipolar import fundamental_matrix, sampson_distances
 
@@ -34,12 +35,12 @@ def estimate_rotation(rays: Rays, threshold_px: float, seed: int) -> Doubles | N
     first_S = rng.integers(count, size=_SAMPLES)
     sample_S2 = np.stack([first_S, (first_S + rng.integers(1, count, _SAMPLES)) % count], axis=1)
     R_S33 = _fit(bearings0_N3[sample_S2], bearings1_N3[sample_S2])
-    inliers_SN = _errors_px(R_S33, rays) <= threshold_px
+    inliers_SN = _inliers(R_S33, rays, threshold_px)
     best = int(inliers_SN.sum(axis=1).argmax())
     R, inliers_N = R_S33[best], inliers_SN[best]
     for _ in range(_REFINEMENTS):
         refined = _fit(bearings0_N3[None, inliers_N], bearings1_N3[None, inliers_N])[0]
-        refined_N = _errors_px(refined[None], rays)[0] <= threshold_px
+        refined_N = _inliers(refined[None], rays, threshold_px)[0]
         if refined_N.sum() < inliers_N.sum():
             break
         R, inliers_N = refined, refined_N
@@ -64,7 +65,7 @@ def prefers_rotation(
     if pose is None or pose.t is None:
         return True
     sigma = threshold_px / _THRESHOLD_SIGMAS
-    rotation = _gric(_errors_px(R[None], rays)[0] / sigma, dimension=2, parameters=3)
+    rotation = _gric(_errors_px(R, rays) / sigma, dimension=2, parameters=3)
     T_1_0 = np.eye(4)
     T_1_0[:3, :3], T_1_0[:3, 3] = pose.R, pose.t
     E = fundamental_matrix(np.eye(3), np.eye(3), T_1_0)
@@ -79,8 +80,12 @@ def _gric(errors_N: Doubles, dimension: int, parameters: int) -> float:
     return float(residual + np.log(4) * dimension * count + np.log(4 * count) * parameters)
 
 
+def _homogeneous(rays_N2: Doubles) -> Doubles:
+    return np.column_stack([rays_N2, np.ones(len(rays_N2))])
+
+
 def _bearings(rays_N2: Doubles) -> Doubles:
-    homogeneous_N3 = np.column_stack([rays_N2, np.ones(len(rays_N2))])
+    homogeneous_N3 = _homogeneous(rays_N2)
     bearings_N3: Doubles = homogeneous_N3 / np.linalg.norm(homogeneous_N3, axis=1, keepdims=True)
     return bearings_N3
 
@@ -93,12 +98,20 @@ def _fit(bearings0_SN3: Doubles, bearings1_SN3: Doubles) -> Doubles:
     return R_S33
 
 
-def _errors_px(R_S33: Doubles, rays: Rays) -> Doubles:
-    """Reprojection errors [S, N] in image 1, pixels; infinite behind the camera."""
-    turned_SN3 = _bearings(rays.rays0_N2) @ R_S33.swapaxes(1, 2)
-    depth_SN1 = turned_SN3[..., 2:]
+def _inliers(R_S33: Doubles, rays: Rays, threshold_px: float) -> Bools:
+    """Matches [S, N] whose `_errors_px` is within the threshold, without a division."""
+    x_SN, y_SN, z_SN = (R_S33 @ _homogeneous(rays.rays0_N2).T).swapaxes(0, 1)
+    x_SN -= rays.rays1_N2[:, 0] * z_SN
+    y_SN -= rays.rays1_N2[:, 1] * z_SN
+    bound_SN = threshold_px / rays.focal_px * z_SN
+    inliers_SN: Bools = (z_SN > 0) & (x_SN**2 + y_SN**2 <= bound_SN**2)
+    return inliers_SN
+
+
+def _errors_px(R: Doubles, rays: Rays) -> Doubles:
+    """Reprojection errors [N] in image 1, pixels; infinite behind the camera."""
+    turned_N3 = _homogeneous(rays.rays0_N2) @ R.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        shift_SN2 = turned_SN3[..., :2] / depth_SN1 - rays.rays1_N2
-    error_SN = np.linalg.norm(shift_SN2, axis=2) * rays.focal_px
-    error_px: Doubles = np.where(depth_SN1[..., 0] > 0, error_SN, np.inf)
-    return error_px
+        shift_N2 = turned_N3[:, :2] / turned_N3[:, 2:] - rays.rays1_N2
+    error_N = np.linalg.norm(shift_N2, axis=1) * rays.focal_px
+    return np.where(turned_N3[:, 2] > 0, error_N, np.inf)

@@ -19,14 +19,13 @@ from pathlib import Path
 import torch
 
 from ucn.cluster.session import ray_session
-from ucn.evaluation.config import EvaluateConfig, MatchingConfig
+from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.job import choose_indices, evaluate
-from ucn.evaluation.methods.dense import describe_pair
-from ucn.evaluation.methods.network import network_describer
 from ucn.evaluation.worker import PairWorker
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.training.config import TrackingConfig
 from ucn.training.model import load_model
+from ucn.training.networks.describe import describe
 
 
 def main() -> None:
@@ -46,18 +45,16 @@ def print_parts(model: str, shards: str, pairs: int) -> None:
     worker = PairWorker(config, [shards])
     dataset = ShardDataset(shards)
     network = load_model(model)
-    describe = network_describer(network)
     ratios, floors, wholes = [], [], []
     for index in choose_indices(dataset, pairs):
         sample = dataset[index]
         images = sample.image0, sample.image1
         queries_N2 = sample.matches_N4[: config.points, :2].copy()
-        pair = describe_pair(*images, queries_N2, describe, MatchingConfig())
-        forward = sum(timed(partial(network.describe_dense, image)) for image in images)
-        products = sum(
-            timed(partial(torch.mm, pair.queries_ND, grid.T))
-            for grid in (pair.grid1_MD, pair.grid0_LD)
-        )
+        features = [network.extract(image) for image in images]
+        queries_ND = features[0].read(queries_N2)
+        cells = [one.lattice(config.matching.grid_step)[0] for one in features]
+        forward = sum(timed(partial(describe, network.network, image, False)) for image in images)
+        products = sum(timed(partial(torch.mm, queries_ND, cells_MD.T)) for cells_MD in cells)
         whole = timed(partial(worker.evaluate, 0, index))
         floors.append(forward + products)
         wholes.append(whole)

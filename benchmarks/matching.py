@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ucn.matching.nearest import nearest_cells
+from ucn.matching.search import search
 
 HEIGHT, WIDTH = 94, 311
 
@@ -37,7 +37,7 @@ def main() -> None:
         f"matrix product, {size} MiB at once": partial(product, features0_ND, features1_MD, size)
         for size in (8, options.memory_mib)
     } | {
-        "nearest_cells": lambda: nearest_cells(features0_ND, features1_MD, options.memory_mib),
+        "search": lambda: search(features0_ND, features1_MD, memory_mib=options.memory_mib),
     }
     print(
         f"{len(features0_ND)} x {len(features1_MD)} x {options.dimension}, {options.device}, "
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def product(queries_ND: Tensor, cells_MD: Tensor, memory_mib: int) -> None:
-    """The similarities alone, in the chunks of `nearest_cells`."""
+    """The similarities alone, in large chunks."""
     num_cells = len(cells_MD)
     rows = max(1, min(len(queries_ND), memory_mib * 2**20 // (4 * num_cells)))
     buffer = queries_ND.new_empty(rows, num_cells)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ucn.matching.exclusion import Grid
+from ucn.matching.features import Grid
 from ucn.training.mining.hard import mine_hard
 from ucn.training.mining.random import mine_random
 

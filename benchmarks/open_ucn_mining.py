@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ucn.matching.exclusion import Grid, Negatives
-from ucn.matching.nearest import nearest_cells
+from ucn.matching.exclusion import Negatives
+from ucn.matching.features import Grid
+from ucn.matching.search import search
 from ucn.training.mining.hard import mine_hard
 
 GRID = Grid(height=480, width=640, stride=1, offset=0)
@@ -109,7 +110,7 @@ def print_agreement(
 ) -> None:
     """Compare distances: to the nearest candidate of all, and to the negatives that both have."""
     theirs_N = candidates_V[place_N]
-    nearest_N, _ = nearest_cells(queries_ND, cells_MD[candidates_V], 64)
+    nearest_N = search(queries_ND, cells_MD[candidates_V], memory_mib=64).index_N
     of_all = difference(queries_ND, cells_MD[candidates_V[nearest_N]], squared_N)
     place_N2 = torch.stack([theirs_N % GRID.width, theirs_N // GRID.width], dim=1)
     kept_N = (place_N2 - points_N2).square().sum(dim=1) > RADIUS**2

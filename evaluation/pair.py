@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 from ucn.evaluation.config import EvaluateConfig, PoseConfig
 from ucn.evaluation.methods.build import Method
 from ucn.evaluation.methods.dense import (
-    DescribedPair,
+    Extract,
     PointMatches,
-    describe_pair,
-    match_described,
     match_directly,
-    match_keypoints,
+    match_features,
 )
 from ucn.evaluation.methods.filter_scores import filter_scores
 from ucn.evaluation.scores.estimators import Doubles
@@ -22,8 +20,10 @@ from ucn.evaluation.scores.pck import match_errors
 from ucn.evaluation.scores.planar import PlanarErrors, planar_figures
 from ucn.evaluation.scores.pose import PoseError, median_parallax_px, sweep_thresholds
 from ucn.evaluation.truth import Geometry, PairTruth
-from ucn.matching.descriptors import Describe, Floats
+from ucn.matching.descriptors import Floats
+from ucn.matching.features import Features
 from ucn.matching.keypoints import detect
+from ucn.matching.scales import nearest_at_any_scale
 from ucn.preprocessing.sample import Sample
 
 PoseErrors = Mapping[str, tuple[PoseError, ...]]
@@ -70,22 +70,13 @@ def evaluate_method(
     queries_N2 = truth.truth_N4[:, :2].copy()
     sparse: dict[str, Floats] = {}
     scores: Mapping[str, Floats] = {}
-    if method.describe is not None:
-        sets1 = {name: task.points1_K2 for name, task in truth.sparse.items()}
-        pair = describe_pair(
-            sample.image0,
-            sample.image1,
-            queries_N2,
-            method.describe,
-            matching,
-            sets1,
-            config.device,
-        )
-        found = match_described(pair, matching)
-        sparse = _sparse_errors(pair, truth, config)
+    if method.extract is not None:
+        features0, features1 = method.extract(sample.image0), method.extract(sample.image1)
+        found = match_features(features0, features1, queries_N2, matching)
+        sparse = _sparse_errors(features0, features1, truth, config)
         if config.filters:
             rng = np.random.default_rng([config.seed, index])
-            scores = filter_scores(pair, found, sample.image1, method.describe, matching, rng)
+            scores = filter_scores(features0, features1, queries_N2, found, matching, rng)
     elif method.match is not None:
         found = match_directly(sample.image0, sample.image1, queries_N2, method.match, matching)
         if config.filters and matching.reciprocity_px > 0:
@@ -96,7 +87,7 @@ def evaluate_method(
 
 
 def evaluate_planar(
-    sample: Sample, H_1_0: Doubles, describe: Describe, config: EvaluateConfig
+    sample: Sample, H_1_0: Doubles, extract: Extract, config: EvaluateConfig
 ) -> PlanarErrors:
     """Matches the SIFT keypoints of a pair with a known homography by a descriptor.
 
@@ -109,8 +100,8 @@ def evaluate_planar(
     return planar_figures(
         points0_K2,
         points1_K2,
-        describe(sample.image0, points0_K2),
-        describe(sample.image1, points1_K2),
+        extract(sample.image0).at(points0_K2),
+        extract(sample.image1).at(points1_K2),
         H_1_0,
         (sample.image0.shape[1], sample.image0.shape[0]),
         config.pose.estimators,
@@ -152,12 +143,23 @@ def _errors(positions_N2: Floats, truth_N4: Floats) -> Floats:
 
 
 def _sparse_errors(
-    pair: DescribedPair, truth: PairTruth, config: EvaluateConfig
+    features0: Features, features1: Features, truth: PairTruth, config: EvaluateConfig
 ) -> dict[str, Floats]:
-    return {
-        name: _errors(match_keypoints(pair, name, config.matching), truth.truth_N4)[task.asked_N]
-        for name, task in truth.sparse.items()
-    }
+    """Errors of the points that each detector sees, matched to its keypoints in image 1."""
+    queries_ND = features0.read(truth.truth_N4[:, :2])
+    errors: dict[str, Floats] = {}
+    for name, task in truth.sparse.items():
+        positions_N2 = np.full((len(queries_ND), 2), np.nan, np.float32)
+        if len(task.points1_K2):
+            index_N, _, _ = nearest_at_any_scale(
+                queries_ND,
+                features1.read(task.points1_K2),
+                features1.levels,
+                config.matching.memory_mib,
+            )
+            positions_N2 = task.points1_K2[index_N.cpu().numpy()]
+        errors[name] = _errors(positions_N2, truth.truth_N4)[task.asked_N]
+    return errors
 
 
 def _pose_errors(

@@ -83,8 +83,8 @@ class PairWorker:
             return {}
         return {
             method.name: evaluate_planar(
-                sample, np.asarray(H_1_0, np.float64), method.describe, self.config
+                sample, np.asarray(H_1_0, np.float64), method.extract, self.config
             )
             for method in self.methods
-            if method.describe is not None
+            if method.extract is not None
         }

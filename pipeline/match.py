@@ -1,7 +1,8 @@
 """`ucn match`: matches photos, and writes the matches and a picture of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,11 +14,11 @@ from tqdm import tqdm
 from ucn.errors import UserError
 from ucn.evaluation.export.config import MatchOptions
 from ucn.evaluation.export.files import check_matches_path, write_matches
-from ucn.evaluation.export.match import DescribedImage, ImageMatches, match_described_images
+from ucn.evaluation.export.match import ImageMatches, match_features
 from ucn.evaluation.export.pairs import PairMatches
-from ucn.evaluation.export.search import DescribeImage, network_image_describer
 from ucn.images.draw import displacement_colours, draw_matches, write_picture
 from ucn.images.read import decode_any
+from ucn.matching.features import Features
 from ucn.training.model import load_model
 
 Image = NDArray[np.uint8]
@@ -34,12 +35,12 @@ class Photo:
 
     Attributes:
         pixels: uint8 [H, W, 3], RGB, at its original size.
-        reduced: the photo at matching size, and its descriptors.
+        features: descriptors of the photo at matching size.
         scale_2: matching size / original size, for x and y.
     """
 
     pixels: Image
-    reduced: DescribedImage
+    features: Features
     scale_2: NDArray[np.float64]
 
 
@@ -78,7 +79,7 @@ def match_photos(
         _check_picture_path(save, len(pairs))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch finds no GPU; use --device cpu")
-    describe = network_image_describer(load_model(model, device), options.scales)
+    extract = partial(load_model(model, device).extract, scales=options.scales)
     for names in pairs:
         _check_pair(root, names)
     # COLMAP and hloc ignore the EXIF orientation; viewers apply it.
@@ -90,7 +91,7 @@ def match_photos(
         for name in names:
             if name not in photos:
                 pixels = read_rgb_photo(root / name, upright=upright)
-                photos[name] = _describe(root / name, pixels, describe, max_side)
+                photos[name] = _describe(root / name, pixels, extract, max_side)
         found.append(_match_pair(names, (photos[names[0]], photos[names[1]]), options))
     written = write_matches(out, found) if out is not None else []
     if save is not None:
@@ -173,7 +174,9 @@ def _check_pair(root: Path, names: Names) -> None:
         raise UserError(f"{paths[1]}: both photos of the pair; give two different photos")
 
 
-def _describe(path: Path, pixels: Image, describe: DescribeImage, max_side: int) -> Photo:
+def _describe(
+    path: Path, pixels: Image, extract: Callable[[Image], Features], max_side: int
+) -> Photo:
     reduced, scale = _reduce(pixels, max_side)
     height, width = reduced.shape[:2]
     if min(width, height) < MIN_SIDE:
@@ -181,12 +184,12 @@ def _describe(path: Path, pixels: Image, describe: DescribeImage, max_side: int)
             f"{path}: {width} x {height} pixels, too small to match; the minimum is {MIN_SIDE} x "
             f"{MIN_SIDE}"
         )
-    return Photo(pixels, DescribedImage(reduced, describe(reduced)), np.array(scale))
+    return Photo(pixels, extract(reduced), np.array(scale))
 
 
 def _match_pair(names: Names, photos: tuple[Photo, Photo], options: MatchOptions) -> PairMatches:
     """Matches two photos; the matches are in pixels of the original photos."""
-    found = match_described_images(photos[0].reduced, photos[1].reduced, options)
+    found = match_features(photos[0].features, photos[1].features, options)
     scale_4 = np.concatenate([photo.scale_2 for photo in photos])
     matches_N4 = ((found.matches_N4 + 0.5) / scale_4 - 0.5).astype(np.float32)
     (height0, width0), (height1, width1) = (photo.pixels.shape[:2] for photo in photos)

@@ -18,13 +18,15 @@ from torch import Tensor
 
 from ucn.config import FrozenConfig
 from ucn.errors import UserError
+from ucn.matching.features import Dense, Features
+from ucn.matching.scales import extract
 from ucn.storage.files import as_json, atomic_folder
 from ucn.storage.stores import absolute_uri, open_store
 from ucn.training.config import NetworkConfig
 from ucn.training.networks import build_network
 from ucn.training.networks.base import DenseNetwork
-from ucn.training.networks.describe import describe
 from ucn.training.networks.folded_norms import fold_norms
+from ucn.training.networks.tiling import describe_tiled
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -86,17 +88,24 @@ class Model:
         """See `stride`."""
         return self.config.offset
 
-    def describe_dense(self, image: NDArray[np.uint8], bfloat16: bool = False) -> torch.Tensor:
-        """Describe an image at every cell.
+    def extract(
+        self, image: NDArray[np.uint8], scales: int = 1, memory_mib: int = 2048
+    ) -> Features:
+        """Describes an image densely, once for all its matches.
 
         Args:
             image: uint8 [H, W] grey or [H, W, 3] RGB, any size.
-            bfloat16: run the network in bfloat16: faster, slightly less exact.
-
-        Returns:
-            float32 [D, h, w], L2-normalised over D, on the network's device.
+            scales: number of image scales, half an octave apart, for large scale changes: 1, 3
+                or 5.
+            memory_mib: bound on the activations of a forward pass. Larger images are described in
+                tiles, with the same result.
         """
-        return describe(self.network, image, bfloat16)
+
+        def describe_map(pixels: NDArray[np.uint8]) -> Dense:
+            map_DHW = describe_tiled(self.network, pixels, memory_mib)
+            return Dense.of(map_DHW, self.stride, self.offset)
+
+        return extract(image, describe_map, scales)
 
 
 def save_model(
@@ -135,6 +144,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
 
     Args:
         folder: a local folder, the URI of one in an object store, or `SHIPPED`.
+        device: ``auto`` uses the GPU if there is one.
 
     Raises:
         UserError: the folder is no model, or is damaged.
@@ -151,6 +161,8 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     except (ValueError, RuntimeError, OverflowError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder}: damaged model ({reason}); train or copy it again") from error
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     network = network.to(device).eval()
     fold_norms(network)
     return Model(config, network)

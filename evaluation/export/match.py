@@ -1,4 +1,4 @@
-"""Matches two photos: starting points, an exact search, and a sequence of filters."""
+"""Matches two images: starting points, the dense matcher, and a sequence of filters."""
 
 from dataclasses import dataclass
 
@@ -7,25 +7,19 @@ import numpy as np
 
 from ucn.evaluation.config import SECOND_RADIUS_PX
 from ucn.evaluation.export.config import MatchOptions
-from ucn.evaluation.export.search import (
-    DescribeImage,
-    DescribePoints,
-    refine_matches,
-    search_image,
-    search_second,
-)
 from ucn.evaluation.methods.dense import grid_points
 from ucn.images.read import to_grey
 from ucn.matching.descriptors import Floats, Pixels
+from ucn.matching.features import Features
 from ucn.matching.filters import (
     Mask,
     ratio_mask,
-    reciprocity_mask,
     shift_positions,
     similarity_mask,
     unit_distances,
 )
 from ucn.matching.keypoints import detect
+from ucn.matching.matcher import backward_errors, find, second_similarities
 
 
 @dataclass(frozen=True)
@@ -41,25 +35,6 @@ class ImageMatches:
     matches_N4: Floats
     scores_N: Floats
     counts: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class DescribedImage:
-    """An image and a function that describes its points.
-
-    Attributes:
-        pixels: uint8 [H, W] or [H, W, 3] RGB.
-        describe: describes points of this image.
-    """
-
-    pixels: Pixels
-    describe: DescribePoints
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height)."""
-        height, width = self.pixels.shape[:2]
-        return width, height
 
 
 def corner_points(image: Pixels, count: int) -> Floats:
@@ -100,41 +75,37 @@ def starting_points(image: Pixels, options: MatchOptions) -> Floats:
     return detect(image, options.keypoints_from, options.keypoints)
 
 
-def match_images(
-    image0: Pixels, image1: Pixels, describe: DescribeImage, options: MatchOptions | None = None
-) -> ImageMatches:
-    """Matches points of image 0 densely to image 1.
-
-    Args:
-        image0, image1: uint8 [H, W] or [H, W, 3] RGB; their sizes may differ.
-        describe: descriptor, such as `ucn.evaluation.export.search.network_image_describer`,
-            with the same number of scales as `MatchOptions.scales`.
-        options: default `MatchOptions()`.
-
-    Returns:
-        As :func:`match_described_images`.
-    """
-    described0, described1 = (DescribedImage(image, describe(image)) for image in (image0, image1))
-    return match_described_images(described0, described1, options or MatchOptions())
-
-
-def match_described_images(
-    image0: DescribedImage, image1: DescribedImage, options: MatchOptions
+def match_features(
+    features0: Features, features1: Features, options: MatchOptions | None = None
 ) -> ImageMatches:
     """Matches points of image 0 to the most similar positions of image 1, and filters the matches.
 
     Filters run in sequence, the cheap ones first. Each processes only the remaining matches.
 
+    Args:
+        features0, features1: the described images (`ucn.training.model.Model.extract`), with equal
+            numbers of scales.
+        options: default `MatchOptions()`.
+
     Returns:
         Matches in descending order of score; empty if image 0 has no starting points.
+
+    Raises:
+        ValueError: the images are described at different numbers of scales, or in descriptors of
+            different lengths.
     """
-    points0_N2 = starting_points(image0.pixels, options)
+    if (features0.levels, features0.map_HWD.shape[2]) != (
+        features1.levels,
+        features1.map_HWD.shape[2],
+    ):
+        raise ValueError("the images are not described alike; use one model and number of scales")
+    options = options or MatchOptions()
+    points0_N2 = starting_points(features0.image, options)
     if not len(points0_N2):
         nothing = np.zeros((0, 4), np.float32)
         return ImageMatches(nothing, nothing[:, 0], (("starting points", 0),))
-    queries_ND = image0.describe(points0_N2)
-    scales = options.scales
-    points1_N2, similarity_N = search_image(queries_ND, image1.describe, image1.size, scales)
+    queries_ND = features0.read(points0_N2)
+    points1_N2, similarity_N = find(queries_ND, features1)
     kept = np.arange(len(points0_N2))
     counts = [("starting points", len(kept))]
 
@@ -146,36 +117,19 @@ def match_described_images(
     if options.min_similarity > -1:
         keep("similarity", similarity_mask(similarity_N, options.min_similarity))
     if options.ratio < 1:
-        second_N = search_second(
-            queries_ND[kept],
-            image1.describe,
-            image1.size,
-            points1_N2[kept],
-            SECOND_RADIUS_PX,
-            scales,
+        second_N = second_similarities(
+            queries_ND[kept], features1, points1_N2[kept], SECOND_RADIUS_PX
         )
         nearest_N, second_N = unit_distances(similarity_N[kept]), unit_distances(second_N)
         keep("ratio", ratio_mask(np.minimum(nearest_N, second_N), second_N, options.ratio))
     if options.reciprocity_px:
-        back_N2 = _search_back(image1, image0, points1_N2[kept], scales)
-        keep("reciprocity", reciprocity_mask(points0_N2[kept], back_N2, options.reciprocity_px))
+        error_N = backward_errors(points0_N2[kept], features0, points1_N2[kept], features1)
+        keep("reciprocity", error_N <= options.reciprocity_px)
     if options.stability_px:
         rng = np.random.default_rng(options.seed)
-        moved_N2 = shift_positions(points1_N2[kept], image1.size, rng)
-        back_N2 = _search_back(image1, image0, moved_N2, scales)
-        keep("stability", reciprocity_mask(points0_N2[kept], back_N2, options.stability_px))
+        moved_N2 = shift_positions(points1_N2[kept], features1.size, rng)
+        error_N = backward_errors(points0_N2[kept], features0, moved_N2, features1)
+        keep("stability", error_N <= options.stability_px)
     kept = kept[np.argsort(-similarity_N[kept], kind="stable")]
-    ends_N2 = refine_matches(
-        queries_ND[kept], image1.describe, image1.size, points1_N2[kept], scales
-    )
-    matches_N4 = np.concatenate([points0_N2[kept], ends_N2], axis=1)
+    matches_N4 = np.concatenate([points0_N2[kept], points1_N2[kept]], axis=1)
     return ImageMatches(matches_N4, similarity_N[kept], tuple(counts))
-
-
-def _search_back(
-    image1: DescribedImage, image0: DescribedImage, points1_N2: Floats, scales: int
-) -> Floats:
-    """Finds the positions in image 0 that are most similar to points of image 1."""
-    if not len(points1_N2):
-        return points1_N2
-    return search_image(image1.describe(points1_N2), image0.describe, image0.size, scales)[0]

@@ -8,14 +8,15 @@ from pathlib import PurePosixPath
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
-from ucn.evaluation.methods.baselines.googlenet import googlenet_describer
-from ucn.evaluation.methods.network import network_describer
+from ucn.evaluation.methods.baselines.googlenet import googlenet_model
+from ucn.evaluation.methods.dense import Extract, dense_descriptor
 from ucn.evaluation.scores.patch_verification import (
     DescribePatches,
     describe_patches,
     network_patch_describer,
 )
 from ucn.matching.descriptors import Describe, Match
+from ucn.matching.scales import extract
 from ucn.training.model import SHIPPED, load_model
 
 UCN = "ucn"
@@ -46,13 +47,13 @@ class Label:
 
 @dataclass(frozen=True)
 class Method:
-    """A matching method: either a descriptor of points or a direct matcher; the other is None.
+    """A matching method: either a dense descriptor or a direct matcher; the other is None.
 
     `patches` describes patches; None for direct matchers.
     """
 
     name: str
-    describe: Describe | None = None
+    extract: Extract | None = None
     match: Match | None = None
     patches: DescribePatches | None = None
 
@@ -111,20 +112,37 @@ def build_methods(config: EvaluateConfig) -> list[Method]:
     methods = []
     for name, folder in named_models(config.model):
         model = load_model(folder, config.device)
-        describe, patches = network_describer(model), network_patch_describer(model)
-        methods.append(Method(name, describe=describe, patches=patches))
+        methods.append(
+            Method(
+                name,
+                extract=partial(model.extract, scales=config.matching.scales),
+                patches=network_patch_describer(model),
+            )
+        )
     for name in config.baselines:
         if name == "googlenet" and config.googlenet_weights is not None:
-            methods.append(_described(name, googlenet_describer(config.googlenet_weights)))
+            model = googlenet_model(config.googlenet_weights)
+            methods.append(
+                Method(
+                    name,
+                    extract=partial(model.extract, scales=config.matching.scales),
+                    patches=network_patch_describer(model),
+                )
+            )
         elif name in MATCHERS:
             methods.append(Method(name, match=MATCHERS[name]))
         elif not unavailable(name):
-            methods.append(_described(name, DESCRIBERS[name]))
+            methods.append(_described(name, DESCRIBERS[name], config))
     return methods
 
 
-def _described(name: str, describe: Describe) -> Method:
-    return Method(name, describe=describe, patches=partial(describe_patches, describe=describe))
+def _described(name: str, describe: Describe, config: EvaluateConfig) -> Method:
+    describe_map = dense_descriptor(describe, config.matching.grid_step, config.device)
+    return Method(
+        name,
+        extract=partial(extract, describe=describe_map, levels=config.matching.scales),
+        patches=partial(describe_patches, describe=describe),
+    )
 
 
 def _folder_name(folder: str) -> str:

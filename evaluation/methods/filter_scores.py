@@ -3,38 +3,32 @@
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from ucn.evaluation.config import MatchingConfig
-from ucn.evaluation.methods.dense import (
-    DescribedPair,
-    PointMatches,
-    search_back,
-    second_similarities,
-)
-from ucn.matching.descriptors import Describe, Floats, Pixels
-from ucn.matching.filters import forward_backward_error, shift_positions, unit_distances
-from ucn.matching.scales import describe_at_levels
+from ucn.evaluation.methods.dense import PointMatches, search_back
+from ucn.matching.descriptors import Floats
+from ucn.matching.features import Features
+from ucn.matching.filters import shift_positions, unit_distances
+from ucn.matching.matcher import second_similarities
 
 FILTERS = ("similarity", "ratio", "reciprocity", "stability")
 """Names of the filters, in the order of their curves."""
 
 
 def filter_scores(
-    pair: DescribedPair,
+    features0: Features,
+    features1: Features,
+    queries_N2: Floats,
     found: PointMatches,
-    image1: Pixels,
-    describe: Describe,
     config: MatchingConfig,
     rng: np.random.Generator,
 ) -> Mapping[str, Floats]:
     """Computes the score of each match by every filter.
 
     Args:
-        pair: described pair; reciprocity and stability need its search back.
-        found: its matches.
-        image1: image 1, described at shifted positions for stability.
-        describe: descriptor of points.
+        features0, features1: the described images.
+        queries_N2: points of image 0, pixels.
+        found: their matches.
         config: matching options.
         rng: source of the random shifts.
 
@@ -44,16 +38,21 @@ def filter_scores(
         pixels.
     """
     nearest_N = unit_distances(found.similarity_N)
-    second_N = unit_distances(second_similarities(pair, found.positions_N2, config))
+    second_N = unit_distances(
+        second_similarities(
+            features0.read(queries_N2),
+            features1,
+            found.positions_N2,
+            config.second_radius_px,
+            step_px=config.grid_step,
+            memory_mib=config.memory_mib,
+        )
+    )
     scores = {"similarity": found.similarity_N, "ratio": -_ratios(nearest_N, second_N)}
     if config.reciprocity_px > 0:
-        size1 = (image1.shape[1], image1.shape[0])
-        shifted_N2 = shift_positions(found.positions_N2, size1, rng)
-        described = describe_at_levels(describe, config.scales)(image1, shifted_N2)
-        described_ND = torch.from_numpy(described).to(pair.queries_ND.device)
-        back_N2 = search_back(pair, described_ND, config)
+        shifted_N2 = shift_positions(found.positions_N2, features1.size, rng)
         scores["reciprocity"] = -found.way_back_N
-        scores["stability"] = -forward_backward_error(pair.queries_N2, back_N2)
+        scores["stability"] = -search_back(features0, queries_N2, features1, shifted_N2, config)
     return scores
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ucn.evaluation.scores.brown_patches import PATCH, Ints, PatchPairs, read_patches
 from ucn.matching.descriptors import Describe, Floats, Pixels
-from ucn.matching.features import sample_features
+from ucn.matching.features import pixels_to_cells
+from ucn.matching.spline import read_spline
 from ucn.training.model import Model
 
 DescribePatches = Callable[[Pixels], Floats]
@@ -112,17 +113,18 @@ def describe_patches(patches_NHW: Pixels, describe: Describe) -> Floats:
 def network_patch_describer(model: Model) -> DescribePatches:
     """Describes patches in batches by a network's features at their centres.
 
-    Equals :func:`describe_patches` with the network's `Describe`, up to rounding.
+    Equals :func:`describe_patches` with ``model.extract(patch).at(points)``, up to rounding.
     """
     device = next(model.network.parameters()).device
-    centre_112 = torch.full((1, 1, 2), (PATCH - 1) / 2, device=device)
+    centre_12 = torch.full((1, 2), (PATCH - 1) / 2, device=device)
+    cell_12 = pixels_to_cells(centre_12, model.stride, model.offset)
 
     def describe_batch(patches_BHW: torch.Tensor) -> torch.Tensor:
         images_B1HW = patches_BHW[:, None].to(device).float() / 255
         images_BCHW = images_B1HW.expand(-1, model.network.channels, -1, -1)
         features_BDHW = model.network(images_BCHW.contiguous(memory_format=torch.channels_last))
-        points_B12 = centre_112.expand(len(patches_BHW), -1, -1)
-        return sample_features(features_BDHW, points_B12, model.stride, model.offset)[:, 0].cpu()
+        maps_BHWD = features_BDHW.permute(0, 2, 3, 1).contiguous()
+        return torch.cat([read_spline(map_HWD, cell_12) for map_HWD in maps_BHWD]).cpu()
 
     @torch.inference_mode()
     def describe(patches_NHW: Pixels) -> Floats:

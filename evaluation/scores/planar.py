@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from ucn.evaluation.methods.dense import nearest_neighbours
 from ucn.evaluation.scores.estimators import Doubles
 from ucn.evaluation.scores.homography import corner_error, estimate_homography, transfer_errors
 from ucn.geometry.homographies import Size
 from ucn.matching.descriptors import Floats
+from ucn.matching.search import search
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def mutual_matches(
         )
     if not len(points0_N2) or not len(points1_M2):
         return np.zeros((0, 4), np.float32)
-    there_N, _ = nearest_neighbours(described0_ND, described1_MD)
-    back_M, _ = nearest_neighbours(described1_MD, described0_ND)
+    rows0_ND, rows1_MD = torch.from_numpy(described0_ND), torch.from_numpy(described1_MD)
+    there_N = search(rows0_ND, rows1_MD).index_N.numpy()
+    back_M = search(rows1_MD, rows0_ND).index_N.numpy()
     mutual_K = np.flatnonzero(back_M[there_N] == np.arange(len(points0_N2)))
     matches_K4: Floats = np.hstack([points0_N2[mutual_K], points1_M2[there_N[mutual_K]]])
     return matches_K4.astype(np.float32, copy=False)

@@ -3,7 +3,9 @@
     import ucn
 
     model = ucn.load_model()
-    matches, scores = ucn.match(model, image0, image1)
+    features0, features1 = model.extract(image0), model.extract(image1)
+    matches, scores = ucn.match(features0, features1)
+    descriptors = features0.at(points)
 
 Nothing heavy is imported before a function is called.
 """
@@ -25,13 +27,13 @@ if "pycolmap" in sys.modules and not {"cv2", "torch"} & sys.modules.keys():
     raise ImportError("pycolmap was imported before OpenCV; import ucn, cv2 or torch first")
 
 
-def load_model(folder: Path | str = "shipped", device: str = "cpu") -> "Model":
-    """Load a model folder as `ucn train` writes it.
+def load_model(folder: Path | str = "shipped", device: str = "auto") -> "Model":
+    """Loads a model folder as `ucn train` writes it.
 
     Args:
-        folder: holds ``model.safetensors`` and ``config.json``; may be a URI. By default the model
-            that comes with the project.
-        device: where the network runs, ``cpu`` or ``cuda``.
+        folder: folder or URI with ``model.safetensors`` and ``config.json``. The default is the
+            model that comes with the project.
+        device: device of the network: ``cpu``, ``cuda``, or ``auto`` for the GPU if there is one.
 
     Raises:
         ucn.errors.UserError: the folder is no model.
@@ -44,7 +46,7 @@ def load_model(folder: Path | str = "shipped", device: str = "cpu") -> "Model":
 def describe(
     model: "Model", image: "NDArray[np.uint8]", points: "NDArray[Any]"
 ) -> "NDArray[np.float32]":
-    """Describe points of an image.
+    """Describes points of an image: ``model.extract(image).at(points)``.
 
     Args:
         model: from :func:`load_model`.
@@ -54,19 +56,11 @@ def describe(
     Returns:
         float32 [N, D] of unit length: the nearest descriptor is the match.
     """
-    import numpy as np
-
-    from ucn.evaluation.export.search import network_image_describer
-
-    described = network_image_describer(model)(image)(np.asarray(points, np.float32))
-    return np.asarray(described.cpu().numpy(), np.float32)
+    return model.extract(image).at(points)
 
 
 def match(
-    model: "Model",
-    image0: "NDArray[np.uint8]",
-    image1: "NDArray[np.uint8]",
-    *,
+    *described: Any,
     keypoints: int = 2000,
     grid: int = 0,
     reciprocity_px: float = 4.0,
@@ -75,30 +69,32 @@ def match(
     min_similarity: float = -1.0,
     scales: Literal[1, 3, 5] = 1,
 ) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
-    """Match corners of image 0 densely into image 1, keeping what the way back confirms.
+    """Matches corners of image 0 densely to image 1, and keeps the reciprocal matches.
 
     Args:
-        model: from :func:`load_model`.
-        image0: uint8 [H, W] grey or [H, W, 3] RGB.
-        image1: likewise, of any other size.
-        keypoints: most corners of image 0.
-        grid: start from every so many pixels instead, in x and in y; 0 is off.
-        reciprocity_px: the search back lands within so many pixels of the start; 0 keeps all.
-        stability_px: so does it from a pixel beside the match; 0 keeps all.
-        ratio: of the descriptors' distances to the best and the second best position; 1 keeps all.
-        min_similarity: least cosine of the two descriptors.
-        scales: sizes at which each image is described, half an octave apart; the best of all
-            relative scales counts.
+        described: two images described by ``model.extract(image)``; or a model and two images,
+            uint8 [H, W] grey or [H, W, 3] RGB of any sizes.
+        keypoints: maximum number of corners of image 0.
+        grid: match every ``grid``-th pixel instead, in x and in y. 0 disables it.
+        reciprocity_px: maximum forward-backward error, pixels. 0 keeps all matches.
+        stability_px: the same, after shifting the match by a pixel. 0 keeps all matches.
+        ratio: maximum ratio of the best to the second-best descriptor distance. 1 keeps all.
+        min_similarity: minimum cosine similarity of the descriptors.
+        scales: number of image scales, half an octave apart, if images are given; else
+            ``model.extract(image, scales)`` decides.
 
     Returns:
         matches float32 [N, 4] (x0, y0, x1, y1 in pixels) and their similarities [N], best first.
 
     Raises:
-        ucn.errors.UserError: an option out of its range.
+        ucn.errors.UserError: an option is out of its range.
+        TypeError: other arguments were given.
+        ValueError: the images are not described alike.
     """
     from ucn.evaluation.export.config import MatchOptions
-    from ucn.evaluation.export.match import match_images
-    from ucn.evaluation.export.search import network_image_describer
+    from ucn.evaluation.export.match import match_features
+    from ucn.matching.features import Features
+    from ucn.training.model import Model
 
     options = MatchOptions(
         keypoints=keypoints,
@@ -109,5 +105,12 @@ def match(
         min_similarity=min_similarity,
         scales=scales,
     )
-    found = match_images(image0, image1, network_image_describer(model, scales), options)
+    match described:
+        case (Features() as features0, Features() as features1):
+            pass
+        case (Model() as model, image0, image1):
+            features0, features1 = (model.extract(image, scales) for image in (image0, image1))
+        case _:
+            raise TypeError("ucn.match takes (features0, features1) or (model, image0, image1)")
+    found = match_features(features0, features1, options)
     return found.matches_N4, found.scores_N

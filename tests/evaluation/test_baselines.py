@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from tests.dense_matching import match_points
 from ucn.errors import UserError
 from ucn.evaluation.config import MatchingConfig
 from ucn.evaluation.methods.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
 from ucn.evaluation.methods.baselines.googlenet import googlenet_describer
 from ucn.evaluation.methods.baselines.opencv_descriptors import signed_bits
-from ucn.evaluation.methods.dense import grid_points, match_points
+from ucn.evaluation.methods.dense import grid_points
 from ucn.evaluation.scores.pck import match_errors, pck
 from ucn.preprocessing.sample import Sample
 from ucn.training.networks.googlenet import GoogLeNetUCN

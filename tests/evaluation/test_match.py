@@ -6,26 +6,25 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tests.dense_matching import describe_pair
 from ucn.errors import UserError
-from ucn.evaluation.export import search as dense_search
+from ucn.evaluation.config import MatchingConfig
 from ucn.evaluation.export.config import MatchOptions, StartingPoints
 from ucn.evaluation.export.files import write_matches
 from ucn.evaluation.export.match import (
     ImageMatches,
     corner_points,
     even_points,
-    match_images,
+    match_features,
     starting_points,
     stepped_points,
 )
 from ucn.evaluation.export.pairs import PairMatches, merge_keypoints, unique_matches
-from ucn.evaluation.export.search import DescribePoints, search_image, search_second
-from ucn.evaluation.methods.baselines.opencv_descriptors import describe_sift
+from ucn.evaluation.methods.baselines.opencv_descriptors import describe_daisy, describe_sift
 from ucn.preprocessing.sample import Sample
 
 FOUND = ImageMatches(
@@ -34,50 +33,16 @@ FOUND = ImageMatches(
 PAIR = PairMatches(("a/0.png", "b.png"), ((60, 50), (40, 45)), FOUND)
 
 
-def sift_of(image: np.ndarray) -> DescribePoints:
-    return lambda points_N2: torch.from_numpy(describe_sift(image, points_N2))
-
-
-def random_field(size: tuple[int, int], seed: int) -> tuple[np.ndarray, DescribePoints]:
-    """A unit descriptor for each pixel at random, [H, W, D], and what reads it."""
-    rng = np.random.default_rng(seed)
-    field = rng.standard_normal((size[1], size[0], 6)).astype(np.float32)
-    field /= np.linalg.norm(field, axis=2, keepdims=True)
-
-    def describe(points_N2: np.ndarray) -> torch.Tensor:
-        x, y = np.round(points_N2).astype(int).T
-        return torch.from_numpy(field[np.minimum(y, size[1] - 1), np.minimum(x, size[0] - 1)])
-
-    return field, describe
-
-
-@pytest.mark.parametrize("size", [(41, 33), (1, 1), (64, 3)])
-@pytest.mark.parametrize("band", [1, 70, 10**6])
-def test_search_equals_brute_force(
-    size: tuple[int, int], band: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dense_search, "BAND_POSITIONS", band)
-    field, describe = random_field(size, seed=band)
-    queries = random_field((17, 1), seed=5)[0][0]
-    y, x = (grid.ravel() for grid in np.mgrid[0 : size[1] : 2, 0 : size[0] : 2])
-    cosine = queries.astype(np.float64) @ field[y, x].astype(np.float64).T
-    best = cosine.argmax(axis=1)
-
-    positions, similarity = search_image(torch.from_numpy(queries), describe, size)
-    np.testing.assert_array_equal(positions, np.stack([x, y], axis=1)[best])
-    np.testing.assert_allclose(similarity, cosine.max(axis=1), atol=1e-6)
-
-    radius = 6.0
-    second = search_second(torch.from_numpy(queries), describe, size, positions, radius)
-    cosine[np.hypot(x - x[best][:, None], y - y[best][:, None]) <= radius] = -np.inf
-    np.testing.assert_allclose(second, cosine.max(axis=1), atol=1e-6)
+def match_images(image0: np.ndarray, image1: np.ndarray, options: MatchOptions) -> ImageMatches:
+    images = image0, image1
+    return match_features(*describe_pair(images, describe_sift, MatchingConfig()), options)
 
 
 @pytest.mark.parametrize("keypoints_from", ["corners", "sift", "fast", "grid"])
 def test_shift_is_found(keypoints_from: StartingPoints, shifted: Callable[..., Sample]) -> None:
     sample = shifted((8, -4))
     options = MatchOptions(keypoints_from=keypoints_from, keypoints=300)
-    found = match_images(sample.image0, sample.image1, sift_of, options)
+    found = match_images(sample.image0, sample.image1, options)
     assert 50 < len(found.matches_N4) <= 300
     shift = found.matches_N4[:, 2:] - found.matches_N4[:, :2]
     assert np.linalg.norm(np.median(shift, axis=0) - [8, -4]) <= 1.5
@@ -91,7 +56,7 @@ def test_filters_follow_one_another(shifted: Callable[..., Sample]) -> None:
     )
     none = MatchOptions(grid=5, reciprocity_px=0)
     found, unfiltered = (
-        match_images(sample.image0, sample.image1, sift_of, options) for options in (every, none)
+        match_images(sample.image0, sample.image1, options) for options in (every, none)
     )
     names, counts = zip(*found.counts, strict=True)
     assert names == ("starting points", "similarity", "ratio", "reciprocity", "stability")
@@ -112,10 +77,19 @@ def test_filters_follow_one_another(shifted: Callable[..., Sample]) -> None:
 @pytest.mark.parametrize("keypoints_from", ["corners", "sift", "fast"])
 def test_featureless_image_has_no_matches(keypoints_from: StartingPoints) -> None:
     flat = np.zeros((40, 50), np.uint8)
-    found = match_images(flat, flat, sift_of, MatchOptions(keypoints_from=keypoints_from))
+    found = match_images(flat, flat, MatchOptions(keypoints_from=keypoints_from))
     assert found.matches_N4.shape == (0, 4)
     assert found.scores_N.shape == (0,)
     assert found.counts == (("starting points", 0),)
+
+
+def test_images_that_are_not_described_alike_are_refused(shifted: Callable[..., Sample]) -> None:
+    images = shifted((0, 0)).image0, shifted((0, 0)).image1
+    first, _ = describe_pair(images, describe_sift, MatchingConfig())
+    for describe, scales in ((describe_sift, 3), (describe_daisy, 1)):
+        _, other = describe_pair(images, describe, MatchingConfig(scales=scales))
+        with pytest.raises(ValueError, match="not described alike"):
+            match_features(first, other)
 
 
 @pytest.mark.parametrize("count", [1, 7, 100, 10**6])

@@ -9,26 +9,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.dense_matching import describe_pair, match_points
 from ucn.evaluation.config import MatchingConfig, Scales
 from ucn.evaluation.methods.baselines.opencv_descriptors import describe_sift
-from ucn.evaluation.methods.dense import describe_pair, match_points, second_similarities
 from ucn.matching.descriptors import unit_rows
+from ucn.matching.matcher import second_similarities
 from ucn.matching.scales import (
     LEVEL,
-    describe_at_levels,
     image_levels,
     level_points,
-    moved_to_matches,
     nearest_at_any_scale,
     relative_scales,
-    stacked,
 )
 from ucn.preprocessing.sample import Sample
 
 
 def random_stacks(rng: np.random.Generator, count: int, levels: int) -> torch.Tensor:
     rows = [torch.from_numpy(unit_rows(rng.standard_normal((count, 5)))) for _ in range(levels)]
-    return stacked(rows)
+    return torch.cat(rows, dim=1) / levels**0.5
 
 
 def cosines(stacks0: torch.Tensor, stacks1: torch.Tensor, levels: int) -> np.ndarray:
@@ -62,11 +60,10 @@ def test_equals_its_definition(seed: int, levels: int) -> None:
     for moved_ND, expected_NM in zip(moved, expected_KNM, strict=True):
         np.testing.assert_allclose(moved_ND @ references.T, expected_NM, atol=1e-6)
 
-    index_N, similarity_N = nearest_at_any_scale(queries, references, levels, 1)
+    index_N, similarity_N, aligned_ND = nearest_at_any_scale(queries, references, levels, 1)
     best_NM = expected_KNM.max(axis=0)
     np.testing.assert_allclose(similarity_N, best_NM.max(axis=1), atol=1e-6)
     np.testing.assert_allclose(best_NM[np.arange(12), index_N], best_NM.max(axis=1), atol=1e-6)
-    aligned_ND = moved_to_matches(queries, references[index_N], levels)
     np.testing.assert_allclose((aligned_ND * references[index_N]).sum(1), similarity_N, atol=1e-6)
 
 
@@ -75,7 +72,6 @@ def test_one_level_is_the_image_as_it_is() -> None:
     ((scaled, scale_2),) = image_levels(image, 1)
     assert scaled is image
     assert scale_2.tolist() == [1, 1]
-    assert describe_at_levels(describe_sift, 1) is describe_sift
     rows = random_stacks(np.random.default_rng(3), 4, 1)
     (same,) = relative_scales(rows, 1)
     assert torch.equal(same, rows)
@@ -124,13 +120,19 @@ def test_the_second_best_is_looked_for_at_every_scale(shifted: Callable[..., Sam
     sample = shifted((6, 4))
     queries = sample.matches_N4[::97, :2].copy()
     config = MatchingConfig(scales=3, grid_step=4)
-    pair = describe_pair(sample.image0, sample.image1, queries, describe_sift, config)
-    found = match_points(sample.image0, sample.image1, queries, describe_sift, config)
-    second_N = second_similarities(pair, found.positions_N2, config)
+    images = sample.image0, sample.image1
+    features0, features1 = describe_pair(images, describe_sift, config)
+    queries_ND = features0.read(queries)
+    found = match_points(*images, queries, describe_sift, config)
+    second_N = second_similarities(queries_ND, features1, found.positions_N2, 8.0, step_px=4)
 
-    cosine_NM = cosines(pair.queries_ND, pair.grid1_MD, 3).max(axis=0)
-    y, x = np.divmod(np.arange(pair.grid1.height * pair.grid1.width), pair.grid1.width)
-    grid_M2 = 4 * np.stack([x, y], axis=1)
-    away_NM = np.linalg.norm(grid_M2[None] - found.positions_N2[:, None], axis=2)
-    cosine_NM[away_NM <= config.second_radius_px] = -np.inf
+    cells_MD, grid = features1.lattice(4)
+    moved = list(relative_scales(queries_ND, 3))
+    cosine_NM = np.max([(rows @ cells_MD.T).numpy() for rows in moved], axis=0)
+    y, x = np.divmod(np.arange(grid.height * grid.width), grid.width)
+    away_NM = np.linalg.norm(
+        4 * np.stack([x, y], axis=1)[None] - found.positions_N2[:, None].astype(np.float64), axis=2
+    )
+    cosine_NM[away_NM <= 8.0] = -np.inf
     np.testing.assert_allclose(second_N, cosine_NM.max(axis=1), atol=1e-5)
+    assert features1.map_HWD.shape[2] == 3 * 128

@@ -15,9 +15,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ucn.matching import fused_search as module
-from ucn.matching.exclusion import Grid
+from ucn.matching import search as search_module
+from ucn.matching.exclusion import Exclusion
+from ucn.matching.features import Grid
 from ucn.matching.fused_search import fused_search
-from ucn.matching.masked_search import masked_search
+from ucn.matching.search import Found, has_fused_search
 from ucn.training.mining import hard
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -109,11 +111,15 @@ def test_equal_to_brute_force(
     lowest = (candidates == outside[:, None]).byte().argmax(dim=1)
     inside = similarity.masked_fill(~near | ~valid, -torch.inf).amax(dim=1)
 
-    found = fused_search(
-        left.to(DEVICE), right.to(DEVICE), points.to(DEVICE), grid, radius,
-        valid.to(DEVICE) if padded else None, 64,
-    )  # fmt: skip
-    assert torch.equal(found.outside_N.cpu().double(), outside)
+    found = Found(
+        *fused_search(
+            left.to(DEVICE),
+            right.to(DEVICE),
+            valid.to(DEVICE) if padded else None,
+            Exclusion(points.to(DEVICE), grid, radius),
+        )
+    )
+    assert torch.equal(found.similarity_N.cpu().double(), outside)
     assert torch.equal(found.inside_N.cpu().double(), inside)
     exists = outside > -torch.inf
     assert torch.equal(found.index_N.cpu()[exists], lowest[exists])
@@ -130,8 +136,8 @@ def test_mining_is_that_of_the_plain_search(monkeypatch: pytest.MonkeyPatch) -> 
     valid = torch.rand(1000, generator=generator) < 0.7
     arguments = [t.to(DEVICE) for t in (queries, cells, points)]
     outcomes = []
-    for search in (masked_search, fused_search):
-        monkeypatch.setattr(hard, "search_for", lambda device, search=search: search)
+    for is_fused in (False, True):
+        monkeypatch.setattr(search_module, "has_fused_search", lambda device, f=is_fused: f)
         outcomes.append(hard.mine_hard(*arguments, grid, 8.0, valid_M=valid.to(DEVICE)))
     plain, fused = outcomes
     assert torch.equal(plain.index_N, fused.index_N)
@@ -147,11 +153,25 @@ def test_repeated_searches_are_bit_equal() -> None:
     queries = torch.randn(70, 20, generator=generator).to(DEVICE)
     cells = torch.randn(1500, 20, generator=generator).to(DEVICE)
     points = torch.rand(70, 2, generator=generator).to(DEVICE) * 100
-    first, again = (fused_search(queries, cells, points, grid, 9.0, None, 64) for _ in range(2))
+    exclusion = Exclusion(points, grid, 9.0)
+    first, again = (fused_search(queries, cells, None, exclusion) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@needs_kernel
+def test_without_an_exclusion() -> None:
+    generator = torch.Generator().manual_seed(10)
+    queries = torch.randint(-2, 3, (70, 20), generator=generator).float().to(DEVICE)
+    cells = torch.randint(-2, 3, (1500, 20), generator=generator).float().to(DEVICE)
+    found = Found(*fused_search(queries, cells, None, None))
+    products = queries @ cells.T
+    assert torch.equal(found.similarity_N, products.amax(dim=1))
+    lowest = (products == products.amax(dim=1, keepdim=True)).byte().argmax(dim=1)
+    assert torch.equal(found.index_N, lowest)
+    assert (found.inside_N == -torch.inf).all()
 
 
 @pytest.mark.skipif(DEVICE != "cuda", reason="no CUDA")
 def test_cuda_takes_the_kernel() -> None:
-    assert hard.search_for(torch.device("cuda")) is fused_search
-    assert hard.search_for(torch.device("cpu")) is masked_search
+    assert has_fused_search(torch.device("cuda"))
+    assert not has_fused_search(torch.device("cpu"))

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ucn.matching.exclusion import Grid, Negatives
+from ucn.matching.exclusion import Negatives
+from ucn.matching.features import Grid
 from ucn.training.config import LossConfig
 from ucn.training.losses import LOSSES
 from ucn.training.losses.dual_softmax import dual_softmax_loss

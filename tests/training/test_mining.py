@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ucn.matching.exclusion import Grid, excluded_cells, excluded_spans
-from ucn.matching.features import cell_centres
-from ucn.matching.nearest import nearest_cells
+from ucn.matching.exclusion import excluded_cells, excluded_spans
+from ucn.matching.features import Grid, cell_centres
 from ucn.training.mining.hard import mine_hard
 from ucn.training.mining.random import mine_random
 
@@ -137,21 +136,6 @@ def test_nothing_is_left_outside_the_radius() -> None:
     assert (found.index_N == 0).all()
     empty = mine_hard(cells[:0], cells, torch.zeros(0, 2), grid, 1.0)
     assert len(empty.index_N) == 0
-
-
-def test_chunks_do_not_change_the_result_and_bound_the_memory() -> None:
-    generator = torch.Generator().manual_seed(5)
-    queries = F.normalize(torch.randn(50, 8, generator=generator), dim=1)
-    cells = F.normalize(torch.randn(60_000, 8, generator=generator), dim=1)
-    held = []
-    index, similarity = nearest_cells(
-        queries, cells, 1, lambda _, chunk: held.append(chunk.numel() * 4)
-    )
-    whole, whole_similarity = nearest_cells(queries, cells, 1024)
-    assert max(held) <= 2**20
-    assert len(held) > 10
-    assert torch.equal(index, whole)
-    torch.testing.assert_close(similarity, whole_similarity)
 
 
 @settings(max_examples=120, deadline=None)

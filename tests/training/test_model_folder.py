@@ -32,7 +32,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     assert (model.stride, model.offset) == (network.stride, network.offset)
     assert model.config.descriptor_dimension == 16
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    features = model.describe_dense(image)
+    features = model.extract(image).dense.map_DHW
     assert features.shape[0] == 16
     assert features.dtype == torch.float32
     torch.testing.assert_close(features.norm(dim=0), torch.ones_like(features[0]))
@@ -44,7 +44,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     for key, value in network.state_dict().items():
         assert torch.equal(value, saved[key])
     assert not model.network.training
-    grey = model.describe_dense(image[..., 0])
+    grey = model.extract(image[..., 0]).dense.map_DHW
     assert not torch.equal(grey, features)
 
 

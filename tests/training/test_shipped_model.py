@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from ucn.training.loop.validate import match_points
+from ucn.matching.matcher import find
 from ucn.training.model import CONFIG, SHIPPED, WEIGHTS, load_model, model_digests, model_place
 
 
@@ -27,14 +26,7 @@ def test_it_finds_the_motorcycle_in_the_other_view() -> None:
     source = config.open_source()
     sample = source.load(source.pairs()[0])
     model = load_model(SHIPPED)
-    features0, features1 = (model.describe_dense(image) for image in (sample.image0, sample.image1))
-    found_N2 = match_points(
-        features0,
-        features1,
-        torch.from_numpy(sample.matches_N4[:500, :2].copy()),
-        (sample.image1.shape[1], sample.image1.shape[0]),
-        model.network,
-        memory_mib=256,
-    )
-    errors_N = np.linalg.norm(found_N2.numpy() - sample.matches_N4[:500, 2:], axis=1)
+    features0, features1 = (model.extract(image) for image in (sample.image0, sample.image1))
+    found_N2, _ = find(features0.read(sample.matches_N4[:500, :2]), features1)
+    errors_N = np.linalg.norm(found_N2 - sample.matches_N4[:500, 2:], axis=1)
     assert (errors_N <= 10).mean() > 0.85

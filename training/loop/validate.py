@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ucn.matching.features import cell_centres, sample_features
-from ucn.matching.nearest import nearest_cells
+from ucn.matching.features import Dense
+from ucn.matching.matcher import find
+from ucn.matching.scales import extract
 from ucn.preprocessing.sample import Sample
 from ucn.training.config import TrainConfig
 from ucn.training.data.pairs import PairDataset
@@ -18,35 +19,6 @@ from ucn.training.networks.base import DenseNetwork
 from ucn.training.networks.describe import describe
 
 THRESHOLDS = (3, 5, 10)
-PITCH = 2
-"""Matches are searched on a grid of so many pixels, finer than the cells."""
-
-
-@torch.no_grad()
-def match_points(
-    features0: Tensor,
-    features1: Tensor,
-    points0_N2: Tensor,
-    size1: tuple[int, int],
-    geometry: DenseNetwork,
-    memory_mib: int,
-) -> Tensor:
-    """Find each point of image 0 in image 1: nearest feature on a grid of `PITCH` pixels.
-
-    Args:
-        features0, features1: [D, h, w].
-        size1: width and height of image 1.
-
-    Returns:
-        float32 [N, 2] pixels of image 1.
-    """
-    stride, offset = geometry.stride, geometry.offset
-    width, height = size1
-    grid_M2 = cell_centres(-(-height // PITCH), -(-width // PITCH), PITCH, 0).to(features1.device)
-    queries_ND = sample_features(features0, points0_N2.to(features0.device), stride, offset)
-    cells_MD = sample_features(features1, grid_M2, stride, offset)
-    index_N, _ = nearest_cells(queries_ND, cells_MD, memory_mib)
-    return grid_M2[index_N]
 
 
 def validation_indices(num_samples: int, num_pairs: int) -> list[int]:
@@ -130,12 +102,16 @@ def match_pair(
     if len(matches) > config.data.validation_points:
         rng = np.random.default_rng([0, index])
         matches = matches[rng.choice(len(matches), config.data.validation_points, replace=False)]
-    found_N2 = match_points(
-        describe(network, sample.image0, config.bfloat16),
-        describe(network, sample.image1, config.bfloat16),
-        torch.from_numpy(matches[:, :2].copy()),
-        (sample.image1.shape[1], sample.image1.shape[0]),
-        network,
-        config.mining.memory_mib,
+    features0, features1 = (
+        extract(image, partial(_describe_map, network, config.bfloat16))
+        for image in (sample.image0, sample.image1)
     )
-    return MatchedPair(sample, matches[:, :2], matches[:, 2:], found_N2.cpu().numpy())
+    found_N2, _ = find(
+        features0.read(matches[:, :2]), features1, memory_mib=config.mining.memory_mib
+    )
+    return MatchedPair(sample, matches[:, :2], matches[:, 2:], found_N2)
+
+
+def _describe_map(network: DenseNetwork, bfloat16: bool, image: NDArray[np.uint8]) -> Dense:
+    map_DHW = describe(network, image, bfloat16)
+    return Dense.of(map_DHW, network.stride, network.offset)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ucn.matching.exclusion import Grid
-from ucn.matching.features import cell_centres, sample_features
+from ucn.matching.features import Grid, cell_centres, sample_features
 from ucn.training.config import TrainConfig
 from ucn.training.data.pairs import Item
 from ucn.training.losses import LOSSES, OVER_ALL, Direction

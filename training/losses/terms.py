@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ucn.matching.exclusion import Grid, Negatives
+from ucn.matching.exclusion import Negatives
+from ucn.matching.features import Grid
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ images, that it is to be pushed away from, never within the exclusion radius of 
 
 from collections.abc import Callable
 
-from ucn.matching.exclusion import Grid, Negatives
+from ucn.matching.exclusion import Negatives
+from ucn.matching.features import Grid
 from ucn.training.mining.hard import mine_hard
 from ucn.training.mining.random import mine_random
 

@@ -4,13 +4,12 @@ Choy et al., "Universal Correspondence Network", NIPS 2016, section 3.1; the exc
 applied before the argmin, so that a query whose nearest feature is right still has a negative.
 """
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
-from ucn.matching.exclusion import Grid, Negatives
-from ucn.matching.masked_search import Search, masked_search
+from ucn.matching.exclusion import Exclusion, Negatives
+from ucn.matching.features import Grid
+from ucn.matching.search import search
 
 
 @torch.no_grad()
@@ -44,20 +43,13 @@ def mine_hard(
     if len(queries_ND) == 0 or len(cells_MD) == 0:
         nothing = torch.zeros(len(queries_ND), dtype=torch.bool, device=queries_ND.device)
         return Negatives(nothing.long(), nothing, nothing)
-    search = search_for(queries_ND.device)
-    found = search(queries_ND, cells_MD, points_N2, grid, radius, valid_M, memory_mib)
-    valid_N = found.outside_N > -torch.inf
+    exclusion = Exclusion(points_N2, grid, radius)
+    found = search(
+        queries_ND, cells_MD, valid_M=valid_M, exclusion=exclusion, memory_mib=memory_mib
+    )
+    valid_N = found.similarity_N > -torch.inf
     return Negatives(
         index_N=torch.where(valid_N, found.index_N, 0),
         valid_N=valid_N,
-        hit_N=(found.inside_N >= found.outside_N) & (found.inside_N > -torch.inf),
+        hit_N=(found.inside_N >= found.similarity_N) & (found.inside_N > -torch.inf),
     )
-
-
-def search_for(device: torch.device) -> Search:
-    """The fused search on CUDA where Triton is installed, else the plain one."""
-    if device.type == "cuda" and find_spec("triton") is not None:
-        from ucn.matching.fused_search import fused_search
-
-        return fused_search
-    return masked_search

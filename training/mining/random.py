@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ucn.matching.exclusion import Grid, Negatives, compact_cells, excluded_cells
+from ucn.matching.exclusion import Negatives, compact_cells, excluded_cells
+from ucn.matching.features import Grid
 from ucn.training.mining.hard import mine_hard
 
 

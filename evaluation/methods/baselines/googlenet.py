@@ -5,8 +5,6 @@ from pathlib import Path
 from torch import nn
 
 from ucn.errors import UserError
-from ucn.evaluation.methods.network import network_describer
-from ucn.matching.descriptors import Describe
 from ucn.training.config import NetworkConfig
 from ucn.training.model import ImageConfig, Model, ModelConfig
 from ucn.training.networks.googlenet import GoogLeNetUCN
@@ -16,8 +14,8 @@ DIMENSION = 512
 """Number of channels of inception_4a."""
 
 
-def googlenet_describer(weights: Path) -> Describe:
-    """Describes points by bilinear samples of inception_4a [N, 512].
+def googlenet_model(weights: Path) -> Model:
+    """A model that describes images by inception_4a, 512 values a cell.
 
     The pooling layers before it have stride 1, as in the Universal Correspondence Network. So
     there is a cell at every fourth pixel, denser than in training on ImageNet.
@@ -41,4 +39,4 @@ def googlenet_describer(weights: Path) -> Describe:
         descriptor_dimension=DIMENSION,
         image=ImageConfig(channels=network.channels),
     )
-    return network_describer(Model(config, network.eval()))
+    return Model(config, network.eval())

@@ -7,16 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ucn.matching.features import cells_to_pixels, pixels_to_cells
+from ucn.matching.features import Grid, cells_to_pixels, pixels_to_cells
 
 
-class Grid(NamedTuple):
-    """Size of a feature map, and the pixel positions of its cells (see `ucn.matching.features`)."""
+class Exclusion(NamedTuple):
+    """Cells that are too close to each query's true position.
 
-    height: int
-    width: int
-    stride: float
-    offset: float
+    Attributes:
+        points_N2: true positions of the queries, pixels.
+        grid: positions of the cells; cells beyond ``height * width`` are never too close.
+        radius: cells within this distance (inclusive) are excluded, pixels.
+    """
+
+    points_N2: Tensor
+    grid: Grid
+    radius: float
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,28 @@
-"""Conversion between image pixels and feature cells, shared by all networks.
+"""Feature maps: where their cells lie in the image, and the descriptors between the cells.
 
 Cell j of a feature map lies at pixel ``j * stride + offset``. Each network defines both numbers.
 """
 
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from ucn.matching.descriptors import Floats, Pixels
+from ucn.matching.spline import read_spline, resample_spline
+
+
+class Grid(NamedTuple):
+    """Size of a feature map, and the pixel positions of its cells."""
+
+    height: int
+    width: int
+    stride: float
+    offset: float
 
 
 def pixels_to_cells(points: Tensor, stride: float, offset: float) -> Tensor:
@@ -49,3 +66,77 @@ def sample_features(features: Tensor, points: Tensor, stride: float, offset: flo
         features, grid[:, :, None], mode="bilinear", padding_mode="border", align_corners=True
     )
     return F.normalize(sampled_BDN1[..., 0].transpose(1, 2), dim=-1)
+
+
+class Dense(NamedTuple):
+    """A feature map [D, h, w] of unit descriptors, and the positions of its cells."""
+
+    map_DHW: Tensor
+    grid: Grid
+
+    @staticmethod
+    def of(map_DHW: Tensor, stride: float, offset: float) -> "Dense":
+        """A feature map with cells at pixels ``j * stride + offset``."""
+        height, width = map_DHW.shape[1:]
+        return Dense(map_DHW, Grid(height, width, stride, offset))
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Dense descriptors of an image. They are computed once, and matched to many images.
+
+    Attributes:
+        image: uint8 [H, W] or [H, W, 3] RGB.
+        map_HWD: contiguous feature map. With several levels a cell holds the descriptors of all
+            levels one after the other (`ucn.matching.scales`).
+        grid: positions of the cells.
+        levels: number of scales at which the image is described.
+    """
+
+    image: Pixels
+    map_HWD: Tensor
+    grid: Grid
+    levels: int = 1
+    _lattices: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def dense(self) -> Dense:
+        """The feature map, and the positions of its cells."""
+        return Dense(self.map_HWD.permute(2, 0, 1), self.grid)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the image, pixels."""
+        height, width = self.image.shape[:2]
+        return width, height
+
+    def at(self, points_N2: NDArray[np.floating] | Tensor) -> Floats:
+        """Descriptors of points.
+
+        Args:
+            points_N2: pixels (x, y); the centre of the top-left pixel is (0, 0).
+
+        Returns:
+            float32 [N, D] of unit length: the nearest descriptor is the match.
+        """
+        described: Floats = self.read(points_N2).cpu().numpy()
+        return described
+
+    def read(self, points_N2: NDArray[np.floating] | Tensor) -> Tensor:
+        """As :meth:`at`, on the device of the feature map."""
+        points = torch.as_tensor(points_N2, dtype=torch.float64, device=self.map_HWD.device)
+        cells_N2 = pixels_to_cells(points, self.grid.stride, self.grid.offset)
+        return read_spline(self.map_HWD, cells_N2)
+
+    def lattice(self, step_px: float) -> tuple[Tensor, Grid]:
+        """Descriptors [M, D] on a lattice of about ``step_px`` pixels, row by row, and its grid.
+
+        The step is rounded to whole cells, or to a whole part of a cell.
+        """
+        stride = self.grid.stride
+        every, parts = max(1, round(step_px / stride)), max(1, round(stride / step_px))
+        if (every, parts) not in self._lattices:
+            self._lattices[every, parts] = resample_spline(self.map_HWD, every, parts)
+        height, width, dimension = self._lattices[every, parts].shape
+        grid = Grid(height, width, stride * every / parts, self.grid.offset)
+        return self._lattices[every, parts].view(-1, dimension), grid

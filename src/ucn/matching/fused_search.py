@@ -1,4 +1,4 @@
-"""The search of `masked_search` as one Triton kernel that does not store the similarities.
+"""The search of `ucn.matching.search` as one Triton kernel that does not store the similarities.
 
 Each program holds a block of queries and iterates over a part of the cells. Each of its lanes
 tracks its best cell so far. The excluded cells are passed as one span per row of the map
@@ -13,8 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ucn.matching.exclusion import Grid, excluded_spans
-from ucn.matching.masked_search import Found
+from ucn.matching.exclusion import Exclusion, excluded_spans
 
 BLOCK_QUERIES = 64
 BLOCK_CELLS = 64
@@ -24,24 +23,22 @@ MAX_PARTS = 32
 
 @torch.no_grad()
 def fused_search(
-    queries_ND: Tensor,
-    cells_MD: Tensor,
-    points_N2: Tensor,
-    grid: Grid,
-    radius: float,
-    valid_M: Tensor | None,
-    memory_mib: int,
-) -> Found:
-    """Searches all cells for each query. Arguments as in `mine_hard`, M > 0.
+    queries_ND: Tensor, cells_MD: Tensor, valid_M: Tensor | None, exclusion: Exclusion | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Searches all cells for each query; arguments and result as in `ucn.matching.search.search`.
 
-    Ties are resolved to the lowest cell.
-
-    Args:
-        memory_mib: unused; at most 32 candidates per query are held.
+    Ties are resolved to the lowest cell. At most 32 candidates per query are held.
     """
     queries_ND, cells_MD = queries_ND.float().contiguous(), cells_MD.float().contiguous()
     (num_queries, dimension), num_cells = queries_ND.shape, len(cells_MD)
-    top_N, span_NS2 = excluded_spans(points_N2.to(queries_ND.device), grid, radius)
+    if exclusion is None:  # one empty span
+        width = 1
+        top_N = torch.zeros(num_queries, device=queries_ND.device)
+        span_NS2 = torch.zeros(num_queries, 1, 2, device=queries_ND.device)
+    else:
+        points_N2, grid, radius = exclusion
+        width = grid.width
+        top_N, span_NS2 = excluded_spans(points_N2.to(queries_ND.device), grid, radius)
     # Several parts keep the GPU busy if there are few queries. Each starts at a block boundary.
     parts = min(MAX_PARTS, triton.cdiv(num_cells, MIN_PART))
     part_cells = triton.cdiv(triton.cdiv(num_cells, parts), BLOCK_CELLS) * BLOCK_CELLS
@@ -62,7 +59,7 @@ def fused_search(
             num_queries,
             num_cells,
             dimension,
-            grid.width,
+            width,
             part_cells,
             SPANS=span_NS2.shape[1],
             QUERIES=BLOCK_QUERIES,
@@ -73,7 +70,7 @@ def fused_search(
         )
     outside_N = outside_PN.amax(dim=0)
     index_N = torch.where(outside_PN == outside_N, index_PN, num_cells).amin(dim=0)
-    return Found(index_N.long(), outside_N, inside_PN.amax(dim=0))
+    return index_N.long(), outside_N, inside_PN.amax(dim=0)
 
 
 def _search_part(

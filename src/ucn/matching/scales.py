@@ -7,7 +7,7 @@ searched over all positions and all relative scales up to half of the levels, in
 With one level this is plain matching.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ucn.matching.descriptors import Describe, Floats, Pixels
-from ucn.matching.nearest import nearest_cells
-from ucn.matching.refinement import similarities
+from ucn.matching.descriptors import Floats, Pixels
+from ucn.matching.features import Dense, Features, cell_centres, sample_features
+from ucn.matching.search import search
 
 LEVEL = 2**0.5
 """Scale factor between adjacent levels."""
@@ -49,26 +49,38 @@ def level_points(points_N2: Floats, scale_2: NDArray[np.float64]) -> Floats:
     return scaled_N2
 
 
-def stacked(described: list[Tensor]) -> Tensor:
-    """Concatenates unit descriptors [N, D] of all levels to unit stacks [N, levels * D]."""
-    stacks_ND: Tensor = torch.cat(described, dim=1) / len(described) ** 0.5
-    return stacks_ND
+DescribeMap = Callable[[Pixels], Dense]
+"""Describes an image densely, at its own scale."""
 
 
-def describe_at_levels(describe: Describe, levels: int) -> Describe:
-    """Extends a descriptor to describe points at all levels of an image."""
+def extract(image: Pixels, describe: DescribeMap, levels: int = 1) -> Features:
+    """Describes an image at several scales, on the cells of its own scale.
+
+    Args:
+        image: uint8 [H, W] or [H, W, 3] RGB.
+        describe: describes an image densely.
+        levels: number of levels, odd.
+    """
     if levels == 1:
-        return describe
-
-    def describe_stack(image: Pixels, points_N2: Floats) -> Floats:
-        rows = [
-            torch.from_numpy(describe(scaled, level_points(points_N2, scale_2)))
-            for scaled, scale_2 in image_levels(image, levels)
-        ]
-        stack: Floats = stacked(rows).numpy()
-        return stack
-
-    return describe_stack
+        map_DHW, grid = describe(image)
+        return Features(image, map_DHW.permute(1, 2, 0).contiguous(), grid)
+    scaled = [(describe(pixels), scale_2) for pixels, scale_2 in image_levels(image, levels)]
+    grid = scaled[levels // 2][0].grid
+    centres_M2 = cell_centres(*grid).numpy()
+    stacked_MD = torch.cat(
+        [
+            sample_features(
+                map_DHW,
+                torch.from_numpy(level_points(centres_M2, scale_2)).to(map_DHW.device),
+                level_grid.stride,
+                level_grid.offset,
+            )
+            for (map_DHW, level_grid), scale_2 in scaled
+        ],
+        dim=1,
+    )
+    stacked_HWD = stacked_MD.view(grid.height, grid.width, -1) / levels**0.5
+    return Features(image, stacked_HWD, grid, levels)
 
 
 def relative_scales(stacks_ND: Tensor, levels: int) -> Iterator[Tensor]:
@@ -98,7 +110,7 @@ def relative_scales(stacks_ND: Tensor, levels: int) -> Iterator[Tensor]:
 
 def nearest_at_any_scale(
     stacks_ND: Tensor, references_MD: Tensor, levels: int, memory_mib: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Finds the most similar of M stacks for each of N, over all relative scales.
 
     Args:
@@ -107,24 +119,11 @@ def nearest_at_any_scale(
         memory_mib: bound on the similarities held at once.
 
     Returns:
-        index_N: int64; similarity_N: float32, the mean cosine over the levels that overlap.
+        index_N: int64; similarity_N: float32, the mean cosine over the levels that overlap; and
+        the stacks, shifted by their relative scale: float32 [N, D].
     """
-    found = [
-        nearest_cells(moved_ND, references_MD, memory_mib)
-        for moved_ND in relative_scales(stacks_ND, levels)
-    ]
-    index_KN, similarity_KN = (torch.stack(values) for values in zip(*found, strict=True))
-    similarity_N, scale_N = similarity_KN.max(dim=0)
-    return index_KN.gather(0, scale_N[None])[0], similarity_N
-
-
-def moved_to_matches(stacks_ND: Tensor, matches_ND: Tensor, levels: int) -> Tensor:
-    """Shifts each stack by the relative scale at which it is most similar to its match."""
-    best_ND = stacks_ND
-    best_N = torch.full((len(stacks_ND),), -torch.inf, device=stacks_ND.device)
-    for moved_ND in relative_scales(stacks_ND, levels):
-        similarity_N = similarities(moved_ND, matches_ND)
-        better_N = similarity_N > best_N
-        best_ND = torch.where(better_N[:, None], moved_ND, best_ND)
-        best_N = torch.where(better_N, similarity_N, best_N)
-    return best_ND
+    moved_KND = torch.stack(list(relative_scales(stacks_ND, levels)))
+    found = [search(moved_ND, references_MD, memory_mib=memory_mib) for moved_ND in moved_KND]
+    similarity_N, scale_N = torch.stack([one.similarity_N for one in found]).max(dim=0)
+    index_N = torch.stack([one.index_N for one in found]).gather(0, scale_N[None])[0]
+    return index_N, similarity_N, moved_KND[scale_N, torch.arange(len(scale_N))]

@@ -99,5 +99,5 @@ def test_maximum_equals_that_of_a_fine_lattice(reach: int) -> None:
     offsets = np.stack([g.ravel() for g in np.meshgrid(fine, fine)], axis=1)
     for row, query in enumerate(queries.double().numpy()):
         best = (reference(map_HWD, centre[row] + offsets) @ query).max()
-        assert similarity[row] >= best - 1e-4
+        assert similarity[row] >= best - 1e-3
         assert (abs(found[row].numpy() - centre[row]) <= 1 + 1e-9).all()

@@ -62,8 +62,9 @@ class PairWorker:
             draw_method(
                 sample,
                 method.name,
-                evaluate_method(sample, truth, method, config, index),
-                max(config.thresholds),
+                evaluate_method(sample, truth, method, config, index).matches_N4,
+                truth.truth_N4,
+                config,
             )
             for method in self.methods
         ]

@@ -1,15 +1,15 @@
 """Figures of the report, as PNG bytes."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ucn.evaluation.methods.build import Label
 from ucn.evaluation.methods.filter_scores import FILTERS
-from ucn.evaluation.report.summary import MethodSummary
-from ucn.evaluation.scores.pck import CURVE_THRESHOLDS
+from ucn.evaluation.report.set_report import SetReport
+from ucn.evaluation.scores.pck import CURVE_ALPHAS, CURVE_THRESHOLDS, LENGTHS
 from ucn.matching.filters import PrecisionRecall
 
 INK = "#30343b"
@@ -47,36 +47,52 @@ def colours(labels: Mapping[str, Label]) -> dict[str, str]:
     }
 
 
-def pck_curve(methods: Sequence[MethodSummary], labels: Mapping[str, Label], title: str) -> bytes:
-    """Draws PCK curves as PNG, one line per method; lines of learned methods are solid."""
+def draw_figures(one: SetReport) -> dict[str, bytes]:
+    """Draws the figures of a set as PNG, by file name: PCK, and the filters of each method."""
+    figures = {"pck.png": pck_curve(one)}
+    for method, curves in one.filters.items():
+        if curves:
+            figures[f"filters-{method}.png"] = filter_curve(curves, one.labels[method].title)
+    return figures
+
+
+def pck_curve(one: SetReport) -> bytes:
+    """Draws PCK against its threshold as PNG, one line per method.
+
+    The threshold is alpha for a set of labelled keypoints (Figure 8 of Choy et al. 2016), else
+    pixels. Lines of learned methods are solid.
+    """
+    length = one.criterion.length
+    curves = {row.method: row.alpha_curves[length] if length else row.curve for row in one.methods}
+    thresholds = CURVE_ALPHAS if length else CURVE_THRESHOLDS
     figure = Figure(figsize=(7.2, 4.2), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    palette = colours(labels)
-    ranked = sorted(methods, key=lambda summary: -sum(summary.curve))
-    for summary in ranked:
-        learned = labels[summary.method].learned
+    palette = colours(one.labels)
+    for method, curve in sorted(curves.items(), key=lambda item: -sum(item[1])):
+        label = one.labels[method]
         axes.plot(
-            CURVE_THRESHOLDS,
-            summary.curve,
-            color=palette[summary.method],
-            linewidth=2.6 if learned else 1.6,
-            linestyle="-" if learned else "--",
-            label=labels[summary.method].title,
-            zorder=3 if learned else 2,
+            thresholds,
+            curve,
+            color=palette[method],
+            linewidth=2.6 if label.learned else 1.6,
+            linestyle="-" if label.learned else "--",
+            label=label.title,
+            zorder=3 if label.learned else 2,
         )
+    threshold = f"threshold α (× {LENGTHS[length]})" if length else "threshold T (px)"
     axes.set(
-        xlim=(1, CURVE_THRESHOLDS[-1]),
+        xlim=(0 if length else 1, thresholds[-1]),
         ylim=(0, 100),
-        xlabel="threshold T (px)",
-        ylabel="points within T of the truth (%)",
+        xlabel=threshold,
+        ylabel=f"{'keypoints' if length else 'points'} within the threshold (%)",
     )
-    axes.set_title(title, loc="left", color=INK, fontsize=11)
-    axes.set_xticks([1, 3, 5, 10, 20, 30, 40, 50])
+    axes.set_title(f"PCK of {one.name}", loc="left", color=INK, fontsize=11)
+    axes.set_xticks([0, 0.025, 0.05, 0.1, 0.15] if length else [1, 3, 5, 10, 20, 30, 40, 50])
     _plain(axes)
-    if len(methods) > 5:
+    if len(curves) > 5:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     else:
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="best")
     return _png(figure)
 
 

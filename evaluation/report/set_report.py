@@ -7,7 +7,8 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import Label, method_labels
 from ucn.evaluation.report.breakdown import Breakdown, breakdowns, filter_curves, sparse_bounds
 from ucn.evaluation.report.match_pictures import MatchPicture
-from ucn.evaluation.report.summary import MethodSummary, PairResult, named_metrics, summarise_set
+from ucn.evaluation.report.summary import MethodSummary, PairResult, known_lengths, summarise
+from ucn.evaluation.scores.pck import TABLE_ALPHA, Criterion, usual_length
 from ucn.matching.filters import PrecisionRecall
 from ucn.preprocessing.shards.read import ShardDataset
 
@@ -19,20 +20,26 @@ class SetReport:
     Attributes:
         name: name of the set in metric names.
         uri, digest: location of the set, and the SHA-256 of its manifest.
+        length: name of the length L of PCK at alpha; empty without labelled keypoints.
+        criterion: condition of a correct match: alpha if all pairs have labelled keypoints, else
+            pixels.
         labels: all methods by name, including unavailable ones.
         methods: results over the whole set, one row per method.
         sequences: results over each sequence.
         breakdowns: PCK of subsets of the points.
-        filters: precision and recall by method and filter.
+        filters: precision and recall by method and filter; empty without a correct match.
         bounds: by detector of the sparse protocol, the number of points, and the PCK of a perfect
-            matcher at each threshold.
-        pictures: for each drawn pair, one picture per method.
+            matcher at each threshold; no PCK without points.
+        pictures: for each drawn pair, one picture per method, from the best pair of the first
+            method to the worst.
         published: published results, by title and metric.
     """
 
     name: str
     uri: str
     digest: str
+    length: str
+    criterion: Criterion
     labels: Mapping[str, Label]
     methods: Sequence[MethodSummary]
     sequences: Mapping[str, Sequence[MethodSummary]]
@@ -41,6 +48,11 @@ class SetReport:
     bounds: Mapping[str, tuple[int, tuple[float, ...]]]
     pictures: Sequence[Sequence[MatchPicture]]
     published: Mapping[str, Mapping[str, float]]
+
+    @property
+    def class_criterion(self) -> Criterion:
+        """Condition of a correct match in the class table of labelled keypoints."""
+        return Criterion(TABLE_ALPHA, self.length)
 
     @property
     def missing(self) -> list[Label]:
@@ -66,18 +78,34 @@ def report_set(
         config: configuration of the evaluation.
         published: published results on the set.
     """
-    whole, sequences = summarise_set(results, config)
+    sequences: dict[str, list[PairResult]] = {}
+    for result in sorted(results, key=lambda result: result.index):
+        sequences.setdefault(result.sequence, []).append(result)
+    ordered = [pair for pairs in sequences.values() for pair in pairs]
+    methods = list(ordered[0].methods)
+    source = dataset.manifest.configuration.get("source", "")
+    length = usual_length(source) if known_lengths(results) else ""
+    criterion = (
+        Criterion(TABLE_ALPHA, length)
+        if all(result.facts.lengths for result in results)
+        else Criterion(max(config.thresholds))
+    )
     return SetReport(
         name=name,
         uri=dataset.uri,
         digest=dataset.digest,
+        length=length,
+        criterion=criterion,
         labels={label.name: label for label in method_labels(config)},
-        methods=whole,
-        sequences=sequences,
+        methods=[summarise(method, ordered, config) for method in methods],
+        sequences={
+            sequence: [summarise(method, pairs, config) for method in methods]
+            for sequence, pairs in sorted(sequences.items())
+        },
         breakdowns=breakdowns(results, config),
-        filters=filter_curves(results, max(config.thresholds)),
+        filters=filter_curves(results, criterion),
         bounds=sparse_bounds(results, config.thresholds),
-        pictures=pictures,
+        pictures=sorted(pictures, key=lambda drawn: -drawn[0].percent),
         published=published,
     )
 
@@ -102,8 +130,11 @@ def all_metrics(
     }
     for rank, report in enumerate(reports):
         place = f"{report.name}/" if rank else ""
-        named = named_metrics(report.methods, labels)
-        metrics |= {f"{place}{name}": value for name, value in named.items()}
+        metrics |= {
+            f"{place}{labels[row.method].prefix}{name}": value
+            for row in report.methods
+            for name, value in row.metrics.items()
+        }
     return metrics
 
 

@@ -1,13 +1,12 @@
 """Metrics over pairs: pooled PCK, and medians and areas under the curve of pose errors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ucn.evaluation.config import EvaluateConfig
-from ucn.evaluation.methods.build import Label
 from ucn.evaluation.pair import PoseErrors
 from ucn.evaluation.scores.bins import mean_over_parts, pck_by_label
 from ucn.evaluation.scores.bootstrap import ratio_interval
@@ -18,7 +17,10 @@ from ucn.evaluation.scores.homography import (
     mean_matching_accuracy,
 )
 from ucn.evaluation.scores.pck import (
+    CURVE_ALPHAS,
     CURVE_THRESHOLDS,
+    TABLE_ALPHA,
+    answered_percent,
     average_endpoint_error,
     hit_counts,
     pck,
@@ -70,6 +72,11 @@ class PairResult:
     methods: Mapping[str, MethodResult]
     planar: Mapping[str, PlanarErrors] = field(default_factory=dict)
 
+    def errors(self, method: str, length: str = "") -> NDArray[np.floating]:
+        """Errors of a method [N], in pixels, or relative to one of ``facts.lengths``."""
+        errors_N = self.methods[method].errors_N
+        return relative_errors(errors_N, self.facts.lengths[length]) if length else errors_N
+
 
 @dataclass(frozen=True)
 class MethodSummary:
@@ -79,6 +86,7 @@ class MethodSummary:
         method: name of the method.
         metrics: ``pck/T``, ``pose/...`` and so on (docs/evaluation.md); percent and degrees.
         curve: PCK in percent at the thresholds `CURVE_THRESHOLDS`.
+        alpha_curves: by length, PCK in percent of the labelled keypoints at `CURVE_ALPHAS`.
         pairs, points: numbers of evaluated pairs and points.
         reciprocal: percentage of reciprocal matches.
         posed: number of pairs with a known pose.
@@ -88,6 +96,7 @@ class MethodSummary:
     method: str
     metrics: dict[str, float]
     curve: tuple[float, ...]
+    alpha_curves: Mapping[str, tuple[float, ...]]
     pairs: int
     points: int
     reciprocal: float
@@ -95,13 +104,25 @@ class MethodSummary:
     standing: int
 
 
+def reported_alphas(config: EvaluateConfig) -> list[float]:
+    """The configured alphas and `TABLE_ALPHA`, in ascending order."""
+    return sorted({*config.alphas, TABLE_ALPHA})
+
+
+def known_lengths(pairs: Iterable[PairResult]) -> list[str]:
+    """Names of the lengths that at least one pair has; empty without labelled keypoints."""
+    return list(dict.fromkeys(name for pair in pairs for name in pair.facts.lengths))
+
+
 def summarise(method: str, pairs: Sequence[PairResult], config: EvaluateConfig) -> MethodSummary:
     """Summarises one method over pairs.
 
     ``pck/T`` pools the points of all pairs. ``pck_over_pairs/T`` is the mean over pairs.
     ``pck_low/T`` and ``pck_high/T`` are the 95 % confidence interval of the pooled PCK, by
-    bootstrap over the pairs. Pose scores are computed for each seed and averaged.
-    ``pose/ESTIMATOR/auc_10_spread`` is the largest difference between seeds.
+    bootstrap over the pairs. ``pck_L/ALPHA`` pools the points of the pairs with length L;
+    ``pck_L_over_classes/ALPHA`` is the mean over classes. ``error_px_median`` and
+    ``error_px_mean`` are left out where they are infinite. Pose scores are computed for each seed
+    and averaged. ``pose/ESTIMATOR/auc_10_spread`` is the largest difference between seeds.
 
     Args:
         method: name of the method.
@@ -109,20 +130,36 @@ def summarise(method: str, pairs: Sequence[PairResult], config: EvaluateConfig) 
         config: configuration of the evaluation.
     """
     results = [pair.methods[method] for pair in pairs]
-    errors_N = np.concatenate([result.errors_N for result in results])
+    by_pair = [result.errors_N for result in results]
+    errors_N = np.concatenate(by_pair)
+    metrics = _pooled_pck("pck", by_pair, config.thresholds)
+    metrics |= _named(
+        "pck_over_pairs", pck_over_pairs(by_pair, config.thresholds), config.thresholds
+    )
+    metrics["answered"] = answered_percent(errors_N)
+    if np.isfinite(median := float(np.median(errors_N))):
+        metrics["error_px_median"] = median
+    if np.isfinite(errors_N).all():
+        metrics["error_px_mean"] = average_endpoint_error(errors_N)
+    alpha_curves: dict[str, tuple[float, ...]] = {}
+    for length in known_lengths(pairs):
+        labelled = [pair for pair in pairs if length in pair.facts.lengths]
+        relative = [pair.errors(method, length) for pair in labelled]
+        pooled_N, alphas = np.concatenate(relative), reported_alphas(config)
+        labels_N = [name for pair in labelled for name in pair.facts.classes_N]
+        metrics |= _pooled_pck(f"pck_{length}", relative, alphas)
+        classes = list(pck_by_label(pooled_N, labels_N, alphas).values())
+        metrics |= _named(f"pck_{length}_over_classes", mean_over_parts(classes), alphas)
+        alpha_curves[length] = tuple(pck(pooled_N, CURVE_ALPHAS).tolist())
+    metrics |= _sparse_metrics(results, config)
+    metrics |= _planar_metrics([pair.planar[method] for pair in pairs if method in pair.planar])
     posed = [result.poses for result in results if result.poses]
     poses, standing = _pose_metrics(posed)
-    metrics = (
-        _pck_metrics([result.errors_N for result in results], config.thresholds)
-        | _relative_metrics(method, pairs, config.alphas)
-        | _sparse_metrics(results, config)
-        | _planar_metrics([pair.planar[method] for pair in pairs if method in pair.planar])
-        | poses
-    )
     return MethodSummary(
         method=method,
-        metrics=metrics,
+        metrics=metrics | poses,
         curve=tuple(pck(errors_N, CURVE_THRESHOLDS).tolist()),
+        alpha_curves=alpha_curves,
         pairs=len(results),
         points=len(errors_N),
         reciprocal=100 * sum(result.reciprocal for result in results) / len(errors_N),
@@ -131,43 +168,22 @@ def summarise(method: str, pairs: Sequence[PairResult], config: EvaluateConfig) 
     )
 
 
-def _pck_metrics(by_pair: Sequence[Floats], thresholds: Sequence[int]) -> dict[str, float]:
-    """Pooled PCK with its interval, PCK over pairs, and median and mean error."""
-    errors_N = np.concatenate(by_pair)
-    metrics = _named_pck("pck", errors_N, thresholds)
-    metrics["error_px_median"] = float(np.median(errors_N))
-    if np.isfinite(errors_N).all():
-        metrics["error_px_mean"] = average_endpoint_error(errors_N)
-    hits_PT = np.stack([hit_counts(errors, thresholds) for errors in by_pair])
-    counts_P = np.array([len(errors) for errors in by_pair])
-    intervals_T2 = 100 * ratio_interval(hits_PT, counts_P, seed=0)
-    over_pairs_T = pck_over_pairs(by_pair, thresholds)
-    for rank, threshold in enumerate(thresholds):
-        metrics[f"pck_low/{threshold}"], metrics[f"pck_high/{threshold}"] = intervals_T2[rank]
-        metrics[f"pck_over_pairs/{threshold}"] = float(over_pairs_T[rank])
-    return metrics
-
-
-def _relative_metrics(
-    method: str, pairs: Sequence[PairResult], alphas: Sequence[float]
+def _pooled_pck(
+    name: str, by_pair: Sequence[NDArray[np.floating]], thresholds: Sequence[float]
 ) -> dict[str, float]:
-    """``pck_L/ALPHA`` over the points, and its mean over the categories, for each length L."""
-    metrics: dict[str, float] = {}
-    for length in dict.fromkeys(name for pair in pairs for name in pair.facts.lengths):
-        held = [pair for pair in pairs if length in pair.facts.lengths]
-        relative = [
-            relative_errors(pair.methods[method].errors_N, pair.facts.lengths[length])
-            for pair in held
-        ]
-        pooled_N = np.concatenate(relative)
-        labels = [name for pair in held for name in pair.facts.classes_N]
-        metrics |= _named_pck(f"pck_{length}", pooled_N, alphas)
-        means = mean_over_parts(list(pck_by_label(pooled_N, labels, alphas).values()))
-        metrics |= {
-            f"pck_{length}_over_classes/{alpha:g}": mean
-            for alpha, mean in zip(alphas, means, strict=True)
-        }
-    return metrics
+    """Pooled PCK ``NAME/T``, and its interval from ``NAME_low/T`` to ``NAME_high/T``."""
+    hits_PT = np.stack([hit_counts(errors_N, thresholds) for errors_N in by_pair])
+    counts_P = np.array([len(errors_N) for errors_N in by_pair])
+    low_T, high_T = 100 * ratio_interval(hits_PT, counts_P, seed=0).T
+    return (
+        _named(name, pck(np.concatenate(by_pair), thresholds), thresholds)
+        | _named(f"{name}_low", low_T, thresholds)
+        | _named(f"{name}_high", high_T, thresholds)
+    )
+
+
+def _named(name: str, values_T: Iterable[float], thresholds: Sequence[float]) -> dict[str, float]:
+    return {f"{name}/{t:g}": float(v) for t, v in zip(thresholds, values_T, strict=True)}
 
 
 def _sparse_metrics(results: Sequence[MethodResult], config: EvaluateConfig) -> dict[str, float]:
@@ -177,7 +193,8 @@ def _sparse_metrics(results: Sequence[MethodResult], config: EvaluateConfig) -> 
             [np.zeros(0), *(result.sparse[detector] for result in results if result.sparse)]
         )
         if len(errors_N):
-            metrics |= _named_pck(f"sparse/{detector}/pck", errors_N, config.thresholds)
+            percent_T = pck(errors_N, config.thresholds)
+            metrics |= _named(f"sparse/{detector}/pck", percent_T, config.thresholds)
     return metrics
 
 
@@ -186,7 +203,7 @@ def _planar_metrics(pairs: Sequence[PlanarErrors]) -> dict[str, float]:
     if not pairs:
         return {}
     accuracy_T = mean_matching_accuracy([pair.transfer_errors_N for pair in pairs])
-    metrics = {f"mma/{t}": float(v) for t, v in zip(MMA_THRESHOLDS, accuracy_T, strict=True)}
+    metrics = _named("mma", accuracy_T, MMA_THRESHOLDS)
     for rank, estimator in enumerate(pairs[0].corner_errors):
         by_seed = list(zip(*(pair.corner_errors[estimator] for pair in pairs), strict=True))
         for threshold in CORNER_THRESHOLDS:
@@ -195,13 +212,6 @@ def _planar_metrics(pairs: Sequence[PlanarErrors]) -> dict[str, float]:
             if rank == 0:
                 metrics[f"homography/auc_{threshold}"] = area
     return metrics
-
-
-def _named_pck(
-    name: str, errors_N: NDArray[np.floating], thresholds: Sequence[float]
-) -> dict[str, float]:
-    values = pck(errors_N, thresholds)
-    return {f"{name}/{t:g}": float(value) for t, value in zip(thresholds, values, strict=True)}
 
 
 def _pose_metrics(posed: Sequence[PoseErrors]) -> tuple[dict[str, float], int]:
@@ -252,32 +262,6 @@ def pose_figures(errors: Sequence[Sequence[PoseError]]) -> dict[str, float]:
         figures[f"auc_{threshold}"] = _mean(areas)
         figures[f"auc_{threshold}_spread"] = max(areas) - min(areas)
     return figures
-
-
-def named_metrics(
-    methods: Sequence[MethodSummary], labels: Mapping[str, Label]
-) -> dict[str, float]:
-    """All metrics of one set of pairs, with their full names."""
-    return {
-        f"{labels[summary.method].prefix}{name}": value
-        for summary in methods
-        for name, value in summary.metrics.items()
-    }
-
-
-def summarise_set(
-    results: Sequence[PairResult], config: EvaluateConfig
-) -> tuple[list[MethodSummary], dict[str, list[MethodSummary]]]:
-    """Summarises all methods over a whole set, and over each of its sequences in sorted order."""
-    sequences: dict[str, list[PairResult]] = {}
-    for result in sorted(results, key=lambda result: result.index):
-        sequences.setdefault(result.sequence, []).append(result)
-
-    def rows(pairs: Sequence[PairResult]) -> list[MethodSummary]:
-        return [summarise(method, pairs, config) for method in pairs[0].methods]
-
-    whole = rows([pair for pairs in sequences.values() for pair in pairs])
-    return whole, {name: rows(sequences[name]) for name in sorted(sequences)}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,6 +1,7 @@
 """Percentage of correct keypoints (PCK): percentage of matches within T pixels of the truth."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,52 @@ Counts = NDArray[np.int64]
 
 CURVE_THRESHOLDS = tuple(range(1, 51))
 """Thresholds T of PCK curves, pixels."""
+CURVE_ALPHAS = tuple(step / 200 for step in range(1, 31))
+"""Thresholds alpha of PCK curves of labelled keypoints."""
+TABLE_ALPHA = 0.1
+"""Alpha of the class tables of Choy et al. 2016, and of pictures of labelled keypoints."""
+LENGTHS = {"side": "max(w, h)", "diagonal": "the diagonal", "box": "the box"}
+"""Names of the lengths L of PCK at alpha, as metrics and as text."""
+# Lengths of the papers on a dataset, by source of the shards; others use max(w, h).
+_USUAL_LENGTHS = {"cub": "diagonal"}
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The condition under which a match is correct.
+
+    Attributes:
+        threshold: largest error: T in pixels, or alpha.
+        length: name of the length L that alpha is relative to; empty for pixels.
+    """
+
+    threshold: float
+    length: str = ""
+
+    @property
+    def metric(self) -> str:
+        """Name of the PCK metric, without its threshold."""
+        return f"pck_{self.length}" if self.length else "pck"
+
+    def __str__(self) -> str:
+        unit = f"of {LENGTHS[self.length]}" if self.length else "px"
+        return f"{self.threshold:g} {unit}"
+
+
+def usual_length(source: str) -> str:
+    """Name of the length L that the papers on a source of labelled keypoints use."""
+    return _USUAL_LENGTHS.get(source, "side")
 
 
 def match_errors(positions_N2: Floats, truth_N2: Floats) -> Floats:
-    """Distance of each match from its true position, pixels: float32 [N]."""
+    """Distance of each match from its true position, pixels: float32 [N].
+
+    Infinite for a point without a match, whose position is NaN.
+    """
     if positions_N2.shape != truth_N2.shape:
         raise ValueError(f"{positions_N2.shape} matches for {truth_N2.shape} true positions")
     errors_N: Floats = np.linalg.norm(positions_N2 - truth_N2, axis=1).astype(np.float32)
+    errors_N[np.isnan(errors_N)] = np.inf
     return errors_N
 
 
@@ -84,6 +124,17 @@ def average_endpoint_error(errors_N: NDArray[np.floating]) -> float:
     return float(np.mean(errors_N, dtype=np.float64))
 
 
+def answered_percent(errors_N: NDArray[np.floating]) -> float:
+    """Percentage of the points with a match, which are those of finite error.
+
+    Raises:
+        ValueError: there are no points.
+    """
+    if not len(errors_N):
+        raise ValueError("answers of no points")
+    return 100.0 * int(np.isfinite(errors_N).sum()) / len(errors_N)
+
+
 def image_side(size: tuple[float, float]) -> float:
     """L = max(w, h) of an image or box, for PASCAL's PCK at alpha (Choy et al. 2016, 4.2)."""
     return _length(max(size), size)
@@ -92,6 +143,11 @@ def image_side(size: tuple[float, float]) -> float:
 def image_diagonal(size: tuple[float, float]) -> float:
     """L = sqrt(w^2 + h^2) of an image, for CUB's PCK at alpha (Choy et al. 2016, 4.2)."""
     return _length(float(np.hypot(*size)), size)
+
+
+def image_length(length: str, size: tuple[float, float]) -> float:
+    """The length L of an image by its name, ``side`` or ``diagonal``."""
+    return {"side": image_side, "diagonal": image_diagonal}[length](size)
 
 
 def relative_errors(errors_N: NDArray[np.floating], length_px: float) -> NDArray[np.float64]:

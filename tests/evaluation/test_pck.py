@@ -6,14 +6,18 @@ from hypothesis.extra.numpy import arrays
 
 from ucn.evaluation.scores.pck import (
     CURVE_THRESHOLDS,
+    Criterion,
+    answered_percent,
     average_endpoint_error,
     hit_counts,
     image_diagonal,
+    image_length,
     image_side,
     match_errors,
     pck,
     pck_over_pairs,
     relative_errors,
+    usual_length,
 )
 
 
@@ -100,6 +104,15 @@ def test_a_point_without_a_match_is_wrong_and_has_no_mean_error() -> None:
         average_endpoint_error(errors)
 
 
+def test_a_missing_match_has_an_infinite_error_and_is_no_answer() -> None:
+    found = np.float32([[3, 4], [np.nan, np.nan], [0, np.nan]])
+    errors = match_errors(found, np.zeros_like(found))
+    assert errors.tolist() == [5, np.inf, np.inf]
+    assert answered_percent(errors) == pytest.approx(100 / 3)
+    with pytest.raises(ValueError, match="no points"):
+        answered_percent(np.zeros(0))
+
+
 @given(st.integers(1, 2000), st.integers(1, 2000))
 def test_alpha_thresholds_include_exact_shares(width: int, height: int) -> None:
     side = image_side((width, height))
@@ -117,6 +130,21 @@ def test_lengths_of_the_paper() -> None:
         pytest.approx(100 / 3),
         pytest.approx(200 / 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "length", "text"),
+    [
+        ("pascal", 400, "0.1 of max(w, h)"),
+        ("cub", 500, "0.1 of the diagonal"),
+        ("package.module:Config", 400, "0.1 of max(w, h)"),
+    ],
+)
+def test_length_follows_the_papers_on_a_dataset(source: str, length: float, text: str) -> None:
+    name = usual_length(source)
+    assert image_length(name, (300, 400)) == length
+    assert str(Criterion(0.1, name)) == text
+    assert Criterion(0.1, name).metric == f"pck_{name}"
 
 
 @pytest.mark.parametrize("length", [0.0, -1.0, float("nan"), float("inf")])

@@ -2,22 +2,19 @@ import numpy as np
 import pytest
 
 from ucn.evaluation.config import EvaluateConfig
-from ucn.evaluation.methods.build import UCN, method_labels
 from ucn.evaluation.report.summary import (
     MethodResult,
     MethodSummary,
     PairResult,
-    named_metrics,
     pose_figures,
     summarise,
-    summarise_set,
 )
+from ucn.evaluation.scores.pck import CURVE_ALPHAS
 from ucn.evaluation.scores.planar import PlanarErrors
 from ucn.evaluation.scores.pose import PoseError
 from ucn.evaluation.truth import PointFacts
 
 CONFIG = EvaluateConfig(shards=("a",), model=("m",), baselines=("sift",))
-LABELS = {label.name: label for label in method_labels(CONFIG)}
 
 
 def result(errors: list[float], poses: dict[str, tuple[PoseError, ...]] | None = None):
@@ -73,39 +70,24 @@ def test_failures_are_kept_as_the_worst() -> None:
     assert figures["rotation_deg_median"] == 90
 
 
-def test_names_are_those_of_the_contract() -> None:
-    poses = {"opencv-magsac": (PoseError(1.0, 2.0),), "poselib": (PoseError(3.0, 4.0),)}
-    methods = {UCN: result([1.0], poses), "sift": result([9.0], poses)}
-    whole, sequences = summarise_set([a_pair(0, "drive", methods)], CONFIG)
-    metrics = named_metrics(whole, LABELS)
-    contract = {f"pck/{t}" for t in (1, 3, 5, 10)} | {
-        f"pose/{name}"
-        for name in ("rotation_deg_median", "translation_deg_median", "auc_5", "auc_10", "auc_20")
-    }
-    assert contract <= set(metrics)
-    assert {f"baseline/sift/{name}" for name in contract} <= set(metrics)
-    assert metrics["pose/rotation_deg_median"] == 1
-    assert metrics["pose/poselib/rotation_deg_median"] == 3
-    assert metrics["pck/1"] == 100
-    assert metrics["baseline/sift/pck/5"] == 0
-    assert list(sequences) == ["drive"]
-
-
-def test_sequences_are_apart_and_order_does_not_matter() -> None:
-    pairs = [a_pair(i, f"drive-{i % 2}", {"sift": result([float(i)] * (i + 1))}) for i in range(6)]
-    whole, sequences = summarise_set(pairs, CONFIG)
-    again, _ = summarise_set(pairs[::-1], CONFIG)
-    assert whole == again
-    assert list(sequences) == ["drive-0", "drive-1"]
-    assert [rows[0].points for rows in sequences.values()] == [1 + 3 + 5, 2 + 4 + 6]
-    assert whole[0].points == 21
-
-
 def test_points_without_a_match_are_wrong_and_have_no_mean() -> None:
     metrics = of_sift([result([0.5, np.inf, np.inf])]).metrics
-    assert metrics["pck/10"] == pytest.approx(100 / 3)
-    assert metrics["error_px_median"] == np.inf
-    assert "error_px_mean" not in metrics
+    assert metrics["pck/10"] == metrics["answered"] == pytest.approx(100 / 3)
+    assert not any(name.startswith("error_px") for name in metrics)
+    assert of_sift([result([0.5, 1, np.inf])]).metrics["error_px_median"] == 1
+
+
+def test_a_method_without_any_answer_has_only_finite_metrics() -> None:
+    pairs = [
+        a_pair(0, "s", {"sift": result([np.inf] * 2)}, classes_N=("a", "b"), lengths={"side": 9}),
+        a_pair(1, "s", {"sift": result([np.inf])}, classes_N=("a",), lengths={"side": 9}),
+    ]
+    summary = summarise("sift", pairs, CONFIG)
+    assert set(summary.metrics.values()) == {0}
+    assert {"answered", "pck/1", "pck_side/0.1", "pck_side_over_classes/0.1"} <= set(
+        summary.metrics
+    )
+    assert set(summary.curve) == set(summary.alpha_curves["side"]) == {0}
 
 
 def test_relative_to_lengths_over_points_and_over_classes() -> None:
@@ -114,12 +96,18 @@ def test_relative_to_lengths_over_points_and_over_classes() -> None:
         a_pair(1, "s", {"sift": result([5])}, classes_N=("b",), lengths={"box": 10}),
         a_pair(2, "s", {"sift": result([0])}),
     ]
-    metrics = summarise("sift", pairs, CONFIG).metrics
+    summary = summarise("sift", pairs, CONFIG.model_copy(update={"alphas": (0.025,)}))
+    metrics = summary.metrics
     # Of a: 0.05, 0.05, 0.2; of b: 0.5; the pair without labels has no length.
     assert metrics["pck_box/0.1"] == 50
     assert metrics["pck_box_over_classes/0.1"] == pytest.approx((200 / 3 + 0) / 2)
     assert metrics["pck_box/0.025"] == 0
     assert "pck_side/0.1" not in metrics
+    # A draw without one of the labelled pairs has 2 of 3 or none of 1.
+    assert metrics["pck_box_low/0.1"] == 0
+    assert metrics["pck_box_high/0.1"] == pytest.approx(200 / 3)
+    curve = dict(zip(CURVE_ALPHAS, summary.alpha_curves["box"], strict=True))
+    assert (curve[0.045], curve[0.05], curve[0.1], curve[0.15]) == (0, 50, 50, 50)
 
 
 def test_sparse_errors_are_pooled() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.geometry.subsample import spread_sample
-from ucn.images.draw import BACKGROUND, FONT, INK, Picture, draw_matches
+from ucn.images.draw import BACKGROUND, FONT, INK, Picture, draw_matches, to_rgb
 
 GOOD, FAIR, BAD = (46, 204, 113), (245, 176, 30), (231, 60, 60)
 THRESHOLDS = (3.0, 10.0)
@@ -25,6 +25,7 @@ def draw_by_error(
     error_N: NDArray[Any],
     thresholds: Sequence[float] = THRESHOLDS,
     *,
+    truth_N2: NDArray[Any] | None = None,
     max_matches: int = 60,
     max_side: int = 1280,
 ) -> Picture:
@@ -33,7 +34,8 @@ def draw_by_error(
     Args:
         image0, image1: uint8 [H, W] or [H, W, 3] RGB, of any two sizes.
         matches_N4: x0, y0, x1, y1 in pixels.
-        error_N: distance of x1, y1 from the truth, pixels.
+        error_N: distance of x1, y1 from the truth, in the unit of the thresholds.
+        truth_N2: true positions in image 1, drawn as rings that are joined to x1, y1.
         thresholds: one: `GOOD` up to it (inclusive), and `BAD` beyond; two: with `FAIR` between.
         max_matches: at most so many are drawn.
         max_side: longest side of the picture, pixels.
@@ -42,11 +44,14 @@ def draw_by_error(
     # Right matches are drawn over wrong ones: they are the ones that can be followed by eye.
     chosen = chosen[np.argsort(-_grade(error_N[chosen], thresholds), kind="stable")]
     colours_G3 = np.array([GOOD, *[FAIR] * (len(thresholds) - 1), BAD], np.uint8)
+    colours_N3 = colours_G3[_grade(error_N[chosen], thresholds)]
+    if truth_N2 is not None:
+        image1 = _mark_truth(image1, matches_N4[chosen, 2:], truth_N2[chosen], colours_N3)
     return draw_matches(
         image0,
         image1,
         matches_N4[chosen],
-        colours_G3[_grade(error_N[chosen], thresholds)],
+        colours_N3,
         max_matches=max_matches,
         max_side=max_side,
     )
@@ -83,6 +88,20 @@ def match_picture(
     canvas[LEGEND_HEIGHT:, :width] = picture
     _write_legend(canvas, error_N, caption)
     return canvas
+
+
+def _mark_truth(
+    image1: NDArray[Any], found_N2: NDArray[Any], truth_N2: NDArray[Any], colours_N3: NDArray[Any]
+) -> Picture:
+    """Draws a ring at each true position, joined to the position found."""
+    marked = to_rgb(image1)
+    radius = max(6, max(marked.shape) // 70)
+    rows = np.rint(np.hstack([found_N2, truth_N2])).astype(int).tolist()
+    for (x, y, true_x, true_y), colour in zip(rows, colours_N3.tolist(), strict=True):
+        cv2.line(marked, (x, y), (true_x, true_y), colour, radius // 4, cv2.LINE_AA)
+        cv2.circle(marked, (true_x, true_y), radius, INK, radius // 2, cv2.LINE_AA)
+        cv2.circle(marked, (true_x, true_y), radius, colour, radius // 4, cv2.LINE_AA)
+    return marked
 
 
 def _grade(error_N: NDArray[Any], thresholds: Sequence[float]) -> NDArray[np.intp]:

@@ -84,10 +84,12 @@ def markdown_report(sets: Sequence[SetReport], patches: Patches, config: Evaluat
     for one in sets:
         parts += [f"## {one.name}\n", f"{size_sentence(one, config)} {pck_sentence(one)}\n"]
         parts += [markdown_table(tables.main_table(one, config))]
-        if classes := tables.class_table(one):
-            parts += [f"PCK@{one.class_criterion} by class, percent:\n", markdown_table(classes)]
-        if sparse := tables.sparse_table(one, config):
-            parts += [f"Sparse protocol: {sparse_sentence(one, config)}\n", markdown_table(sparse)]
+        if one.length:
+            parts += [f"PCK@{one.class_criterion} by class, percent:\n"]
+            parts += [markdown_table(tables.class_table(one))]
+        if one.bounds:
+            parts += [f"Sparse protocol: {sparse_sentence(one, config)}\n"]
+            parts += [markdown_table(tables.sparse_table(one, config))]
     if patches:
         parts += ["## Patch verification\n", markdown_table(tables.patch_table(patches, config))]
     return "\n".join(parts)

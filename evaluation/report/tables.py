@@ -66,14 +66,13 @@ class Column:
 def main_table(one: SetReport, config: EvaluateConfig) -> Table:
     """All methods with their main metrics, missing methods, and published results."""
     shown = main_columns(one, config)
-    rows = _method_rows(one, one.methods, shown)
-    rows += [Row(f"{label.title}: {label.reason}") for label in one.missing]
-    rows += [
+    missing = [Row(f"{label.title}: {label.reason}") for label in one.missing]
+    published = [
         Row(title, [column.cell(metrics) for column in shown], kind="published")
         for title, metrics in one.published.items()
         if any(column.metric in metrics for column in shown)
     ]
-    return Table(["method", *(column.heading for column in shown)], rows)
+    return _method_table(shown, [*_method_rows(one, one.methods, shown), *missing, *published])
 
 
 def main_columns(one: SetReport, config: EvaluateConfig) -> list[Column]:
@@ -100,10 +99,8 @@ def main_columns(one: SetReport, config: EvaluateConfig) -> list[Column]:
     return _shown(every, one.methods)
 
 
-def class_table(one: SetReport) -> Table | None:
-    """PCK of each class at `TABLE_ALPHA`, percent, and its mean; None without labels."""
-    if not one.length:
-        return None
+def class_table(one: SetReport) -> Table:
+    """PCK of each class of labelled keypoints at `TABLE_ALPHA`, percent, and its mean."""
     criterion = one.class_criterion
     by_class = next(found for found in one.breakdowns if found.metric == criterion.metric)
     place = by_class.thresholds.index(criterion.threshold)
@@ -119,22 +116,22 @@ def class_table(one: SetReport) -> Table | None:
     return Table(["class", "points", *_titles(one)], rows)
 
 
-def other_lengths_table(one: SetReport, config: EvaluateConfig) -> Table | None:
-    """PCK at alpha of the lengths that the main table leaves out; None without labels."""
-    lengths = [length for length in LENGTHS if length != one.length] if one.length else []
+def other_lengths_table(one: SetReport, config: EvaluateConfig) -> Table:
+    """PCK at alpha of labelled keypoints for the lengths that the main table leaves out."""
+    lengths = [length for length in LENGTHS if length != one.length]
     every = [column for length in lengths for column in _alpha_columns(length, config)]
     shown = _shown(every, one.methods)
-    return _methods_table(one, shown) if shown else None
+    return _method_table(shown, _method_rows(one, one.methods, shown))
 
 
-def sparse_table(one: SetReport, config: EvaluateConfig) -> Table | None:
-    """PCK of the sparse protocol by detector; None without detectors."""
-    every = [
+def sparse_table(one: SetReport, config: EvaluateConfig) -> Table:
+    """PCK of the sparse protocol by detector, also of detectors that see no point."""
+    shown = [
         Column(f"sparse/{detector}/pck/{t}", f"{detector} PCK@{t}")
         for detector in one.bounds
         for t in config.thresholds
     ]
-    return _methods_table(one, every) if every else None
+    return _method_table(shown, _method_rows(one, one.methods, shown))
 
 
 def pose_table(one: SetReport) -> Table:
@@ -164,16 +161,11 @@ def pose_table(one: SetReport) -> Table:
 
 def part_table(one: SetReport, breakdown: Breakdown) -> Table:
     """PCK of each subset of the points, at all thresholds in one cell."""
-    rows = [
-        Row(
-            title,
-            [
-                f"{next(iter(parts.values())).points:,}",
-                *(" · ".join(_figures(part.percent)) for part in parts.values()),
-            ],
-        )
-        for title, parts in breakdown.parts.items()
-    ]
+    rows = []
+    for title, parts in breakdown.parts.items():
+        points = next(iter(parts.values())).points
+        figures = [" · ".join(_figures(part.percent)) for part in parts.values()]
+        rows.append(Row(title, [f"{points:,}", *figures]))
     return Table([breakdown.quantity, "points", *_titles(one)], rows)
 
 
@@ -184,7 +176,7 @@ def sequence_table(one: SetReport, config: EvaluateConfig) -> Table:
     for sequence, methods in one.sequences.items():
         pairs, points = counted(methods[0].pairs, "pair"), counted(methods[0].points, "point")
         rows += [Row(f"{sequence}: {pairs}, {points}"), *_method_rows(one, methods, shown)]
-    return Table(["method", *(column.heading for column in shown)], rows)
+    return _method_table(shown, rows)
 
 
 def patch_table(patches: Mapping[str, Mapping[str, float]], config: EvaluateConfig) -> Table:
@@ -210,9 +202,8 @@ def _alpha_columns(length: str, config: EvaluateConfig) -> list[Column]:
     ]
 
 
-def _methods_table(one: SetReport, shown: Sequence[Column]) -> Table:
-    headings = ["method", *(column.heading for column in shown)]
-    return Table(headings, _method_rows(one, one.methods, shown))
+def _method_table(shown: Sequence[Column], rows: Sequence[Row]) -> Table:
+    return Table(["method", *(column.heading for column in shown)], rows)
 
 
 def _method_rows(

@@ -225,7 +225,6 @@ def test_labelled_keypoints_are_scored_at_alpha(
     ]
     assert list(table.rows[0].cells) == figures
     others = other_lengths_table(birds, CONFIG)
-    assert others is not None
     assert len(others.headings) == 1 + 2 * 3
     assert heading not in others.headings
     page = html_report([birds], [draw_figures(birds)], {}, CONFIG)
@@ -238,7 +237,6 @@ def test_labelled_keypoints_are_scored_at_alpha(
 
 def test_class_table_has_a_row_a_class_and_their_mean() -> None:
     table = class_table(report_birds("cub", bird_pairs()))
-    assert table is not None
     assert list(table.headings) == ["class", "points", "UCN", "dense SIFT"]
     assert [(row.title, *row.cells) for row in table.rows] == [
         ("crow", "2", "50.0", "0.0"),
@@ -280,7 +278,6 @@ def test_mixed_set_has_pixels_and_alphas() -> None:
     alpha = list(table.headings).index("PCK@0.1 of the diagonal") - 1
     assert table.rows[0].cells[alpha] == "75.0 %"  # three of the four labelled points
     classes = class_table(mixed)
-    assert classes is not None
     assert [row.title for row in classes.rows] == ["crow", "wren", "mean over 2 classes"]
     street = sequence_table(mixed, CONFIG).rows[4]
     assert (street.title, street.cells[3], street.cells[alpha]) == ("UCN", "100.0 %", "–")
@@ -311,7 +308,6 @@ def test_a_method_without_any_answer_keeps_its_rows(tmp_path: Path) -> None:
     assert list(table.rows[0].cells[:2]) == ["100.0 %", "50.0 %"]
     assert list(table.rows[1].cells[:6]) == [*["0.0 %"] * 5, "–"]
     sparse = sparse_table(quiet, config)
-    assert sparse is not None
     assert [list(row.cells) for row in sparse.rows] == [["–"] * 4] * 2
     page = (tmp_path / "report.html").read_text()
     assert "0 points at keypoints of given" in page

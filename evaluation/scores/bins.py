@@ -110,8 +110,11 @@ def pck_by_label(
     """
     if len(errors_N) != len(labels_N):
         raise ValueError(f"{len(labels_N)} labels of {len(errors_N)} points")
-    labels = np.asarray(labels_N, object)
-    return {label: _part(errors_N[labels == label], thresholds) for label in sorted(set(labels_N))}
+    names, number_N = np.unique(np.asarray(labels_N, str), return_inverse=True)
+    return {
+        name: _part(errors_N[number_N == number], thresholds)
+        for number, name in enumerate(names.tolist())
+    }
 
 
 def mean_over_parts(parts: Sequence[PartPck]) -> tuple[float, ...]:

@@ -1,30 +1,45 @@
 """All baselines, and models if given, on the sample data: one table a dataset.
 
     python benchmarks/baselines.py --data SAMPLES --out FOLDER [--model NAME=FOLDER ...]
+    python benchmarks/baselines.py --data SAMPLES --times
 
 SAMPLES holds pieces of public datasets in their official layouts (the constant `SETS` names the
 folders). Everything is made into shards below FOLDER and evaluated by `ucn evaluate`'s job; a rerun
 does only what is missing. Photos with known poses but no correspondences have the pose errors of a
-dense matching of their corners.
+dense matching of their corners, or of a method's own keypoints.
+
+With --times, the CPU time to describe every second pixel of a KITTI image in one thread, in turns;
+also of SIFT by OpenCV, keypoint by keypoint.
 """
 
 import argparse
 from itertools import combinations
 from pathlib import Path
-from typing import Any, get_args
+from time import process_time
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ucn.cluster.session import ray_session
-from ucn.evaluation.config import Baseline, EvaluateConfig, MatchingConfig, PoseConfig
+from ucn.evaluation.config import EvaluateConfig, MatchingConfig, PoseConfig
 from ucn.evaluation.export.match import corner_points
 from ucn.evaluation.job import evaluate
+from ucn.evaluation.methods.baselines.base import PointDescriber
+from ucn.evaluation.methods.baselines.opencv_descriptors import describe_keypoints
+from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.methods.build import Method, build_methods, method_labels
-from ucn.evaluation.methods.dense import PointMatches, match_directly, match_points
+from ucn.evaluation.methods.dense import (
+    PointMatches,
+    grid_points,
+    match_directly,
+    match_features,
+)
 from ucn.evaluation.scores.pose import estimate_pose, pose_error
 from ucn.images.read import read_photo
+from ucn.matching.descriptors import Floats, Pixels
 from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.registry import SOURCES
 from ucn.training.config import TrackingConfig
 
@@ -45,18 +60,22 @@ POSED = "pairs_with_pose/mobilebrick"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--times", action="store_true", help="only the time to describe")
     parser.add_argument("--model", nargs="*", default=[])
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
     parser.add_argument("--pairs", type=int, default=12, help="at most so many of each set")
     parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--slow", action="store_true", help=f"also {', '.join(SLOW)}")
     options = parser.parse_args()
+    if options.times or options.out is None:
+        print_times(next((options.data / "kitti_raw").rglob("image_02/data/*.png")))
+        return
     left_out = {"googlenet"} | (set() if options.slow else set(SLOW))
     config = EvaluateConfig(
         shards=tuple(str(options.out / "shards" / name) for name in options.sets),
         model=tuple(options.model),
-        baselines=tuple(name for name in get_args(Baseline) if name not in left_out),
+        baselines=tuple(name for name in BASELINES.builtin if name not in left_out),
         points=options.points,
         pairs=options.pairs,
         pictures=0,
@@ -70,6 +89,36 @@ def main() -> None:
             preprocess(model.model_validate({"split": "test"} | values))
         print(evaluate(config).markdown)
     print_posed(options.data / POSED, config)
+
+
+def print_times(path: Path, rounds: int = 5) -> None:
+    """Median CPU time to describe every second pixel of an image, by each baseline."""
+    cv2.setNumThreads(1)
+    image = read_photo(path, path.parent)
+    points_N2 = grid_points(image.shape[1], image.shape[0], 2)
+    kinds = {name: BASELINES.load(name) for name in BASELINES.builtin if name != "googlenet"}
+    describers = {
+        kind.title: kind().describe
+        for kind in kinds.values()
+        if issubclass(kind, PointDescriber) and not kind.unavailable()
+    } | {"SIFT by keypoints": sift_by_keypoints}
+    times: dict[str, list[float]] = {title: [] for title in describers}
+    for _ in range(rounds):
+        for title, describe in describers.items():
+            start = process_time()
+            describe(image, points_N2)
+            times[title].append(process_time() - start)
+    print(f"{len(points_N2)} points of {image.shape[1]} x {image.shape[0]} px\n")
+    print("| descriptor | CPU time |\n|:--|--:|")
+    for title, seconds in times.items():
+        print(f"| {title} | {np.median(seconds):.2f} s |")
+
+
+def sift_by_keypoints(image: Pixels, points_N2: Floats) -> Floats:
+    """RootSIFT by OpenCV, a keypoint for each point."""
+    rows_ND: Floats = describe_keypoints(image, points_N2, cv2.SIFT.create(), size=5.0, margin=32)
+    shares_ND: Floats = rows_ND / np.maximum(rows_ND.sum(axis=1, keepdims=True), 1e-12)
+    return np.sqrt(shares_ND)
 
 
 def print_posed(folder: Path, config: EvaluateConfig) -> None:
@@ -104,8 +153,7 @@ def posed_errors(
 ) -> tuple[float, float]:
     """Rotation and translation error of a pair, degrees, mean over the seeds."""
     (image0, K0, T0), (image1, K1, T1) = camera0, camera1
-    found = matched(method, image0, image1, corner_points(image0, 1000))
-    matches_N4 = np.concatenate([*found], axis=1)
+    matches_N4 = matched(method, image0, image1)
     T_1_0 = T1 @ np.linalg.inv(T0)
     errors = []
     for seed in pose.seeds:
@@ -117,16 +165,19 @@ def posed_errors(
     return float(rotation), float(translation)
 
 
-def matched(method: Method, image0: Any, image1: Any, points_N2: Any) -> tuple[Any, Any]:
-    """Points and their reciprocal matches."""
-    config = MatchingConfig()
+def matched(method: Method, image0: Any, image1: Any) -> Floats:
+    """Matches [K, 4] of the method's own keypoints, or the reciprocal matches of corners."""
+    if method.match_pair is not None:
+        return method.match_pair(Sample("photos", image0, image1, np.zeros((0, 4), np.float32), {}))
+    config, points_N2 = MatchingConfig(), corner_points(image0, 1000)
     found: PointMatches
-    if method.describe is not None:
-        found = match_points(image0, image1, points_N2, method.describe, config)
+    if method.extract is not None:
+        features0, features1 = method.extract(image0), method.extract(image1)
+        found = match_features(features0, features1, points_N2, config)
     else:
         assert method.match is not None
         found = match_directly(image0, image1, points_N2, method.match, config)
-    return points_N2[found.reciprocal_N], found.positions_N2[found.reciprocal_N]
+    return np.hstack([points_N2, found.positions_N2])[found.reciprocal_N]
 
 
 if __name__ == "__main__":

@@ -9,13 +9,15 @@ image. A row shows, over all warps: the mean signed error in x and in y of the m
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 import skimage.data
 
 from ucn.evaluation.export.match import corner_points
-from ucn.evaluation.methods.baselines import DESCRIBERS
+from ucn.evaluation.methods.baselines.base import PointDescriber
+from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.methods.dense import dense_descriptor
 from ucn.matching.descriptors import Floats, Pixels
 from ucn.matching.features import Features
@@ -35,8 +37,10 @@ def main() -> None:
     parser.add_argument("--steps", nargs="*", type=int, default=[1, 2, 4])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    image0 = np.asarray(skimage.data.rocket()[:, :480], np.uint8)
-    image1 = np.asarray(skimage.data.astronaut(), np.uint8)
+    image0, image1 = (
+        np.asarray(read(), np.uint8)[:, :480]
+        for read in (skimage.data.rocket, skimage.data.astronaut)
+    )
     warps = random_warps(np.random.default_rng(options.seed), 4)
     print("| method | step | same x, y | warps x, y | RMS | PCK@0.5 | PCK@1 | PCK@3 |")
     print("|:--|--:|--:|--:|--:|--:|--:|--:|")
@@ -67,9 +71,10 @@ def random_warps(rng: np.random.Generator, count: int) -> list[np.ndarray]:
 
 def extractor(name: str, step: int) -> Callable[[Pixels], Features]:
     """Dense descriptors of a baseline, or of a model folder."""
-    if name in DESCRIBERS:
-        describe = dense_descriptor(DESCRIBERS[name], step)
-        return lambda image: extract(image, describe)
+    if name in BASELINES.builtin:
+        kind = BASELINES.load(name)
+        assert issubclass(kind, PointDescriber)
+        return partial(extract, describe=dense_descriptor(kind().describe, step))
     return load_model(name).extract
 
 

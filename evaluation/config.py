@@ -7,30 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tyro
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ucn.config import FrozenConfig
+from ucn.evaluation.methods.baselines.registry import BASELINES, method_name
 from ucn.training.config import TrackingConfig
 
-Baseline = Literal[
-    "sift",
-    "daisy",
-    "hog",
-    "surf",
-    "kaze",
-    "akaze",
-    "orb",
-    "brisk",
-    "googlenet",
-    "dis",
-    "farneback",
-    "tvl1",
-    "ilk",
-    "deepflow",
-    "pcaflow",
-    "simpleflow",
-    "sparse_to_dense",
-]
 Detector = Literal["sift", "fast", "given"]
 Scales = Literal[1, 3, 5]
 SECOND_RADIUS_PX = 8.0
@@ -94,9 +76,13 @@ class EvaluateConfig(FrozenConfig):
     model: Annotated[tuple[str, ...], BeforeValidator(_strings)] = ()
     """Folders or URIs of trained models, optionally as NAME=FOLDER; `shipped` is the bundled one.
     Metrics of models after the first are named `model/NAME/...`. None evaluates baselines only."""
-    baselines: tuple[Baseline, ...] = ("sift", "daisy")
-    """Baselines to compare with: descriptors (sift to googlenet) and optical flow (dis to
-    sparse_to_dense)."""
+    baselines: tuple[Annotated[str, AfterValidator(BASELINES.check)], ...] = Field(
+        default=("sift", "daisy"),
+        description=f"Baselines to compare with: {', '.join(BASELINES.builtin)}; or "
+        "package.module:Class of your own.",
+    )
+    baseline_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of baselines, as `BASELINE: {OPTION: VALUE}`."""
     googlenet_weights: Path | None = None
     """Weights of torchvision's GoogLeNet for the baseline `googlenet`, .pth or .safetensors."""
     points: int = Field(default=1000, ge=1)
@@ -161,6 +147,8 @@ class EvaluateConfig(FrozenConfig):
             raise ValueError("thresholds lie between 1 and 50 px; change --thresholds")
         if len(set(self.thresholds)) < len(self.thresholds):
             raise ValueError("a threshold is given twice; change --thresholds")
-        if len(set(self.baselines)) < len(self.baselines):
+        if len({method_name(name) for name in self.baselines}) < len(self.baselines):
             raise ValueError("a baseline is given twice; change --baselines")
+        if unused := self.baseline_options.keys() - set(self.baselines):
+            raise ValueError(f"{min(unused)} has options, and is not one of --baselines")
         return self

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,12 @@ class Model:
                 tiles, with the same result.
         """
 
-        def describe_map(pixels: NDArray[np.uint8]) -> Dense:
-            map_DHW = describe_tiled(self.network, pixels, memory_mib)
-            return Dense.of(map_DHW, self.stride, self.offset)
+        return extract(image, partial(self.describe_map, memory_mib=memory_mib), scales)
 
-        return extract(image, describe_map, scales)
+    def describe_map(self, image: NDArray[np.uint8], memory_mib: int = 2048) -> Dense:
+        """Describes an image at its own scale: unit descriptors on the network's device."""
+        map_DHW = describe_tiled(self.network, image, memory_mib)
+        return Dense.of(map_DHW, self.stride, self.offset)
 
 
 def save_model(

@@ -31,6 +31,21 @@ class Registry(Generic[T]):
     base: type[T]
     builtin: Mapping[str, str]
 
+    def check(self, name: str) -> str:
+        """Returns a name that :meth:`load` accepts, without importing anything.
+
+        Raises:
+            UserError: no class is listed under a short name.
+        """
+        if name not in self.builtin and ":" not in name:
+            close = get_close_matches(name, self.builtin, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UserError(
+                f"{name}: no such {self.kind}; {hint}there are {', '.join(self.builtin)}, and "
+                "package.module:Class of your own"
+            )
+        return name
+
     def load(self, name: str) -> type[T]:
         """Imports a class.
 
@@ -41,14 +56,7 @@ class Registry(Generic[T]):
             UserError: the name or module does not exist, or the class is not a subclass of the
                 base.
         """
-        if name not in self.builtin and ":" not in name:
-            close = get_close_matches(name, self.builtin, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise UserError(
-                f"{name}: no such {self.kind}; {hint}there are {', '.join(self.builtin)}, and "
-                "package.module:Class of your own"
-            )
-        module, _, attribute = self.builtin.get(name, name).partition(":")
+        module, _, attribute = self.builtin.get(self.check(name), name).partition(":")
         if name not in self.builtin:
             _prepare_foreign_import()
         try:

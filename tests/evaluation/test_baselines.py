@@ -13,33 +13,35 @@ from torch.nn import functional as F
 from tests.dense_matching import match_points
 from ucn.errors import UserError
 from ucn.evaluation.config import MatchingConfig
-from ucn.evaluation.methods.baselines import DESCRIBERS, MATCHERS, TITLES, unavailable
-from ucn.evaluation.methods.baselines.googlenet import googlenet_describer
-from ucn.evaluation.methods.baselines.opencv_descriptors import signed_bits
+from ucn.evaluation.methods.baselines.base import PointDescriber
+from ucn.evaluation.methods.baselines.dense_sift import describe_sift
+from ucn.evaluation.methods.baselines.googlenet import GoogLeNet
+from ucn.evaluation.methods.baselines.opencv_descriptors import describe_keypoints, signed_bits
+from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.methods.dense import grid_points
 from ucn.evaluation.scores.pck import match_errors, pck
 from ucn.preprocessing.sample import Sample
 from ucn.training.networks.googlenet import GoogLeNetUCN
 
 PIXELS = MatchingConfig(subpixel=False)
-AVAILABLE = [name for name in DESCRIBERS if unavailable(name) is None]
+KINDS = {name: BASELINES.load(name) for name in BASELINES.builtin}
+DESCRIBERS = {
+    name: kind().describe
+    for name, kind in KINDS.items()
+    if issubclass(kind, PointDescriber) and name != "googlenet" and not kind.unavailable()
+}
 BITS = {"akaze": 486, "orb": 256, "brisk": 512}
-every_baseline = pytest.mark.parametrize("name", AVAILABLE)
+every_baseline = pytest.mark.parametrize("name", DESCRIBERS)
 
 
-def test_registry_calls_every_baseline_by_a_title_of_its_own() -> None:
-    assert not DESCRIBERS.keys() & MATCHERS.keys()
-    assert set(TITLES) == {*DESCRIBERS, *MATCHERS, "googlenet"}
-    assert len(set(TITLES.values())) == len(TITLES)
+def test_every_baseline_has_a_title_of_its_own() -> None:
+    assert len({kind.title for kind in KINDS.values()}) == len(KINDS)
 
 
-def test_what_opencv_lacks_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [name for name in DESCRIBERS if unavailable(name)] in ([], ["surf"])
-    if unavailable("surf") is None:
-        pytest.skip("this OpenCV has SURF")
-    assert unavailable("surf") == "compiled out of this OpenCV"
-    with pytest.raises(UserError, match="SURF: compiled out of this OpenCV; build"):
-        DESCRIBERS["surf"](np.zeros((40, 50), np.uint8), np.zeros((1, 2), np.float32))
+def test_what_opencv_lacks_says_why() -> None:
+    missing = {name for name, kind in KINDS.items() if kind.unavailable()}
+    assert missing in (set(), {"surf", "sparse-surf"})
+    assert all("OpenCV" in KINDS[name].unavailable() for name in missing)
 
 
 @every_baseline
@@ -158,6 +160,63 @@ def test_values_are_opencvs_one_point_at_a_time(
             np.testing.assert_allclose(np.abs(row), BITS[name] ** -0.5, rtol=1e-6)
 
 
+def test_sift_is_opencvs_but_for_its_bytes(texture: Callable[..., np.ndarray]) -> None:
+    image = texture(90, 110, seed=8)
+    points = grid_points(110, 90, 4)
+    bytes_ = describe_keypoints(image, points, cv2.SIFT.create(), size=5.0, margin=32)
+    level = 1 / bytes_.sum(axis=1, keepdims=True)
+    # Rows are square roots of shares. A byte is rounded by half a level, and so is the sum.
+    assert (np.abs(describe_sift(image, points) ** 2 - bytes_ * level) < level).all()
+
+
+def mirrored(name: str, rows: np.ndarray) -> np.ndarray:
+    """Descriptors of a mirrored image (x to -x), turned into those of the image."""
+    if name == "sift":  # rows, columns, orientations from x counter-clockwise
+        bins = rows.reshape(-1, 4, 4, 8)[:, :, ::-1]
+        return bins[..., (4 - np.arange(8)) % 8].reshape(rows.shape)
+    bins = rows.reshape(-1, 25, 8)  # the centre, then rings of eight
+    sectors = [0, *(1 + 8 * ring + (4 - s) % 8 for ring in range(3) for s in range(8))]
+    return bins[:, sectors][..., (4 - np.arange(8)) % 8].reshape(rows.shape)
+
+
+@pytest.mark.parametrize("name", ["sift", "daisy"])
+def test_descriptors_are_centred_on_their_points(
+    name: str, texture: Callable[..., np.ndarray]
+) -> None:
+    image = texture(90, 110, seed=9)
+    points = np.random.default_rng(3).uniform(0, 89, (40, 2)).astype(np.float32)
+    described = DESCRIBERS[name](image, points)
+    behind = DESCRIBERS[name](image[:, ::-1].copy(), points * [-1, 1] + np.float32([109, 0]))
+    np.testing.assert_allclose(mirrored(name, behind), described, atol=2e-5)
+
+
+def waves(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A texture that is known at every place, not only at pixels: uint8."""
+    rng = np.random.default_rng(4)
+    total = np.zeros(np.broadcast_shapes(x.shape, y.shape))
+    for length in np.geomspace(5, 40, 40):
+        angle, phase = rng.uniform(0, 2 * np.pi, 2)
+        along = np.cos(angle) * x + np.sin(angle) * y
+        total += length**0.5 * np.cos(2 * np.pi * along / length + phase)
+    return np.rint(128 + 100 * total / np.abs(total).max()).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["sift", "daisy"])
+def test_similarity_is_largest_where_the_point_went(name: str) -> None:
+    y, x = np.mgrid[0:130, 0:150].astype(float)
+    moved_by = np.float32([3.3, -2.6])
+    image0, image1 = waves(x, y), waves(x - moved_by[0], y - moved_by[1])
+    queries = np.random.default_rng(5).uniform(30, 100, (300, 2)).astype(np.float32)
+    described = DESCRIBERS[name](image0, queries)
+    for step in np.eye(2, dtype=np.float32):
+        before, at, after = (
+            (described * DESCRIBERS[name](image1, queries + moved_by + k * step)).sum(axis=1)
+            for k in (-1, 0, 1)
+        )
+        top = (after - before) / (2 * (2 * at - before - after))
+        assert abs(top.mean()) < 0.03
+
+
 @given(st.integers(1, 40).flatmap(lambda bits: st.tuples(st.just(bits), st.integers(0, 2**32 - 1))))
 def test_inner_product_of_bits_counts_the_different_ones(case: tuple[int, int]) -> None:
     bits, seed = case
@@ -231,18 +290,21 @@ def test_googlenet_reads_the_activations_before_the_descriptors_layer(
     with torch.no_grad():
         cells = network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0]
     points = np.float32([[2, 2], [6, 2], [30, 42], [4, 2]])  # on cells, and between two of them
-    described = googlenet_describer(googlenet_weights)(image, points)
+    described = GoogLeNet(weights=googlenet_weights).describe(image, points)
     assert described.dtype == np.float32
     between = F.normalize(cells[:, 0, 0] + cells[:, 0, 1], dim=0)
     expected = torch.stack([cells[:, 0, 0], cells[:, 0, 1], cells[:, 10, 7], between])
     np.testing.assert_allclose(described, expected.numpy(), atol=1e-5)
-    assert googlenet_describer(googlenet_weights)(image[:, :, 0].copy(), points).shape == (4, 512)
+    assert GoogLeNet(weights=googlenet_weights).describe(image[:, :, 0].copy(), points).shape == (
+        4,
+        512,
+    )
 
 
 def test_googlenet_refuses_other_weights(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"conv1.conv.weight": torch.zeros(64, 3, 3, 3)}, path)
     with pytest.raises(UserError, match=r"other\.pth: .*googlenet"):
-        googlenet_describer(path)
+        GoogLeNet(weights=path)
     with pytest.raises(UserError, match="no such file"):
-        googlenet_describer(tmp_path / "none.pth")
+        GoogLeNet(weights=tmp_path / "none.pth")

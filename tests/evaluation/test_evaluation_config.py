@@ -12,7 +12,7 @@ from ucn.evaluation.config import EvaluateConfig
     [
         ({"baselines": ()}, "--model or --baselines"),
         ({"baselines": ("sift", "sift")}, "--baselines"),
-        ({"baselines": ("sirf",)}, "sift"),
+        ({"baselines": ("sirf",)}, "did you mean s"),
         ({"baselines": ("googlenet",)}, "--googlenet-weights"),
         ({"googlenet_weights": "weights.pth"}, "--baselines googlenet"),
         ({"displacement_bins_px": (10, 5)}, "--displacement-bins-px"),

@@ -24,7 +24,8 @@ from ucn.evaluation.export.match import (
     stepped_points,
 )
 from ucn.evaluation.export.pairs import PairMatches, merge_keypoints, unique_matches
-from ucn.evaluation.methods.baselines.opencv_descriptors import describe_daisy, describe_sift
+from ucn.evaluation.methods.baselines.dense_sift import describe_sift
+from ucn.evaluation.methods.baselines.opencv_descriptors import describe_daisy
 from ucn.preprocessing.sample import Sample
 
 FOUND = ImageMatches(

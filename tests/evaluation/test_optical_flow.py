@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from ucn.evaluation.methods.baselines import MATCHERS
-from ucn.evaluation.methods.baselines.optical_flow import flow_matcher, follow_flow
+from ucn.evaluation.methods.baselines.optical_flow import DenseFlow, follow_flow
+from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.scores.pck import match_errors, pck
 from ucn.preprocessing.sample import Sample
 
+KINDS = {name: BASELINES.load(name) for name in BASELINES.builtin}
+MATCHERS = {name: kind().match for name, kind in KINDS.items() if issubclass(kind, DenseFlow)}
 every_matcher = pytest.mark.parametrize("name", MATCHERS)
 
 
@@ -92,13 +94,16 @@ def test_images_may_differ_in_size(name: str, cut: int, shifted: Callable[..., S
 def test_smaller_image_repeats_its_border_and_keeps_its_pixels() -> None:
     seen = []
 
-    def flow(grey0: np.ndarray, grey1: np.ndarray) -> np.ndarray:
-        seen.extend([grey0, grey1])
-        return np.zeros((*grey0.shape, 2))
+    class Still(DenseFlow):
+        title = "no flow"
+
+        def flow(self, grey0: np.ndarray, grey1: np.ndarray) -> np.ndarray:
+            seen.extend([grey0, grey1])
+            return np.zeros((*grey0.shape, 2))
 
     rng = np.random.default_rng(5)
     image0, image1 = (rng.integers(0, 256, size, np.uint8) for size in ((70, 99), (80, 90)))
-    flow_matcher(flow)(image0, image1, np.zeros((1, 2), np.float32))
+    Still().match(image0, image1, np.zeros((1, 2), np.float32))
     np.testing.assert_array_equal(seen[0], np.pad(image0, ((0, 10), (0, 0)), "edge"))
     np.testing.assert_array_equal(seen[1], np.pad(image1, ((0, 0), (0, 9)), "edge"))
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ucn.evaluation.config import EvaluateConfig, PoseConfig
-from ucn.evaluation.methods.baselines import DESCRIBERS
+from ucn.evaluation.methods.baselines.opencv_descriptors import Daisy
+from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.methods.build import Method
 from ucn.evaluation.methods.filter_scores import FILTERS
 from ucn.evaluation.pair import MethodOnPair, evaluate_method, evaluate_planar, pair_moves
@@ -13,7 +14,7 @@ from ucn.matching.descriptors import unit_rows
 from ucn.preprocessing.sample import Sample
 
 CONFIG = EvaluateConfig(shards=("unused",), points=200)
-DAISY = Method("daisy", describe=DESCRIBERS["daisy"])
+DAISY = Method("daisy", describe=Daisy().describe)
 
 
 def evaluated(sample: Sample, method: Method = DAISY, **options: object) -> MethodOnPair:
@@ -99,7 +100,7 @@ def test_sparse_protocol_searches_keypoints_only(shifted: Callable[..., Sample])
 def test_planar_pair_of_a_shift(shifted: Callable[..., Sample]) -> None:
     sample = shifted((6, 4), size=(200, 150))
     H_1_0 = np.float64([[1, 0, 6], [0, 1, 4], [0, 0, 1]])
-    found = evaluate_planar(sample, H_1_0, DESCRIBERS["sift"], CONFIG)
+    found = evaluate_planar(sample, H_1_0, BASELINES.load("sift")().describe, CONFIG)
     assert (found.transfer_errors_N < 1).mean() > 0.8
     assert set(found.corner_errors) == set(CONFIG.pose.estimators)
     assert all(max(errors) < 1 for errors in found.corner_errors.values())
@@ -108,7 +109,7 @@ def test_planar_pair_of_a_shift(shifted: Callable[..., Sample]) -> None:
 @pytest.mark.parametrize("name", ["sift", "hog", "daisy"])
 def test_identity_is_perfect(name: str, shifted: Callable[..., Sample]) -> None:
     sample = shifted((0, 0))
-    method = Method(name, describe=DESCRIBERS[name])
+    method = Method(name, describe=BASELINES.load(name)().describe)
     whole = evaluated(sample, method, matching={"grid_step": 1, "subpixel": False})
     assert not whole.errors_N.any()
     # A parabola moves a match by half a step of the grid at the most.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.dense_matching import describe_pair, match_points
 from ucn.evaluation.config import MatchingConfig, Scales
-from ucn.evaluation.methods.baselines.opencv_descriptors import describe_sift
+from ucn.evaluation.methods.baselines.dense_sift import describe_sift
 from ucn.matching.descriptors import unit_rows
 from ucn.matching.matcher import second_similarities
 from ucn.matching.scales import (

@@ -6,9 +6,12 @@ two real KITTI pairs. From cells of 8 px to 12 px, PCK@10 gains 2.5 points and P
 Unsigned gradients, the paper's choice for people, lose 4 points of PCK@10 at cells of 8 px.
 """
 
+from typing import ClassVar
+
 import cv2
 import numpy as np
 
+from ucn.evaluation.methods.baselines.base import PointDescriber
 from ucn.evaluation.methods.baselines.opencv_descriptors import extend_border
 from ucn.matching.descriptors import Floats, Pixels, unit_rows
 
@@ -22,17 +25,21 @@ MARGIN = WINDOW
 """Padding of the image, pixels; windows reach half as far."""
 
 
-def describe_hog(image: Pixels, points_N2: Floats) -> Floats:
+class Hog(PointDescriber):
     """Describes points by HOG [N, 324] of luma.
 
     Points are rounded to whole pixels, and are half a pixel off the centre of the window.
     """
-    if not len(points_N2):
-        return np.zeros((0, DIMENSION), np.float32)
-    extended, moved_N2 = extend_border(image, points_N2, MARGIN)
-    corners_N2 = np.rint(moved_N2).astype(int) - WINDOW // 2
-    rows = _histograms().compute(extended, (1, 1), (0, 0), corners_N2.tolist())
-    return unit_rows(np.reshape(rows, (len(points_N2), DIMENSION)))
+
+    title: ClassVar = "dense HOG"
+
+    def describe(self, image: Pixels, points_N2: Floats) -> Floats:
+        if not len(points_N2):
+            return np.zeros((0, DIMENSION), np.float32)
+        extended = extend_border(image, MARGIN)
+        corners_N2 = np.rint(points_N2).astype(int) + (MARGIN - WINDOW // 2)
+        rows = _histograms().compute(extended, (1, 1), (0, 0), corners_N2.tolist())
+        return unit_rows(np.reshape(rows, (len(points_N2), DIMENSION)))
 
 
 def _histograms() -> cv2.HOGDescriptor:

@@ -4,122 +4,133 @@ The sizes were chosen on two real KITTI pairs.
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ucn.errors import UserError
+from ucn.evaluation.methods.baselines.base import PointDescriber
 from ucn.images.read import to_grey
 from ucn.matching.descriptors import Floats, Pixels, unit_rows
 
 
-def describe_sift(image: Pixels, points_N2: Floats) -> Floats:
-    """Describes points by RootSIFT [N, 128], all with one size and orientation.
-
-    SIFT (Lowe, IJCV 2004) with the Hellinger kernel (Arandjelovic and Zisserman, CVPR 2012), which
-    gains 3 points of PCK@10 over plain SIFT. OpenCV rounds the points to whole pixels.
-    """
-    # Descriptors reach 27 px. Octave 0 describes the points at the image's own resolution.
-    rows_N128 = describe_keypoints(image, points_N2, cv2.SIFT.create(), size=5.0, margin=32)
-    return unit_rows(np.sqrt(rows_N128 / np.maximum(rows_N128.sum(axis=1, keepdims=True), 1e-12)))
-
-
-def describe_daisy(image: Pixels, points_N2: Floats) -> Floats:
+class Daisy(PointDescriber):
     """Describes points by DAISY [N, 200]; each histogram is normalised separately.
 
     Tola, Lepetit and Fua (PAMI 2010), with the sizes of the paper. From a radius of 12 px to 18 px
     PCK@10 changes by 1.4 points; PCK@3 falls when PCK@10 rises.
     """
-    radius, rings, sectors, orientations = 15, 3, 8, 8
-    norm = cv2.xfeatures2d.DAISY_NRM_PARTIAL
-    daisy = cv2.xfeatures2d.DAISY.create(
-        radius, rings, sectors, orientations, norm, None, True, False
-    )
-    # OpenCV rejects points beyond the border.
-    return unit_rows(describe_keypoints(image, points_N2, daisy, size=1.0, margin=2 * radius))
 
+    title: ClassVar = "dense DAISY"
 
-def describe_surf(image: Pixels, points_N2: Floats) -> Floats:
-    """Describes points by upright SURF [N, 64] (Bay et al., CVIU 2008).
-
-    Raises:
-        UserError: the installed OpenCV is built without SURF, as most builds are.
-    """
-    reason = why_no_surf()
-    if reason:
-        raise UserError(
-            f"SURF: {reason}; build OpenCV with OPENCV_ENABLE_NONFREE, or leave out `surf`"
+    def describe(self, image: Pixels, points_N2: Floats) -> Floats:
+        radius, rings, sectors, orientations = 15, 3, 8, 8
+        norm = cv2.xfeatures2d.DAISY_NRM_PARTIAL
+        daisy = cv2.xfeatures2d.DAISY.create(
+            radius, rings, sectors, orientations, norm, None, True, False
         )
-    surf = cv2.xfeatures2d.SURF.create(extended=False, upright=True)
-    # SURF's scale 1.6: its smallest filter has 9 px at scale 1.2. Patches reach 23 px.
-    return unit_rows(describe_keypoints(image, points_N2, surf, size=12.0, margin=64))
+        # OpenCV rejects points beyond the border.
+        return unit_rows(describe_keypoints(image, points_N2, daisy, size=1.0, margin=2 * radius))
+
+
+class Surf(PointDescriber):
+    """Describes points by upright SURF [N, 64] (Bay et al., CVIU 2008)."""
+
+    title: ClassVar = "dense SURF"
+
+    @classmethod
+    def unavailable(cls) -> str:
+        return why_no_surf()
+
+    def describe(self, image: Pixels, points_N2: Floats) -> Floats:
+        surf = cv2.xfeatures2d.SURF.create(extended=False, upright=True)
+        # SURF's scale 1.6: its smallest filter has 9 px at scale 1.2. Patches reach 23 px.
+        return unit_rows(describe_keypoints(image, points_N2, surf, size=12.0, margin=64))
 
 
 @cache
-def why_no_surf() -> str | None:
-    """The reason why the installed OpenCV has no SURF, in one line; None if it has."""
+def why_no_surf() -> str:
+    """The reason why the installed OpenCV has no SURF, in one line; empty if it has."""
     try:
         cv2.xfeatures2d.SURF.create()
     except (AttributeError, cv2.error):
-        return "compiled out of this OpenCV"
-    return None
+        return "compiled out of this OpenCV (OPENCV_ENABLE_NONFREE)"
+    return ""
 
 
-def describe_kaze(image: Pixels, points_N2: Floats) -> Floats:
+class Kaze(PointDescriber):
     """Describes points by upright KAZE [N, 64]; zeros where there is no texture.
 
     Alcantarilla, Bartoli and Davison (ECCV 2012): M-SURF descriptors, which reach six times the
     size. From size 5 px to 8 px PCK@10 changes by 0.5 points. The level has little effect.
     """
-    kaze = cv2.xfeatures2d.KAZE.create(extended=False, upright=True, nOctaves=1, nOctaveLayers=4)
-    # Level 1, since OpenCV leaves the derivatives of level 0 at zero. The margin keeps the effect
-    # of the border on the diffusion away from the image.
-    rows_N64 = describe_keypoints(image, points_N2, kaze, size=6.0, level=1, margin=64)
-    # OpenCV normalises rows of zeros to NaN.
-    return unit_rows(np.nan_to_num(rows_N64, nan=0.0))
+
+    title: ClassVar = "dense KAZE"
+
+    def describe(self, image: Pixels, points_N2: Floats) -> Floats:
+        kaze = cv2.xfeatures2d.KAZE.create(
+            extended=False, upright=True, nOctaves=1, nOctaveLayers=4
+        )
+        # Level 1, since OpenCV leaves the derivatives of level 0 at zero. The margin keeps the
+        # effect of the border on the diffusion away from the image.
+        rows_N64 = describe_keypoints(image, points_N2, kaze, size=6.0, level=1, margin=64)
+        # OpenCV normalises rows of zeros to NaN.
+        return unit_rows(np.nan_to_num(rows_N64, nan=0.0))
 
 
-def describe_akaze(image: Pixels, points_N2: Floats) -> Floats:
+class Akaze(PointDescriber):
     """Describes points by upright AKAZE [N, 486], +-1 / sqrt(486).
 
     Alcantarilla, Nuevo and Bartoli (BMVC 2013): M-LDB descriptors, which reach five times the size.
     From size 5 px to 8 px PCK@10 falls by 1.6 points; 6 px gives the best PCK@3. The level has
     little effect.
     """
-    akaze = cv2.xfeatures2d.AKAZE.create(
-        cv2.xfeatures2d.AKAZE_DESCRIPTOR_MLDB_UPRIGHT, nOctaves=1, nOctaveLayers=4
-    )
-    return signed_bits(
-        describe_keypoints(image, points_N2, akaze, size=6.0, level=1, margin=64), 486
-    )
+
+    title: ClassVar = "dense AKAZE"
+
+    def describe(self, image: Pixels, points_N2: Floats) -> Floats:
+        akaze = cv2.xfeatures2d.AKAZE.create(
+            cv2.xfeatures2d.AKAZE_DESCRIPTOR_MLDB_UPRIGHT, nOctaves=1, nOctaveLayers=4
+        )
+        return signed_bits(
+            describe_keypoints(image, points_N2, akaze, size=6.0, level=1, margin=64), 486
+        )
 
 
-def describe_orb(image: Pixels, points_N2: Floats) -> Floats:
+class Orb(PointDescriber):
     """Describes points by upright ORB [N, 256], +-1 / sqrt(256) (Rublee et al., ICCV 2011).
 
     OpenCV rounds the points to whole pixels of the octave, 1.7 px of the image. From octave 0 to 3
     PCK@10 gains 12 points. From octave 3 to 5 it gains one more, but PCK@1 and PCK@3 fall.
     """
-    # The learned tests use a patch of 31 px, which covers 54 px of the image at octave 3.
-    patch, octave = 31, 3
-    orb = cv2.ORB.create(scaleFactor=1.2, nlevels=octave + 1, patchSize=patch)
-    # OpenCV drops points whose patch extends beyond the border.
-    return signed_bits(
-        describe_keypoints(image, points_N2, orb, size=float(patch), octave=octave, margin=96), 256
-    )
+
+    title: ClassVar = "dense ORB"
+
+    def describe(self, image: Pixels, points_N2: Floats) -> Floats:
+        # The learned tests use a patch of 31 px, which covers 54 px of the image at octave 3.
+        patch, octave = 31, 3
+        orb = cv2.ORB.create(scaleFactor=1.2, nlevels=octave + 1, patchSize=patch)
+        # OpenCV drops points whose patch extends beyond the border.
+        return signed_bits(
+            describe_keypoints(image, points_N2, orb, size=float(patch), octave=octave, margin=96),
+            256,
+        )
 
 
-def describe_brisk(image: Pixels, points_N2: Floats) -> Floats:
+class Brisk(PointDescriber):
     """Describes points by upright BRISK [N, 512], +-1 / sqrt(512).
 
     Leutenegger, Chli and Siegwart (ICCV 2011). From size 12 px to 24 px PCK@10 gains 20 points.
     From 24 px to 34 px it gains one more, but PCK@3 falls.
     """
-    brisk = cv2.xfeatures2d.BRISK.create()
-    # OpenCV drops points whose rings extend beyond the border.
-    return signed_bits(describe_keypoints(image, points_N2, brisk, size=24.0, margin=128), 512)
+
+    title: ClassVar = "dense BRISK"
+
+    def describe(self, image: Pixels, points_N2: Floats) -> Floats:
+        brisk = cv2.xfeatures2d.BRISK.create()
+        # OpenCV drops points whose rings extend beyond the border.
+        return signed_bits(describe_keypoints(image, points_N2, brisk, size=24.0, margin=128), 512)
 
 
 def describe_keypoints(
@@ -147,29 +158,26 @@ def describe_keypoints(
     Returns:
         Rows of the extractor, [N, D].
     """
-    extended, moved_N2 = extend_border(image, points_N2, margin)
     keypoints = [
-        cv2.KeyPoint(float(x), float(y), size, 0.0, 0.0, octave, level) for x, y in moved_N2
+        cv2.KeyPoint(x, y, size, 0.0, 0.0, octave, level)
+        for x, y in (points_N2 + np.float32(margin)).tolist()
     ]
     if not keypoints:  # OpenCV returns None
         kind = np.float32 if extractor.descriptorType() == cv2.CV_32F else np.uint8
         return np.zeros((0, extractor.descriptorSize()), kind)
-    _, rows_ND = extractor.compute(extended, keypoints)
+    _, rows_ND = extractor.compute(extend_border(image, margin), keypoints)
     return np.asarray(rows_ND)
 
 
-def extend_border(image: Pixels, points_N2: Floats, margin: int) -> tuple[Pixels, Floats]:
-    """Pads an image by ``margin`` px of reflection on each side, and moves the points along.
+def extend_border(image: Pixels, margin: int) -> Pixels:
+    """The grey image, padded by ``margin`` px of reflection on each side.
 
     Compared with an empty border, this gains up to one point of PCK with dense SIFT.
-
-    Returns:
-        The padded grey image, and the points in it.
     """
     extended = cv2.copyMakeBorder(
         to_grey(image), margin, margin, margin, margin, cv2.BORDER_REFLECT_101
     )
-    return np.asarray(extended, np.uint8), points_N2 + np.float32(margin)
+    return np.asarray(extended, np.uint8)
 
 
 def signed_bits(bytes_NK: NDArray[np.uint8], bits: int) -> Floats:

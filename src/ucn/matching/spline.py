@@ -166,9 +166,11 @@ def _newton_step(offset_N2: Tensor, dot_NK: Tensor, gram_NKK: Tensor) -> Tensor:
     hxx, hyy = second(xx, x, x, 3, 1, 1), second(yy, y, y, 4, 2, 2)
     hxy = second(xy, x, y, 5, 1, 2)
     # A coordinate that the gradient presses against the border of the window stays there.
-    fixed_x, fixed_y = (offset_N2.abs() >= 1).logical_and(
-        offset_N2 * torch.stack([gx, gy], dim=1) > 0
-    ).unbind(dim=1)
+    fixed_x, fixed_y = (
+        (offset_N2.abs() >= 1)
+        .logical_and(offset_N2 * torch.stack([gx, gy], dim=1) > 0)
+        .unbind(dim=1)
+    )
     gx, hxx = torch.where(fixed_x, 0, gx), torch.where(fixed_x, -1, hxx)
     gy, hyy = torch.where(fixed_y, 0, gy), torch.where(fixed_y, -1, hyy)
     hxy = torch.where(fixed_x | fixed_y, 0, hxy)

@@ -169,6 +169,14 @@ def test_sift_is_opencvs_but_for_its_bytes(texture: Callable[..., np.ndarray]) -
     assert (np.abs(describe_sift(image, points) ** 2 - bytes_ * level) < level).all()
 
 
+def test_sift_of_few_points_is_that_of_many(texture: Callable[..., np.ndarray]) -> None:
+    image = texture(90, 110, seed=8)
+    points = np.random.default_rng(6).uniform(-0.5, 89.5, (2000, 2)).astype(np.float32)
+    many = describe_sift(image, points)
+    one_at_a_time = [describe_sift(image, point[None])[0] for point in points[:20]]
+    np.testing.assert_allclose(one_at_a_time, many[:20], atol=1e-4)
+
+
 def mirrored(name: str, rows: np.ndarray) -> np.ndarray:
     """Descriptors of a mirrored image (x to -x), turned into those of the image."""
     if name == "sift":  # rows, columns, orientations from x counter-clockwise

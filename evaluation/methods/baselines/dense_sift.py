@@ -1,15 +1,15 @@
 """Dense SIFT (Lowe, IJCV 2004): upright, of one size, at any number of points.
 
 A histogram of SIFT is a sum over a window whose weights are a product of a function of x and one of
-y. So the same bin of all pixels is one separable filter of a map of gradients.
+y. So the same bin of all pixels is one separable filter of a map of gradients. Few points are
+summed up one at a time, with the same results.
 """
 
-import math
-from collections.abc import Iterator
 from typing import ClassVar
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ucn.evaluation.methods.baselines.base import PointDescriber
 from ucn.evaluation.methods.baselines.opencv_descriptors import extend_border
@@ -21,8 +21,12 @@ CELL = 7.5
 BLUR = (1.6**2 - 0.5**2) ** 0.5
 """From the assumed blur of a photo to that of SIFT's first level, pixels."""
 CELLS, ORIENTATIONS = 4, 8
+REACH = 18
+"""Largest distance of a pixel from its point in a descriptor, in x and in y, pixels."""
 MARGIN = 32
-"""Padding of the image, pixels; descriptors reach 19 px, and their gradients 7 px farther."""
+"""Padding of the image, pixels. Gradients reach 7 px farther than descriptors."""
+PIXELS_PER_POINT = 40
+"""Number of pixels that are filtered in the time to sum up the window of one point."""
 
 _ONE = np.ones(1, np.float32)
 
@@ -43,55 +47,77 @@ def describe_sift(image: Pixels, points_N2: Floats) -> Floats:
     PCK@10 over plain SIFT. At whole pixels these are OpenCV's descriptors before it rounds them to
     bytes. Between pixels the histograms are interpolated; OpenCV rounds the point.
     """
-    height, width = image.shape[:2]
-    weights_NP = bilinear_weights(points_N2, height, width)
-    rows_DN = np.empty((CELLS * CELLS * ORIENTATIONS, len(points_N2)), np.float32)
-    for row, bin_HW in _bins(image):
-        rows_DN[row] = weights_NP @ bin_HW.ravel()
+    if not len(points_N2):
+        return np.zeros((0, CELLS * CELLS * ORIENTATIONS), np.float32)
+    points_N2 = np.clip(points_N2, 0, np.array(image.shape[1::-1]) - 1)
+    left, top = np.floor(points_N2.min(axis=0)).astype(int)
+    right, bottom = np.ceil(points_N2.max(axis=0)).astype(int) + 2 * MARGIN + 1
+    maps_OHW = _orientation_maps(extend_border(image, MARGIN)[top:bottom, left:right])
+    points_N2 = points_N2 - np.array([left, top], np.float32)
+    is_dense = len(points_N2) * PIXELS_PER_POINT > maps_OHW[0].size
+    rows_DN = (_filtered if is_dense else _summed)(maps_OHW, points_N2)
     # Lowe's limit on large gradients.
     np.minimum(rows_DN, 0.2 * np.linalg.norm(rows_DN, axis=0), out=rows_DN)
     rows_DN /= np.maximum(rows_DN.sum(axis=0), 1e-12)
     return np.ascontiguousarray(np.sqrt(rows_DN, out=rows_DN).T)
 
 
-def _bins(image: Pixels) -> Iterator[tuple[int, Floats]]:
-    """Every bin of the descriptors of all pixels, with its row in OpenCV's order."""
-    height, width = image.shape[:2]
-    kernels = [_cell_weights(cell) for cell in range(CELLS)]
-    for orientation, map_HW in enumerate(_orientation_maps(extend_border(image, MARGIN))):
-        for column, (kernel_x, dx) in enumerate(kernels):
-            summed_HW = cv2.sepFilter2D(map_HW, cv2.CV_32F, kernel_x, _ONE)
-            for row, (kernel_y, dy) in enumerate(kernels):
-                bin_HW = cv2.sepFilter2D(summed_HW, cv2.CV_32F, _ONE, kernel_y)
-                left, top = MARGIN + dx, MARGIN + dy
-                yield (
-                    (row * CELLS + column) * ORIENTATIONS + orientation,
-                    np.asarray(bin_HW[top : top + height, left : left + width], np.float32),
+def _filtered(maps_OHW: Floats, points_N2: Floats) -> Floats:
+    """Histograms [128, N] of points, from those of all pixels."""
+    height, width = (size - 2 * MARGIN for size in maps_OHW.shape[1:])
+    sampled_NP = bilinear_weights(points_N2, height, width)
+    rows_DN = np.empty((CELLS * CELLS * len(maps_OHW), len(points_N2)), np.float32)
+    kernels = []
+    for weights_K in cell_weights():
+        first, *_, last = np.flatnonzero(weights_K)
+        kernels.append((weights_K[first : last + 1], MARGIN + (first + last) // 2 - REACH))
+    for orientation, map_HW in enumerate(maps_OHW):
+        for column, (kernel_x, left) in enumerate(kernels):
+            summed_HW = cv2.sepFilter2D(map_HW, -1, kernel_x, _ONE)
+            for row, (kernel_y, top) in enumerate(kernels):
+                bin_HW = cv2.sepFilter2D(summed_HW, -1, _ONE, kernel_y)
+                place = (row * CELLS + column) * len(maps_OHW) + orientation  # as in OpenCV
+                rows_DN[place] = (
+                    sampled_NP @ bin_HW[top : top + height, left : left + width].ravel()
                 )
+    return rows_DN
 
 
-def _cell_weights(cell: int) -> tuple[Floats, int]:
-    """Weights of the pixels of a spatial bin, and the offset of their centre from the point.
+def _summed(maps_OHW: Floats, points_N2: Floats) -> Floats:
+    """Histograms [128, N] of points, each from its own window."""
+    left_N2 = np.floor(points_N2).astype(int)
+    share_2N11 = (points_N2 - left_N2).T[:, :, None, None].astype(np.float32)
+    weights_CK = cell_weights()
+    # Between whole pixels histograms are interpolated, hence their weights.
+    kernels_2NCK = (1 - share_2N11) * np.pad(weights_CK, ((0, 0), (0, 1)))
+    kernels_2NCK += share_2N11 * np.pad(weights_CK, ((0, 0), (1, 0)))
+    windows = sliding_window_view(maps_OHW, (2 * REACH + 2,) * 2, axis=(1, 2))
+    left_N, top_N = left_N2.T + MARGIN - REACH
+    rows_ONCC: Floats = (
+        kernels_2NCK[1] @ windows[:, top_N, left_N] @ kernels_2NCK[0].transpose(0, 2, 1)
+    )
+    return rows_ONCC.transpose(2, 3, 0, 1).reshape(-1, len(points_N2))
 
-    The weights are bilinear among the bins, times the Gaussian window of the descriptor.
+
+def cell_weights() -> Floats:
+    """Weights [4, 37] of the pixels of a row in the spatial bins, around the point.
+
+    They are bilinear among the bins, times the Gaussian window of the descriptor.
     """
-    centre = (cell - (CELLS - 1) / 2) * CELL
-    middle, reach = round(centre), math.ceil(CELL)
-    offsets = middle + np.arange(-reach, reach + 1)
-    bilinear = np.maximum(0, 1 - np.abs(offsets - centre) / CELL)
-    window = np.exp(-((offsets / (CELL * CELLS / 2)) ** 2) / 2)
-    return (bilinear * window).astype(np.float32), middle
+    offsets_K = np.arange(-REACH, REACH + 1)
+    cells_K = offsets_K / CELL + (CELLS - 1) / 2
+    bilinear_CK = np.maximum(0, 1 - np.abs(cells_K - np.arange(CELLS)[:, None]))
+    window_K = np.exp(-((offsets_K / (CELL * CELLS / 2)) ** 2) / 2)
+    return np.asarray(bilinear_CK * window_K, np.float32)
 
 
-def _orientation_maps(grey: Pixels) -> Iterator[Floats]:
-    """Length of the gradient, shared out among the two nearest of eight orientations."""
+def _orientation_maps(grey: Pixels) -> Floats:
+    """Length of the gradient [8, H, W], shared out among the two nearest orientations."""
     blurred_HW = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), BLUR)
     dx_HW = cv2.filter2D(blurred_HW, -1, np.array([[-1, 0, 1]], np.float32))
     dy_HW = cv2.filter2D(blurred_HW, -1, np.array([[1], [0], [-1]], np.float32))  # up
     length_HW, angle_HW = cv2.cartToPolar(dx_HW, dy_HW)
-    bin_HW = angle_HW * np.float32(ORIENTATIONS / (2 * np.pi))
-    for orientation in range(ORIENTATIONS):
-        away_HW = np.abs(
-            (bin_HW - orientation + ORIENTATIONS / 2) % ORIENTATIONS - ORIENTATIONS / 2
-        )
-        yield length_HW * np.maximum(0, 1 - away_HW)
+    turns_HW = angle_HW * np.float32(ORIENTATIONS / (2 * np.pi))
+    away_OHW = np.abs(turns_HW - np.arange(ORIENTATIONS, dtype=np.float32)[:, None, None])
+    np.minimum(away_OHW, ORIENTATIONS - away_OHW, out=away_OHW)
+    return np.asarray(length_HW * np.maximum(0, 1 - away_OHW), np.float32)

@@ -150,5 +150,5 @@ class EvaluateConfig(FrozenConfig):
         if len({method_name(name) for name in self.baselines}) < len(self.baselines):
             raise ValueError("a baseline is given twice; change --baselines")
         if unused := self.baseline_options.keys() - set(self.baselines):
-            raise ValueError(f"{min(unused)} has options, and is not one of --baselines")
+            raise ValueError(f"baseline_options of {min(unused)}: add it to --baselines")
         return self

@@ -94,8 +94,8 @@ def method_labels(config: EvaluateConfig) -> list[Label]:
         name, kind = method_name(entry), BASELINES.load(entry)
         if name in names:
             raise UserError(f"--model {name}=...: the name is taken; give another NAME=FOLDER")
-        prefix = f"baseline/{name}/"
-        baselines.append(Label(name, kind.title, prefix, learned=False, reason=kind.unavailable()))
+        title, prefix, reason = kind.title or name, f"baseline/{name}/", kind.unavailable()
+        baselines.append(Label(name, title, prefix, learned=False, reason=reason))
     return models + baselines
 
 

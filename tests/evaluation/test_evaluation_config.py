@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -5,6 +6,7 @@ import pytest
 
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.methods.baselines.registry import BASELINES
 
 
 @pytest.mark.parametrize(
@@ -13,6 +15,7 @@ from ucn.evaluation.config import EvaluateConfig
         ({"baselines": ()}, "--model or --baselines"),
         ({"baselines": ("sift", "sift")}, "--baselines"),
         ({"baselines": ("sirf",)}, "did you mean s"),
+        ({"baseline_options": {"orb": {}}}, "--baselines"),
         ({"baselines": ("googlenet",)}, "--googlenet-weights"),
         ({"googlenet_weights": "weights.pth"}, "--baselines googlenet"),
         ({"displacement_bins_px": (10, 5)}, "--displacement-bins-px"),
@@ -37,6 +40,16 @@ def test_one_value_stands_for_several() -> None:
     config = EvaluateConfig.model_validate({"shards": ("a",), "model": "runs/model"})
     assert config.model == ("runs/model",)
     assert EvaluateConfig.model_validate({"shards": ("a",), "model": None}).model == ()
+
+
+def test_help_names_every_baseline() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "ucn.pipeline.main", "evaluate", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(BASELINES.builtin) <= set(re.findall(r"[\w-]+", run.stdout))
 
 
 def test_importing_it_is_light() -> None:

@@ -79,13 +79,13 @@ def test_keypoint_matchers_get_the_samples_images(shifted: Callable[..., Sample]
     np.testing.assert_allclose(np.median(moved, axis=0), [8, -6], atol=0.05)
 
 
-MINE = """
+MINE = '''
 import numpy as np
 from ucn.evaluation.methods.baselines.base import Baseline, PointMatcher
 
 
 class Nothing(Baseline):
-    title = "neither"
+    """Neither describes nor matches, and has no title."""
 
 
 class Moved(PointMatcher):
@@ -94,7 +94,7 @@ class Moved(PointMatcher):
 
     def match(self, image0, image1, points0_N2):
         return points0_N2 + np.float32(self.by_px)
-"""
+'''
 
 
 @pytest.fixture
@@ -130,5 +130,6 @@ def test_faults_of_a_baseline_of_ones_own_are_told(my_package: str) -> None:
         method_labels(config(model="Moved=x", baselines=(my_package,)))
     with pytest.raises(UserError, match="my_baselines:Absent"):
         method_labels(config(baselines=("my_baselines:Absent",)))
+    assert method_labels(config(baselines=("my_baselines:Nothing",)))[0].title == "Nothing"
     with pytest.raises(UserError, match="PointMatcher"):
         build_methods(config(baselines=("my_baselines:Nothing",)))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Baseline(FrozenConfig, ABC):
     """A method to compare with. Weights are loaded in `model_post_init`."""
 
-    title: ClassVar[str]
-    """Name in tables and figures."""
+    title: ClassVar[str] = ""
+    """Name in tables and figures; empty for the name of the class."""
 
     @classmethod
     def unavailable(cls) -> str:

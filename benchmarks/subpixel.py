@@ -10,6 +10,7 @@ image. A row shows, over all warps: the mean signed error in x and in y of the m
 import argparse
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,10 +38,8 @@ def main() -> None:
     parser.add_argument("--steps", nargs="*", type=int, default=[1, 2, 4])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    image0, image1 = (
-        np.asarray(read(), np.uint8)[:, :480]
-        for read in (skimage.data.rocket, skimage.data.astronaut)
-    )
+    photos: Any = skimage.data
+    image0, image1 = photos.rocket()[:, :480], photos.astronaut()
     warps = random_warps(np.random.default_rng(options.seed), 4)
     print("| method | step | same x, y | warps x, y | RMS | PCK@0.5 | PCK@1 | PCK@3 |")
     print("|:--|--:|--:|--:|--:|--:|--:|--:|")

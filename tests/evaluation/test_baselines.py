@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
 from tests.dense_matching import match_points
 from ucn.errors import UserError
@@ -297,16 +296,11 @@ def test_googlenet_reads_the_activations_before_the_descriptors_layer(
     torch.nn.init.zeros_(network.head.bias)
     with torch.no_grad():
         cells = network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0]
-    points = np.float32([[2, 2], [6, 2], [30, 42], [4, 2]])  # on cells, and between two of them
-    described = GoogLeNet(weights=googlenet_weights).describe(image, points)
-    assert described.dtype == np.float32
-    between = F.normalize(cells[:, 0, 0] + cells[:, 0, 1], dim=0)
-    expected = torch.stack([cells[:, 0, 0], cells[:, 0, 1], cells[:, 10, 7], between])
-    np.testing.assert_allclose(described, expected.numpy(), atol=1e-5)
-    assert GoogLeNet(weights=googlenet_weights).describe(image[:, :, 0].copy(), points).shape == (
-        4,
-        512,
-    )
+    baseline = GoogLeNet(weights=googlenet_weights)
+    map_DHW, grid = baseline.describe_map(image)
+    torch.testing.assert_close(map_DHW, cells, atol=1e-5, rtol=0)
+    assert grid == (*cells.shape[1:], 4, 2.0)
+    assert baseline.describe_map(image[:, :, 0].copy()).map_DHW.shape == map_DHW.shape
 
 
 def test_googlenet_refuses_other_weights(tmp_path: Path) -> None:

@@ -22,22 +22,20 @@ import cv2
 import numpy as np
 
 from ucn.cluster.session import ray_session
-from ucn.evaluation.config import EvaluateConfig, MatchingConfig, PoseConfig
+from ucn.evaluation.config import EvaluateConfig, PoseConfig
 from ucn.evaluation.export.match import corner_points
 from ucn.evaluation.job import evaluate
+from ucn.evaluation.matches import POINT
 from ucn.evaluation.methods.baselines.base import PointDescriber
 from ucn.evaluation.methods.baselines.opencv_descriptors import describe_keypoints
 from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.methods.build import Method, build_methods, method_labels
-from ucn.evaluation.methods.dense import (
-    PointMatches,
-    grid_points,
-    match_directly,
-    match_features,
-)
+from ucn.evaluation.pair import Queries, match_pair
+from ucn.evaluation.score import reciprocal
 from ucn.evaluation.scores.pose import estimate_pose, pose_error
 from ucn.images.read import read_photo
 from ucn.matching.descriptors import Floats, Pixels
+from ucn.matching.keypoints import grid_points
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.registry import SOURCES
@@ -169,15 +167,11 @@ def matched(method: Method, image0: Any, image1: Any) -> Floats:
     """Matches [K, 4] of the method's own keypoints, or the reciprocal matches of corners."""
     if method.match_pair is not None:
         return method.match_pair(Sample("photos", image0, image1, np.zeros((0, 4), np.float32), {}))
-    config, points_N2 = MatchingConfig(), corner_points(image0, 1000)
-    found: PointMatches
-    if method.extract is not None:
-        features0, features1 = method.extract(image0), method.extract(image1)
-        found = match_features(features0, features1, points_N2, config)
-    else:
-        assert method.match is not None
-        found = match_directly(image0, image1, points_N2, method.match, config)
-    return np.hstack([points_N2, found.positions_N2])[found.reciprocal_N]
+    config, points_N2 = EvaluateConfig(shards=("none",)), corner_points(image0, 1000)
+    sample = Sample("photos", image0, image1, np.zeros((0, 4), np.float32), {})
+    found = match_pair(sample, method, Queries({POINT: points_N2}, {}, None, True, (0, 0)), config)
+    kept_N = reciprocal(found[POINT], config.matching.reciprocity_px)
+    return found[POINT].matches_N4[kept_N]
 
 
 if __name__ == "__main__":

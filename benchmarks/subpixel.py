@@ -19,11 +19,10 @@ import skimage.data
 from ucn.evaluation.export.match import corner_points
 from ucn.evaluation.methods.baselines.base import PointDescriber
 from ucn.evaluation.methods.baselines.registry import BASELINES
-from ucn.evaluation.methods.dense import dense_descriptor
 from ucn.matching.descriptors import Floats, Pixels
 from ucn.matching.features import Features
 from ucn.matching.matcher import find
-from ucn.matching.scales import extract
+from ucn.matching.scales import dense_descriptor, extract
 from ucn.training.model import load_model
 
 CORNERS = 800

@@ -14,6 +14,7 @@ from ucn.evaluation.methods.baselines.registry import BASELINES, method_name
 from ucn.training.config import TrackingConfig
 
 Detector = Literal["sift", "fast", "given"]
+PoseQueries = Literal["stored", "sift", "fast", "corners", "grid"]
 Scales = Literal[1, 3, 5]
 SECOND_RADIUS_PX = 8.0
 """Positions within this radius of the best match are not candidates for the second best."""
@@ -45,6 +46,9 @@ class MatchingConfig(FrozenConfig):
     """Minimum distance from the best match to the second best in the ratio test, pixels."""
     memory_mib: int = Field(default=256, ge=1)
     """Memory bound of the similarity matrix, MiB."""
+    pose_queries: tuple[PoseQueries, ...] = ("stored",)
+    """Points of image 0 matched for the pose: stored, or of a detector. Empty: no pose.
+    The first gives `pose/...`, further ones `pose_NAME/...`."""
 
 
 class PoseConfig(FrozenConfig):
@@ -83,6 +87,8 @@ class EvaluateConfig(FrozenConfig):
     )
     baseline_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of baselines, as `BASELINE: {OPTION: VALUE}`."""
+    external: tuple[str, ...] = ()
+    """Matches made elsewhere, as NAME=DIR: DIR/KEY.flo, or DIR/KEY.npz with `matches`."""
     googlenet_weights: Path | None = None
     """Weights of torchvision's GoogLeNet for the baseline `googlenet`, .pth or .safetensors."""
     points: int = Field(default=1000, ge=1)
@@ -102,7 +108,7 @@ class EvaluateConfig(FrozenConfig):
     sparse: tuple[Detector, ...] = ()
     """Detectors for sparse matching, in addition to dense. `given` uses the true points."""
     keypoints: int = Field(default=2000, ge=1)
-    """Maximum number of keypoints per image in sparse matching."""
+    """Maximum number of keypoints of a detector in an image."""
     filters: bool = False
     """Compute precision and recall of match filters. Slower."""
     patches: tuple[Path, ...] = ()
@@ -129,8 +135,8 @@ class EvaluateConfig(FrozenConfig):
     def _has_a_method(self) -> Self:
         if not self.shards and not self.patches:
             raise ValueError("nothing to evaluate on: give --shards or --patches")
-        if not self.model and not self.baselines:
-            raise ValueError("nothing to evaluate: give --model or --baselines")
+        if not self.model and not self.baselines and not self.external:
+            raise ValueError("nothing to evaluate: give --model or --baselines or --external")
         if ("googlenet" in self.baselines) != (self.googlenet_weights is not None):
             raise ValueError("--baselines googlenet and --googlenet-weights FILE go together")
         for name, edges in (
@@ -147,6 +153,8 @@ class EvaluateConfig(FrozenConfig):
             raise ValueError("thresholds lie between 1 and 50 px; change --thresholds")
         if len(set(self.thresholds)) < len(self.thresholds):
             raise ValueError("a threshold is given twice; change --thresholds")
+        if len(set(self.matching.pose_queries)) < len(self.matching.pose_queries):
+            raise ValueError("queries are given twice; change --matching.pose-queries")
         if len({method_name(name) for name in self.baselines}) < len(self.baselines):
             raise ValueError("a baseline is given twice; change --baselines")
         if unused := self.baseline_options.keys() - set(self.baselines):

@@ -1,25 +1,36 @@
-"""Evaluates pairs in parallel on Ray, then writes tables, pictures, report and MLflow run."""
+"""Matches pairs in parallel on Ray, scores the matches, writes the report and the MLflow run."""
 
 import json
 import re
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
-from ucn.evaluation.methods.build import build_methods
+from ucn.evaluation.matches import POINT, MatchTable
+from ucn.evaluation.methods.build import build_methods, method_labels, named_external
+from ucn.evaluation.methods.external import check_external
 from ucn.evaluation.pool import spread, worker_pool
 from ucn.evaluation.report.match_pictures import MatchPicture, choose_pairs
 from ucn.evaluation.report.output import METRICS, REPORT, TABLES, write_output
-from ucn.evaluation.report.set_report import all_curves, all_metrics, report_set
+from ucn.evaluation.report.set_report import SetReport, all_curves, all_metrics, report_set
 from ucn.evaluation.report.summary import PairResult
 from ucn.evaluation.scores.brown_patches import PatchPairs, read_pairs
 from ucn.evaluation.scores.patch_verification import patch_chunks, score_patches
-from ucn.evaluation.state import EvaluationState, fingerprints
+from ucn.evaluation.state import (
+    EvaluationState,
+    Inputs,
+    fingerprints,
+    match_identity,
+    read_inputs,
+)
 from ucn.evaluation.tracking import mlflow_run
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.storage.files import write_json
@@ -27,6 +38,8 @@ from ucn.storage.lock import Lock, folder_lock
 
 Task = tuple[int, int]
 """Index of the set, and of the pair in it."""
+Tables = Mapping[str, MatchTable]
+"""Matches on one set, by name of the method."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +62,37 @@ class EvaluateResult:
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Evaluates models and baselines on the same points of one or more sets of shards.
 
-    If the output folder already holds the results of this evaluation, they are returned. An
-    interrupted evaluation resumes with the remaining pairs.
+    If the output folder already holds the results of this evaluation, they are returned. Pairs
+    whose matches it holds are not matched again: after an interruption, with other thresholds,
+    estimators or pictures, or by a method that was evaluated before.
 
     Raises:
-        UserError: shards or a model cannot be read, a set has no correspondences, or another run
-            is using the output folder.
+        UserError: shards, a model or external matches cannot be read, a set has no
+            correspondences, or another run is using the output folder.
     """
     sets = [ShardDataset(folder) for folder in config.shards]
     names = set_names(config.shards)
-    tasks = [
-        (which, index)
-        for which, one in enumerate(sets)
-        for index in choose_indices(one, config.pairs)
-    ]
+    chosen = [choose_indices(one, config.pairs) for one in sets]
     build_methods(config)  # fail early on an invalid model
     patch_sets = {folder: read_pairs(folder) for folder in config.patches}
-    state = EvaluationState(config.output, fingerprints(config, names, sets))
+    external = {
+        name: check_external(name, folder, list(zip(sets, chosen, strict=True)))
+        for name, folder in named_external(config)
+    }
+    inputs = read_inputs(config, names, sets, external)
+    state = EvaluationState(config.output, fingerprints(config, inputs))
     finished = state.finished()
     if finished is not None:
         return _result(config, finished.run_id)
     # The lock is outside the output folder, since the whole folder is logged to MLflow.
     with folder_lock(state.partial) as lock:
         finished = state.finished()  # another run may have finished in the meantime
-        run_id = finished.run_id if finished else _run(config, sets, patch_sets, tasks, state, lock)
+        tasks = [(which, index) for which, indices in enumerate(chosen) for index in indices]
+        run_id = (
+            finished.run_id
+            if finished
+            else _run(config, sets, patch_sets, tasks, inputs, state, lock)
+        )
     return _result(config, run_id)
 
 
@@ -81,27 +101,34 @@ def _run(
     sets: Sequence[ShardDataset],
     patch_sets: Mapping[Path, PatchPairs],
     tasks: Sequence[Task],
+    inputs: Inputs,
     state: EvaluationState,
     lock: Lock,
 ) -> str | None:
-    """Evaluates the remaining pairs and writes all results; returns the id of the MLflow run."""
-    names = set_names(config.shards)
+    """Matches the remaining pairs, scores all, writes all results; returns the MLflow run's id."""
+    names = list(inputs.data)
     state.begin()
+    methods = [label.name for label in method_labels(config) if not label.reason]
+    tables = [
+        {one: state.table(name, one, match_identity(config, inputs, which, one)) for one in methods}
+        for which, name in enumerate(names)
+    ]
     num_tasks = len(tasks) + sum(len(patch_chunks(pairs)) for pairs in patch_sets.values())
     with mlflow_run(config, names, sets) as run:
-        with worker_pool(config, num_tasks) as pool:
-            results = _evaluate_pairs(pool, tasks, state)
-            by_set = [
-                [result for (which, _), result in zip(tasks, results, strict=True) if which == one]
-                for one in range(len(sets))
-            ]
-            drawn = _draw(pool, by_set, config)
-            patches = _verify_patches(pool, patch_sets)
+        with worker_pool(config, num_tasks) as workers:
+            _match(workers, tasks, tables)
+            by_set = _score(workers, tasks, tables)
+            drawn = _draw(workers, by_set, tables, config)
+            patches = _verify_patches(workers, patch_sets)
         reports = [
             report_set(name, one, found, pictures, config, {} if rank else config.published)
             for rank, (name, one, found, pictures) in enumerate(
                 zip(names, sets, by_set, drawn, strict=True)
             )
+        ]
+        reports = [
+            _with_missing(report, inputs, which, len(found))
+            for which, (report, found) in enumerate(zip(reports, by_set, strict=True))
         ]
         metrics = all_metrics(reports, patches, config)
         lock.check()
@@ -135,6 +162,16 @@ def set_names(shards: Sequence[str]) -> list[str]:
     return names
 
 
+def _with_missing(report: SetReport, inputs: Inputs, which: int, pairs: int) -> SetReport:
+    """States in the titles of external methods how many pairs they have no file for."""
+    labels = dict(report.labels)
+    for name, files in inputs.external.items():
+        if files[which].missing:
+            title = f"{name} (no file for {files[which].missing} of {pairs} pairs)"
+            labels[name] = replace(labels[name], title=title)
+    return replace(report, labels=labels)
+
+
 def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
     """Chooses at most ``pairs`` pairs (0 for all) with correspondences, spread evenly.
 
@@ -149,39 +186,79 @@ def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
     return [usable[rank] for rank in np.linspace(0, len(usable) - 1, pairs).round().astype(int)]
 
 
-def _evaluate_pairs(pool: Any, tasks: Sequence[Task], state: EvaluationState) -> list[PairResult]:
-    """Evaluates the remaining pairs, and saves each result as soon as it is available."""
-    done = {task: state.read_pair(*task) for task in tasks}
-    left = [task for task in tasks if done[task] is None]
-    for task, result in zip(left, spread(pool, "evaluate", left, len(tasks)), strict=True):
-        state.write_pair(task[0], result)
-        done[task] = result
-    return [result for result in done.values() if result is not None]
+def _match(workers: Sequence[Any], tasks: Sequence[Task], tables: Sequence[Tables]) -> None:
+    """Matches the pairs that the tables lack. Each pair is stored as soon as it is matched."""
+    missing = {
+        (which, index): [one for one, table in tables[which].items() if index not in table]
+        for which, index in tasks
+    }
+    left = [task for task in tasks if missing[task]]
+    counts = Counter(one for absent in missing.values() for one in absent)
+    for task, found in spread(
+        workers, "match", left, lambda task: (*task, missing[task]), len(tasks)
+    ):
+        for one, matches in found.items():
+            tables[task[0]][one].keep(task[1], matches)
+    for one in dict.fromkeys(one for of_set in tables for one in of_set):
+        tqdm.write(
+            f"{one}: matched {counts[one]} pairs, reused {len(tasks) - counts[one]}",
+            file=sys.stderr,
+        )
+    for of_set in tables:
+        for table in of_set.values():
+            table.publish()
+
+
+def _score(
+    workers: Sequence[Any], tasks: Sequence[Task], tables: Sequence[Tables]
+) -> list[list[PairResult]]:
+    """Scores all pairs of every set."""
+
+    def arguments(task: Task) -> tuple[Any, ...]:
+        which, index = task
+        return which, index, {one: table[index] for one, table in tables[which].items()}
+
+    scored = dict(spread(workers, "score", tasks, arguments, len(tasks)))
+    return [[scored[task] for task in tasks if task[0] == which] for which in range(len(tables))]
 
 
 def _draw(
-    pool: Any, by_set: Sequence[Sequence[PairResult]], config: EvaluateConfig
+    workers: Sequence[Any],
+    by_set: Sequence[Sequence[PairResult]],
+    tables: Sequence[Tables],
+    config: EvaluateConfig,
 ) -> list[list[list[MatchPicture]]]:
     """Draws the chosen pairs of every set."""
+
+    def arguments(task: Task) -> tuple[Any, ...]:
+        which, index = task
+        return which, index, {one: table[index][POINT] for one, table in tables[which].items()}
+
     chosen = [choose_pairs(found, config.pictures, max(config.thresholds)) for found in by_set]
     tasks = [(which, one.index) for which, pairs in enumerate(chosen) for one in pairs]
-    pictures = list(spread(pool, "draw", tasks, len(tasks))) if tasks else []
-    return [
-        [drawn for (of, _), drawn in zip(tasks, pictures, strict=True) if of == which]
-        for which in range(len(by_set))
-    ]
+    drawn = dict(spread(workers, "draw", tasks, arguments, len(tasks)))
+    return [[drawn[task] for task in tasks if task[0] == which] for which in range(len(by_set))]
 
 
 def _verify_patches(
-    pool: Any, patch_sets: Mapping[Path, PatchPairs]
+    workers: Sequence[Any], patch_sets: Mapping[Path, PatchPairs]
 ) -> dict[str, dict[str, float]]:
     """FPR95 in percent, by folder name and method."""
+    chunks = {
+        (folder, part): numbers_N
+        for folder, pairs in patch_sets.items()
+        for part, numbers_N in enumerate(patch_chunks(pairs))
+    }
+
+    def arguments(chunk: tuple[Path, int]) -> tuple[Any, ...]:
+        return chunk[0].resolve(), chunks[chunk]
+
+    found = dict(spread(workers, "describe_patches", list(chunks), arguments, len(chunks)))
     scores: dict[str, dict[str, float]] = {}
     for folder, pairs in patch_sets.items():
-        tasks = [(folder.resolve(), numbers_N) for numbers_N in patch_chunks(pairs)]
-        chunks = list(spread(pool, "describe_patches", tasks, len(tasks)))
+        parts = [found[chunk] for chunk in chunks if chunk[0] == folder]
         scores[folder.resolve().name] = {
-            method: score_patches(pairs, np.concatenate([chunk[method] for chunk in chunks]))
-            for method in chunks[0]
+            method: score_patches(pairs, np.concatenate([part[method] for part in parts]))
+            for method in parts[0]
         }
     return scores

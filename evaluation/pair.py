@@ -1,182 +1,152 @@
-"""Evaluates one method on one image pair: errors of its matches, and of the resulting poses."""
+"""Matches all queries of one image pair by one method. Each image is described once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ucn.evaluation.config import EvaluateConfig, PoseConfig
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.export.config import MatchOptions
+from ucn.evaluation.export.match import starting_points
+from ucn.evaluation.matches import MUTUAL, OWN, POINT, Matches
 from ucn.evaluation.methods.build import Method
-from ucn.evaluation.methods.dense import (
-    Extract,
-    PointMatches,
-    match_directly,
-    match_features,
-)
-from ucn.evaluation.methods.filter_scores import filter_scores
-from ucn.evaluation.scores.estimators import Doubles
-from ucn.evaluation.scores.pck import match_errors
-from ucn.evaluation.scores.planar import PlanarErrors, planar_figures
-from ucn.evaluation.scores.pose import PoseError, median_parallax_px, sweep_thresholds
-from ucn.evaluation.truth import Geometry, PairTruth
-from ucn.matching.descriptors import Floats
-from ucn.matching.features import Features
+from ucn.evaluation.methods.external import external_method
+from ucn.evaluation.scores.planar import mutual_matches
+from ucn.evaluation.truth import NEAR_PX, PairTruth, SparseTask, nearest_points
+from ucn.matching.descriptors import Floats, Match
+from ucn.matching.filters import forward_backward_error, shift_positions
 from ucn.matching.keypoints import detect
-from ucn.matching.scales import nearest_at_any_scale
+from ucn.matching.matcher import backward_errors, find, second_similarities
+from ucn.matching.scales import Extract, nearest_at_any_scale
 from ucn.preprocessing.sample import Sample
-
-PoseErrors = Mapping[str, tuple[PoseError, ...]]
-"""By estimator, one error per seed; ``ESTIMATOR/threshold_T`` for further inlier thresholds."""
 
 
 @dataclass(frozen=True)
-class MethodOnPair:
-    """Result of one method on one pair.
+class Queries:
+    """What every method is asked on a pair.
 
     Attributes:
-        matches_N4: float32 x0, y0, x1, y1 of the query points and their matches; NaN without a
-            match.
-        errors_N: float32 distance from the truth, pixels; infinite without a match.
-        reciprocal_N: bool, whether each match is reciprocal.
-        poses: pose errors by estimator; empty if the true pose is unknown.
-        sparse: by detector, errors of the points that it sees.
-        scores: by filter, one score per point, larger for better matches; empty if disabled.
+        dense: float32 points [N, 2] of image 0 by kind, matched to all of image 1; `POINT` first.
+        sparse: tasks of the sparse protocol by detector; they concern the queries `POINT`.
+        mutual: keypoints of image 0 and of image 1; None without a known homography.
+        back: whether the forward-backward error is computed.
+        seed: seed of the shifts that test the stability.
     """
 
-    matches_N4: Floats
-    errors_N: Floats
-    reciprocal_N: NDArray[np.bool_]
-    poses: PoseErrors
-    sparse: Mapping[str, Floats] = field(default_factory=dict)
-    scores: Mapping[str, Floats] = field(default_factory=dict)
+    dense: Mapping[str, Floats]
+    sparse: Mapping[str, SparseTask]
+    mutual: tuple[Floats, Floats] | None
+    back: bool
+    seed: tuple[int, int]
 
 
-def evaluate_method(
-    sample: Sample, truth: PairTruth, method: Method, config: EvaluateConfig, index: int
-) -> MethodOnPair:
-    """Matches the true points of image 0 to image 1 by one method, and measures the errors.
+def pair_queries(sample: Sample, truth: PairTruth, index: int, config: EvaluateConfig) -> Queries:
+    """Collects the queries of pair ``index``: its points, and those of detectors."""
+    dense = {POINT: truth.truth_N4[:, :2].copy()}
+    asks_pose = truth.geometry is not None and bool(config.matching.pose_queries)
+    for name in config.matching.pose_queries if asks_pose else ():
+        if name != "stored":
+            options = MatchOptions(keypoints_from=name, keypoints=config.keypoints)
+            dense[name] = starting_points(sample.image0, options)
+    mutual = None
+    if sample.metadata.get("H_1_0") is not None:
+        points0_K2, points1_K2 = (
+            detect(image, "sift", config.keypoints) for image in (sample.image0, sample.image1)
+        )
+        mutual = points0_K2, points1_K2
+    return Queries(dense, truth.sparse, mutual, asks_pose or config.filters, (config.seed, index))
 
-    PCK uses all points. The pose is estimated from the reciprocal matches.
 
-    Args:
-        truth: correspondences to evaluate, at least one.
-        index: index of the pair; with the seed it determines the shifts of the stability filter.
-    """
-    asks_pose = truth.geometry is not None and bool(config.pose.estimators)
-    matching = config.matching
-    if not (asks_pose or config.filters):  # nothing needs the search back, which doubles the work
-        matching = matching.model_copy(update={"reciprocity_px": 0.0})
-    queries_N2 = truth.truth_N4[:, :2].copy()
-    sparse: dict[str, Floats] = {}
-    scores: Mapping[str, Floats] = {}
+def match_pair(
+    sample: Sample, method: Method, queries: Queries, config: EvaluateConfig
+) -> dict[str, Matches]:
+    """Matches all queries of a pair by one method: matches by kind of the queries."""
+    if method.external is not None:
+        method = external_method(method.name, method.external, sample)
+        queries = replace(queries, back=False)
+    if method.match_pair is not None:
+        own_K4 = method.match_pair(sample)
+        answers_N4 = _nearest_answers(own_K4, queries.dense[POINT])
+        return {POINT: Matches.bare(answers_N4), OWN: Matches.bare(own_K4)}
     if method.extract is not None:
-        features0, features1 = method.extract(sample.image0), method.extract(sample.image1)
-        found = match_features(features0, features1, queries_N2, matching)
-        sparse = _sparse_errors(features0, features1, truth, config)
-        if config.filters:
-            rng = np.random.default_rng([config.seed, index])
-            scores = filter_scores(features0, features1, queries_N2, found, matching, rng)
-    elif method.match is not None:
-        found = match_directly(sample.image0, sample.image1, queries_N2, method.match, matching)
-        if config.filters and matching.reciprocity_px > 0:
-            scores = {"reciprocity": -found.way_back_N}
-    else:
-        raise ValueError(f"{method.name} neither describes nor matches")
-    return _measure(truth, found, sparse, scores, config)
+        return _match_densely(sample, method.extract, queries, config)
+    if method.match is not None:
+        return _match_directly(sample, method.match, queries)
+    raise ValueError(f"{method.name} neither describes nor matches")
 
 
-def evaluate_planar(
-    sample: Sample, H_1_0: Doubles, extract: Extract, config: EvaluateConfig
-) -> PlanarErrors:
-    """Matches the SIFT keypoints of a pair with a known homography by a descriptor.
-
-    Args:
-        H_1_0: the true homography.
-    """
-    points0_K2, points1_K2 = (
-        detect(image, "sift", config.keypoints) for image in (sample.image0, sample.image1)
+def _match_densely(
+    sample: Sample, extract: Extract, queries: Queries, config: EvaluateConfig
+) -> dict[str, Matches]:
+    """All matching by descriptors. Each image is described once for all queries."""
+    matching = config.matching
+    features0, features1 = extract(sample.image0), extract(sample.image1)
+    search = {"step_px": matching.grid_step, "memory_mib": matching.memory_mib}
+    dense_N2 = np.concatenate(list(queries.dense.values()))
+    queries_ND = features0.read(dense_N2)
+    positions_N2, similarity_N = find(queries_ND, features1, subpixel=matching.subpixel, **search)
+    matches = replace(
+        Matches.bare(np.concatenate([dense_N2, positions_N2], axis=1)), similarity_N=similarity_N
     )
-    return planar_figures(
-        points0_K2,
-        points1_K2,
-        extract(sample.image0).at(points0_K2),
-        extract(sample.image1).at(points1_K2),
-        H_1_0,
-        (sample.image0.shape[1], sample.image0.shape[0]),
-        config.pose.estimators,
-        config.pose.homography_threshold_px,
-        config.pose.seeds,
-    )
-
-
-def pair_moves(truth_N4: Floats, geometry: Geometry, config: PoseConfig) -> bool:
-    """Whether the true translation is large enough for its direction to be meaningful."""
-    if geometry.metric and np.linalg.norm(geometry.T_1_0[:3, 3]) < config.min_baseline_m:
-        return False
-    parallax = median_parallax_px(truth_N4, geometry.K0, geometry.K1, geometry.T_1_0)
-    return parallax >= config.min_parallax_px
-
-
-def _measure(
-    truth: PairTruth,
-    found: PointMatches,
-    sparse: Mapping[str, Floats],
-    scores: Mapping[str, Floats],
-    config: EvaluateConfig,
-) -> MethodOnPair:
-    matches_N4 = np.concatenate([truth.truth_N4[:, :2], found.positions_N2], axis=1)
-    poses: PoseErrors = {}
-    if truth.geometry is not None and config.pose.estimators:
-        moves = pair_moves(truth.truth_N4, truth.geometry, config.pose)
-        poses = _pose_errors(
-            matches_N4[found.reciprocal_N], truth.geometry, config.pose, moves=moves
-        )
-    errors_N = _errors(found.positions_N2, truth.truth_N4)
-    return MethodOnPair(matches_N4, errors_N, found.reciprocal_N, poses, sparse, scores)
-
-
-def _errors(positions_N2: Floats, truth_N4: Floats) -> Floats:
-    """Errors in pixels; infinite for a point without a match."""
-    errors_N = match_errors(positions_N2, truth_N4[:, 2:])
-    return np.where(np.isnan(errors_N), np.float32(np.inf), errors_N)
-
-
-def _sparse_errors(
-    features0: Features, features1: Features, truth: PairTruth, config: EvaluateConfig
-) -> dict[str, Floats]:
-    """Errors of the points that each detector sees, matched to its keypoints in image 1."""
-    queries_ND = features0.read(truth.truth_N4[:, :2])
-    errors: dict[str, Floats] = {}
-    for name, task in truth.sparse.items():
-        positions_N2 = np.full((len(queries_ND), 2), np.nan, np.float32)
+    if queries.back:
+        back_px_N = backward_errors(dense_N2, features0, positions_N2, features1, **search)
+        matches = replace(matches, back_px_N=back_px_N)
+    if config.filters:
+        radius_px = matching.second_radius_px
+        second_N = second_similarities(queries_ND, features1, positions_N2, radius_px, **search)
+        rng = np.random.default_rng(queries.seed)
+        shifted_N2 = shift_positions(positions_N2, features1.size, rng)
+        stability_px_N = backward_errors(dense_N2, features0, shifted_N2, features1, **search)
+        matches = replace(matches, second_N=second_N, stability_px_N=stability_px_N)
+    by_kind = _split(matches, queries)
+    for name, task in queries.sparse.items():
+        asked_N2 = queries.dense[POINT][task.asked_N]
+        answers_N2 = np.full_like(asked_N2, np.nan)
         if len(task.points1_K2):
-            index_N, _, _ = nearest_at_any_scale(
-                queries_ND,
-                features1.read(task.points1_K2),
-                features1.levels,
-                config.matching.memory_mib,
+            asked_ND, keypoints_KD = features0.read(asked_N2), features1.read(task.points1_K2)
+            index_N, *_ = nearest_at_any_scale(
+                asked_ND, keypoints_KD, features1.levels, matching.memory_mib
             )
-            positions_N2 = task.points1_K2[index_N.cpu().numpy()]
-        errors[name] = _errors(positions_N2, truth.truth_N4)[task.asked_N]
-    return errors
-
-
-def _pose_errors(
-    matches_N4: Floats, geometry: Geometry, config: PoseConfig, *, moves: bool
-) -> PoseErrors:
-    poses: dict[str, tuple[PoseError, ...]] = {}
-    for estimator in config.estimators:
-        swept = sweep_thresholds(
-            matches_N4,
-            geometry.K0,
-            geometry.K1,
-            geometry.T_1_0,
-            estimator,
-            config.thresholds_px,
-            config.seeds,
-            moves=moves,
+            answers_N2 = task.points1_K2[index_N.cpu().numpy()]
+        by_kind[f"sparse/{name}"] = Matches.bare(np.hstack([asked_N2, answers_N2]))
+    if queries.mutual is not None:
+        points0_K2, points1_K2 = queries.mutual
+        by_kind[MUTUAL] = Matches.bare(
+            mutual_matches(
+                points0_K2, points1_K2, features0.at(points0_K2), features1.at(points1_K2)
+            )
         )
-        for rank, (threshold, errors) in enumerate(swept.items()):
-            poses[estimator if rank == 0 else f"{estimator}/threshold_{threshold:g}"] = errors
-    return poses
+    return by_kind
+
+
+def _match_directly(sample: Sample, match: Match, queries: Queries) -> dict[str, Matches]:
+    dense_N2 = np.concatenate(list(queries.dense.values()))
+    positions_N2 = match(sample.image0, sample.image1, dense_N2)
+    matches = Matches.bare(np.concatenate([dense_N2, positions_N2], axis=1))
+    if queries.back:
+        found_N = np.isfinite(positions_N2).all(axis=1)
+        back_px_N = np.full(len(dense_N2), np.inf, np.float32)
+        if found_N.any():
+            back_N2 = match(sample.image1, sample.image0, positions_N2[found_N])
+            back_px_N[found_N] = forward_backward_error(dense_N2[found_N], back_N2)
+        matches = replace(matches, back_px_N=np.nan_to_num(back_px_N, nan=np.inf))
+    return _split(matches, queries)
+
+
+def _nearest_answers(own_K4: Floats, points_N2: Floats) -> Floats:
+    """Answers of points: the match of the nearest x0, y0 within `NEAR_PX`, else NaN."""
+    distance_N, index_N = nearest_points(own_K4[:, :2], points_N2)
+    is_near_N = distance_N <= NEAR_PX
+    answers_N4 = np.concatenate([points_N2, np.full_like(points_N2, np.nan)], axis=1)
+    answers_N4[is_near_N, 2:] = own_K4[index_N[is_near_N], 2:]
+    return answers_N4
+
+
+def _split(matches: Matches, queries: Queries) -> dict[str, Matches]:
+    """Matches of the concatenated dense queries, by kind."""
+    by_kind, start = {}, 0
+    for kind, points_N2 in queries.dense.items():
+        rows = slice(start, start + len(points_N2))
+        by_kind[kind] = Matches(*(column[rows] for column in vars(matches).values()))
+        start = rows.stop
+    return by_kind

@@ -17,7 +17,7 @@ from ucn.matching.keypoints import detect
 from ucn.preprocessing.sample import Sample
 
 NEAR_PX = 2.0
-"""A detector sees a point if one of its keypoints is within this distance, pixels."""
+"""A detector or sparse method sees a point that is this close to one of its own, pixels."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,14 @@ def choose_points(available: int, count: int, seed: int, index: int) -> NDArray[
     return np.sort(order_N[:count])
 
 
+def nearest_points(points_K2: Floats, queries_N2: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Distance and index of the point nearest to each query; infinite if there are no points."""
+    if not len(points_K2):
+        return np.full(len(queries_N2), np.inf, np.float32), np.zeros(len(queries_N2), np.intp)
+    distance_N, index_N = KDTree(points_K2).query(queries_N2)
+    return np.asarray(distance_N, np.float32), np.asarray(index_N, np.intp)
+
+
 def known_geometry(sample: Sample) -> Geometry | None:
     """Intrinsics and relative pose of a rigid pair; None if unknown."""
     known = [sample.metadata.get(name) for name in ("K0", "K1", "T_1_0")]
@@ -169,12 +177,5 @@ def _sparse_task(
     points0_K2, points1_K2 = (
         detect(image, detector, count) for image in (sample.image0, sample.image1)
     )
-    seen_N = _nearest(points0_K2, truth_N4[:, :2]) <= NEAR_PX
-    return SparseTask(seen_N, points1_K2), _nearest(points1_K2, truth_N4[seen_N, 2:])
-
-
-def _nearest(points_K2: Floats, queries_N2: Floats) -> Floats:
-    """Distance of each query to the nearest point; infinite if there are no points."""
-    if not len(points_K2):
-        return np.full(len(queries_N2), np.inf, np.float32)
-    return np.asarray(KDTree(points_K2).query(queries_N2)[0], np.float32)
+    seen_N = nearest_points(points0_K2, truth_N4[:, :2])[0] <= NEAR_PX
+    return SparseTask(seen_N, points1_K2), nearest_points(points1_K2, truth_N4[seen_N, 2:])[0]

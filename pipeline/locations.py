@@ -74,6 +74,8 @@ def _locations(config: FrozenConfig) -> Iterator[Location]:
             uri = model.partition("=")[2] or model
             if uri != "shipped":
                 yield Location("model", uri, "input")
+        for value in config.external:
+            yield Location("external", value.partition("=")[2], "input")
         yield from _named("googlenet_weights", config.googlenet_weights)
         for folder in config.patches:
             yield Location("patches", str(folder), "input")

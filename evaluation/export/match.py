@@ -7,7 +7,6 @@ import numpy as np
 
 from ucn.evaluation.config import SECOND_RADIUS_PX
 from ucn.evaluation.export.config import MatchOptions
-from ucn.evaluation.methods.dense import grid_points
 from ucn.images.read import to_grey
 from ucn.matching.descriptors import Floats, Pixels
 from ucn.matching.features import Features
@@ -18,7 +17,7 @@ from ucn.matching.filters import (
     similarity_mask,
     unit_distances,
 )
-from ucn.matching.keypoints import detect
+from ucn.matching.keypoints import detect, grid_points
 from ucn.matching.matcher import backward_errors, find, second_similarities
 
 

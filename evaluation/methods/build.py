@@ -1,10 +1,14 @@
-"""The methods of an evaluation: trained models first, then baselines."""
+"""The methods of an evaluation: trained models, then baselines, then matches made elsewhere."""
 
+import hashlib
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from cachetools import LRUCache
 
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
@@ -17,19 +21,21 @@ from ucn.evaluation.methods.baselines.base import (
 )
 from ucn.evaluation.methods.baselines.registry import BASELINES, method_name
 from ucn.evaluation.methods.baselines.sparse_keypoints import SparseKeypoints
-from ucn.evaluation.methods.dense import Extract, dense_descriptor
 from ucn.evaluation.scores.patch_verification import (
     DescribePatches,
     describe_patches,
     network_patch_describer,
 )
-from ucn.matching.descriptors import Floats, Match
-from ucn.matching.scales import extract
+from ucn.matching.descriptors import Floats, Match, Pixels
+from ucn.matching.features import Features
+from ucn.matching.scales import Extract, dense_descriptor, extract
 from ucn.preprocessing.sample import Sample
 from ucn.training.model import SHIPPED, load_model
 
 UCN = "ucn"
 """Default name of the first trained model."""
+CACHED_BYTES = 1 << 30
+"""Memory of a worker for the descriptors of recent images."""
 _TITLES = {UCN: "UCN", SHIPPED: "UCN as shipped"}
 # Common folder names that do not distinguish models.
 _ANY = {"model", "train", "models", "final", "best"}
@@ -56,14 +62,15 @@ class Label:
 
 @dataclass(frozen=True)
 class Method:
-    """A matching method. Exactly one of `extract`, `match` and `match_pair` is not None.
+    """A matching method. One of `extract`, `match`, `match_pair` and `external` is given.
 
     Attributes:
         name: name in tables and file names.
         extract: describes an image densely.
-        match: matches points without descriptors.
+        match: matches points without descriptors, such as optical flow.
         patches: describes patches; set where `extract` is.
         match_pair: maps a sample to matches of the method's own points: float32 [K, 4].
+        external: folder of matches made elsewhere; see `.external`.
     """
 
     name: str
@@ -71,13 +78,15 @@ class Method:
     match: Match | None = None
     patches: DescribePatches | None = None
     match_pair: Callable[[Sample], Floats] | None = None
+    external: Path | None = None
 
 
 def method_labels(config: EvaluateConfig) -> list[Label]:
     """Labels of all methods, including unavailable ones.
 
     Raises:
-        UserError: as in :func:`named_models`, or a baseline cannot be imported.
+        UserError: as in :func:`named_models` and :func:`named_external`, or a baseline cannot be
+            imported.
     """
     names = [name for name, _ in named_models(config.model)]
     models = [
@@ -96,7 +105,10 @@ def method_labels(config: EvaluateConfig) -> list[Label]:
             raise UserError(f"--model {name}=...: the name is taken; give another NAME=FOLDER")
         title, prefix, reason = kind.title or name, f"baseline/{name}/", kind.unavailable()
         baselines.append(Label(name, title, prefix, learned=False, reason=reason))
-    return models + baselines
+    external = [
+        Label(name, name, f"external/{name}/", learned=False) for name, _ in named_external(config)
+    ]
+    return models + baselines + external
 
 
 def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
@@ -119,6 +131,27 @@ def named_models(models: Sequence[str]) -> list[tuple[str, str]]:
     return named
 
 
+def named_external(config: EvaluateConfig) -> list[tuple[str, Path]]:
+    """Splits NAME=DIR of `EvaluateConfig.external`.
+
+    Raises:
+        UserError: a name is missing, or taken by another method.
+    """
+    taken = {name for name, _ in named_models(config.model)} | {
+        method_name(entry) for entry in (*BASELINES.builtin, *config.baselines)
+    }
+    named = []
+    for value in config.external:
+        name, _, folder = value.partition("=")
+        if not re.fullmatch(r"[\w.-]+", name) or not folder:
+            raise UserError(f"--external {value}: not NAME=DIR; NAME has letters, digits, . _ -")
+        if name in taken:
+            raise UserError(f"--external {value}: the name is taken; give another NAME=DIR")
+        taken.add(name)
+        named.append((name, Path(folder)))
+    return named
+
+
 def build_methods(config: EvaluateConfig) -> list[Method]:
     """Builds all available methods, in the order of :func:`method_labels`.
 
@@ -128,19 +161,35 @@ def build_methods(config: EvaluateConfig) -> list[Method]:
     methods = []
     for name, folder in named_models(config.model):
         model = load_model(folder, config.device)
-        methods.append(
-            Method(
-                name,
-                extract=partial(model.extract, scales=config.matching.scales),
-                patches=network_patch_describer(model),
-            )
-        )
+        described = partial(model.extract, scales=config.matching.scales)
+        methods.append(Method(name, described, patches=network_patch_describer(model)))
     for entry in config.baselines:
         kind = BASELINES.load(entry)
         if not kind.unavailable():
             baseline = kind.model_validate(_options(kind, entry, config))
             methods.append(_method(method_name(entry), baseline, config))
-    return methods
+    cache: LRUCache[Any, Features] = LRUCache(CACHED_BYTES, lambda features: features.num_bytes)
+    return [
+        replace(method, extract=_cached(method.name, method.extract, cache))
+        if method.extract
+        else method
+        for method in methods
+    ] + [Method(name, external=folder) for name, folder in named_external(config)]
+
+
+def _cached(name: str, extract: Extract, cache: "LRUCache[Any, Features]") -> Extract:
+    """Keeps the features of recent images, since an image serves several pairs."""
+
+    def extract_once(image: Pixels) -> Features:
+        key = name, image.shape, hashlib.blake2b(image.tobytes()).digest()
+        features = cache.get(key)
+        if features is None:
+            features = extract(image)
+            if features.num_bytes <= cache.maxsize:
+                cache[key] = features
+        return features
+
+    return extract_once
 
 
 def _options(kind: type[Baseline], entry: str, config: EvaluateConfig) -> dict[str, Any]:

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.evaluation.config import EvaluateConfig
-from ucn.evaluation.methods.filter_scores import FILTERS
 from ucn.evaluation.report.summary import PairResult, known_lengths, reported_alphas
 from ucn.evaluation.scores.bins import PartPck, pck_by_bin, pck_by_label
 from ucn.evaluation.scores.estimators import Doubles
 from ucn.evaluation.scores.pck import Criterion, pck
-from ucn.matching.filters import PrecisionRecall, precision_recall
+from ucn.matching.filters import FILTERS, PrecisionRecall, precision_recall
 
 
 @dataclass(frozen=True)

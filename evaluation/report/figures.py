@@ -7,10 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ucn.evaluation.methods.build import Label
-from ucn.evaluation.methods.filter_scores import FILTERS
 from ucn.evaluation.report.set_report import SetReport
 from ucn.evaluation.scores.pck import CURVE_ALPHAS, CURVE_THRESHOLDS, LENGTHS
-from ucn.matching.filters import PrecisionRecall
+from ucn.matching.filters import FILTERS, PrecisionRecall
 
 INK = "#30343b"
 _LEARNED = ("#0b7a75", "#14519e", "#8a1c5b", "#3d6b1f")

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.evaluation.config import EvaluateConfig
-from ucn.evaluation.pair import PoseErrors
 from ucn.evaluation.scores.bins import mean_over_parts, pck_by_label
 from ucn.evaluation.scores.bootstrap import ratio_interval
 from ucn.evaluation.scores.homography import (
@@ -28,7 +27,7 @@ from ucn.evaluation.scores.pck import (
     relative_errors,
 )
 from ucn.evaluation.scores.planar import PlanarErrors
-from ucn.evaluation.scores.pose import PoseError, pose_auc, pose_map
+from ucn.evaluation.scores.pose import PoseError, PoseErrors, pose_auc, pose_map
 from ucn.evaluation.truth import PointFacts
 from ucn.matching.descriptors import Floats
 
@@ -43,7 +42,8 @@ class MethodResult:
         errors_N: distances from the truth, pixels; infinite without a match.
         reciprocal: number of reciprocal matches.
         poses: pose errors by estimator, one per seed.
-        sparse, scores: as in `ucn.evaluation.pair.MethodOnPair`.
+        sparse: by detector, errors of the points that it sees.
+        scores: by filter, one score per point, larger for better matches; empty if disabled.
     """
 
     errors_N: Floats
@@ -215,19 +215,24 @@ def _planar_metrics(pairs: Sequence[PlanarErrors]) -> dict[str, float]:
 
 
 def _pose_metrics(posed: Sequence[PoseErrors]) -> tuple[dict[str, float], int]:
-    """Pose scores by estimator, the first also without its name; number of static pairs."""
+    """Pose scores by estimator, the first also without its name; number of static pairs.
+
+    Those of further queries are named ``pose_QUERIES/...``.
+    """
     metrics: dict[str, float] = {}
-    standing = 0
-    for rank, estimator in enumerate(posed[0] if posed else ()):
-        figures = pose_figures([poses[estimator] for poses in posed])
-        metrics |= {f"pose/{estimator}/{name}": value for name, value in figures.items()}
-        if rank == 0:
+    leading: dict[str, str] = {}
+    for key in posed[0] if posed else ():
+        queries, _, estimator = key.rpartition(":")
+        place = f"pose_{queries}" if queries else "pose"
+        figures = pose_figures([poses[key] for poses in posed])
+        metrics |= {f"{place}/{estimator}/{name}": value for name, value in figures.items()}
+        if leading.setdefault(place, key) == key:
             metrics |= {
-                f"pose/{name}": value
+                f"{place}/{name}": value
                 for name, value in figures.items()
                 if not name.endswith("_spread")
             }
-            standing = sum(poses[estimator][0].translation_deg is None for poses in posed)
+    standing = sum(poses[leading["pose"]][0].translation_deg is None for poses in posed)
     return metrics, standing
 
 

@@ -1,4 +1,4 @@
-"""Scores of one descriptor on one planar pair: mutual matches and estimated homographies."""
+"""Scores of one method on one planar pair: mutual matches and estimated homographies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ucn.matching.search import search
 
 @dataclass(frozen=True)
 class PlanarErrors:
-    """Errors of one descriptor on one pair.
+    """Errors of one method on one pair.
 
     Attributes:
         transfer_errors_N: float64 pixels, one per match; input of
@@ -54,22 +54,18 @@ def mutual_matches(
     return matches_K4.astype(np.float32, copy=False)
 
 
-def planar_figures(
-    points0_N2: Floats,
-    points1_M2: Floats,
-    described0_ND: Floats,
-    described1_MD: Floats,
+def planar_errors(
+    matches_K4: Floats,
     H_1_0: Doubles,
     size0: Size,
     estimators: Sequence[str],
     threshold_px: float,
     seeds: Sequence[int],
 ) -> PlanarErrors:
-    """Matches keypoints, and measures the matches and the homographies estimated from them.
+    """Measures keypoint matches, and the homographies estimated from them.
 
     Args:
-        points0_N2, points1_M2: as in :func:`mutual_matches`.
-        described0_ND, described1_MD: as in :func:`mutual_matches`.
+        matches_K4: x0, y0, x1, y1 in pixels; may be empty.
         H_1_0: the true homography.
         size0: (width, height) of image 0.
         estimators: names in `ucn.evaluation.scores.estimators.HOMOGRAPHY_ESTIMATORS`.
@@ -77,10 +73,8 @@ def planar_figures(
         seeds: random seeds; each estimate is repeated with each seed.
 
     Raises:
-        ValueError: as in :func:`mutual_matches` and
-            `ucn.evaluation.scores.homography.corner_error`.
+        ValueError: as in `ucn.evaluation.scores.homography.corner_error`.
     """
-    matches_K4 = mutual_matches(points0_N2, points1_M2, described0_ND, described1_MD)
     return PlanarErrors(
         transfer_errors(matches_K4, H_1_0),
         {

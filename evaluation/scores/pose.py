@@ -3,7 +3,7 @@
 Convention: T_1_0 = [R | t] maps points of camera 0 into camera 1; angles are in degrees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,11 @@ class PoseError:
     translation_deg: float | None
 
 
+PoseErrors = Mapping[str, tuple[PoseError, ...]]
+"""By estimator, one error per seed; ``ESTIMATOR/threshold_T`` for further inlier thresholds, and
+``QUERIES:ESTIMATOR`` for further queries."""
+
+
 def mean_focal(K0: Doubles, K1: Doubles) -> float:
     """Mean of all four focal lengths of two cameras, pixels."""
     return float(np.mean([K0[0, 0], K0[1, 1], K1[0, 0], K1[1, 1]]))
@@ -52,6 +57,18 @@ def estimate_pose(
     threshold_px: float,
     seed: int,
 ) -> RelativePose | None:
+    """Robustly estimates the relative pose by one estimator; see :func:`estimate_poses`."""
+    return estimate_poses(matches_N4, K0, K1, (estimator,), threshold_px, seed)[estimator]
+
+
+def estimate_poses(
+    matches_N4: NDArray[np.floating],
+    K0: Doubles,
+    K1: Doubles,
+    estimators: Sequence[str],
+    threshold_px: float,
+    seed: int,
+) -> dict[str, RelativePose | None]:
     """Robustly estimates the relative pose from matches of two calibrated images.
 
     Essential matrices do not determine the rotation of a pair without parallax. If a pure rotation
@@ -60,26 +77,29 @@ def estimate_pose(
     Args:
         matches_N4: x0, y0, x1, y1 in pixels; may contain outliers.
         K0, K1: 3x3 intrinsics of each image; they may differ.
-        estimator: a name in `ESTIMATORS`.
+        estimators: names in `ESTIMATORS`.
         threshold_px: inlier threshold on the epipolar error, in pixels of the mean focal length.
         seed: random seed.
 
     Returns:
-        The pose; its translation is None if only a rotation was found. None if there are fewer than
-        five matches or no model was found.
+        The pose by estimator; its translation is None if only a rotation was found. None if there
+        are fewer than five matches or no model was found.
     """
     if len(matches_N4) < MIN_MATCHES:
-        return None
+        return dict.fromkeys(estimators)
     rays = Rays(
         normalise_points(matches_N4[:, :2], K0),
         normalise_points(matches_N4[:, 2:], K1),
         mean_focal(K0, K1),
     )
-    pose = ESTIMATORS[estimator](rays, threshold_px, seed)
+    poses = {name: ESTIMATORS[name](rays, threshold_px, seed) for name in estimators}
     R = estimate_rotation(rays, threshold_px, seed)
-    if R is None or not prefers_rotation(R, pose, rays, threshold_px):
-        return pose
-    return RelativePose(R, None if pose is None else pose.t)
+    return {
+        name: pose
+        if R is None or not prefers_rotation(R, pose, rays, threshold_px)
+        else RelativePose(R, None if pose is None else pose.t)
+        for name, pose in poses.items()
+    }
 
 
 def rotation_error_deg(R_pred: Doubles, R_true: Doubles) -> float:
@@ -162,34 +182,36 @@ def sweep_thresholds(
     K0: Doubles,
     K1: Doubles,
     T_1_0: Doubles,
-    estimator: str,
+    estimators: Sequence[str],
     thresholds_px: Sequence[float],
     seeds: Sequence[int],
     *,
     moves: bool,
-) -> dict[float, tuple[PoseError, ...]]:
+) -> PoseErrors:
     """Estimates the pose at several inlier thresholds, since the best one depends on the method.
 
     Args:
-        matches_N4, K0, K1, estimator: as in :func:`estimate_pose`.
+        matches_N4, K0, K1, estimators: as in :func:`estimate_poses`.
         T_1_0, moves: as in :func:`pose_error`.
         thresholds_px: inlier thresholds.
         seeds: random seeds.
 
     Returns:
-        By threshold, one error per seed; `FAILED_DEG` for failures.
+        Errors by estimator and threshold; `FAILED_DEG` for failures.
 
     Raises:
         ValueError: there are no thresholds or seeds, or a threshold is not positive.
     """
     if not thresholds_px or not seeds or not all(value > 0 for value in thresholds_px):
         raise ValueError(f"no sweep over thresholds {thresholds_px} px and seeds {seeds}")
-    return {
-        threshold: tuple(
-            pose_error(
-                estimate_pose(matches_N4, K0, K1, estimator, threshold, seed), T_1_0, moves=moves
-            )
-            for seed in seeds
-        )
+    by_threshold = [
+        [estimate_poses(matches_N4, K0, K1, estimators, threshold, seed) for seed in seeds]
         for threshold in thresholds_px
+    ]
+    return {
+        f"{name}/threshold_{threshold:g}" if rank else name: tuple(
+            pose_error(poses[name], T_1_0, moves=moves) for poses in by_seed
+        )
+        for name in estimators
+        for rank, (threshold, by_seed) in enumerate(zip(thresholds_px, by_threshold, strict=True))
     }

@@ -17,8 +17,8 @@ from ucn.evaluation.methods.baselines.dense_sift import describe_sift
 from ucn.evaluation.methods.baselines.googlenet import GoogLeNet
 from ucn.evaluation.methods.baselines.opencv_descriptors import describe_keypoints, signed_bits
 from ucn.evaluation.methods.baselines.registry import BASELINES
-from ucn.evaluation.methods.dense import grid_points
 from ucn.evaluation.scores.pck import match_errors, pck
+from ucn.matching.keypoints import grid_points
 from ucn.preprocessing.sample import Sample
 from ucn.training.networks.googlenet import GoogLeNetUCN
 

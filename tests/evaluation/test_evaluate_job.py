@@ -1,9 +1,11 @@
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from ucn.cluster.session import ray_session
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.job import choose_indices, evaluate, set_names
-from ucn.evaluation.state import EvaluationState, fingerprints
+from ucn.evaluation.state import EvaluationState, fingerprints, match_identity, read_inputs
 from ucn.evaluation.worker import PairWorker
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.read import ShardDataset
@@ -42,7 +44,8 @@ def threads_kept() -> Iterator[None]:
 @pytest.mark.usefixtures("threads_kept")
 def test_worker_asks_every_method_for_the_same_points(model_folder: Path, shift_set: Path) -> None:
     config = EvaluateConfig(shards=(str(shift_set),), model=(str(model_folder),), points=60)
-    found = PairWorker(config, [shift_set]).evaluate(0, 2)
+    worker = PairWorker(config, [shift_set])
+    found = worker.score(0, 2, worker.match(0, 2, list(worker.methods)))
     assert found.key == "shift2-6-4"
     assert found.sequence == "drive-0"
     assert {len(one.errors_N) for one in found.methods.values()} == {60}
@@ -166,9 +169,17 @@ def test_models_and_patches_in_one_table(model_folder: Path, tmp_path: Path) -> 
     assert "Patch verification" in found.report_path.read_text()
 
 
+def counts(text: str) -> dict[str, tuple[int, int]]:
+    """Pairs matched and reused, by method."""
+    lines = re.findall(r"^(\S+): matched (\d+) pairs, reused (\d+)$", text, re.MULTILINE)
+    return {name: (int(matched), int(reused)) for name, matched, reused in lines}
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("threads_kept")
-def test_evaluation_goes_on_where_it_was_killed(shift_set: Path, tmp_path: Path) -> None:
+def test_evaluation_goes_on_where_it_was_killed(
+    shift_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = EvaluateConfig(
         shards=(str(shift_set),),
         baselines=("daisy",),
@@ -177,17 +188,60 @@ def test_evaluation_goes_on_where_it_was_killed(shift_set: Path, tmp_path: Path)
         output=tmp_path / "report",
         tracking=TrackingConfig(enabled=False),
     )
-    dataset = ShardDataset(shift_set)
-    state = EvaluationState(config.output, fingerprints(config, ["shifts"], [dataset]))
-    worker = PairWorker(config, [shift_set])
-    kept = worker.evaluate(0, 1)
-    kept.methods["daisy"].errors_N[:] = 1000  # told apart from what a rerun would find
-    state.write_pair(0, kept)
+    inputs = read_inputs(config, ["shifts"], [ShardDataset(shift_set)], {})
+    state = EvaluationState(config.output, fingerprints(config, inputs))
+    kept = PairWorker(config, [shift_set]).match(0, 1, ["daisy"])["daisy"]
+    kept["point"].matches_N4[:, 2] = 1000  # told apart from what a rerun would find
+    state.table("shifts", "daisy", match_identity(config, inputs, 0, "daisy")).keep(1, kept)
     with ray_session(1):
         found = evaluate(config)
+    assert counts(capsys.readouterr().err) == {"daisy": (3, 1)}
     assert found.metrics["baseline/daisy/pck/10"] < 76
-    assert found.metrics["baseline/daisy/error_px_mean"] > 250
+    assert found.metrics["baseline/daisy/error_px_mean"] > 200
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.ray
+def test_matches_are_reused_by_other_scores_methods_and_pairs(
+    shift_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def config(**options: object) -> EvaluateConfig:
+        return EvaluateConfig.model_validate(
+            {
+                "shards": (str(shift_set),),
+                "baselines": ("daisy",),
+                "points": 50,
+                "output": tmp_path / "report",
+                "tracking": {"enabled": False},
+            }
+            | options
+        )
+
+    dataset = ShardDataset(shift_set)
+    pose = {"estimators": ("poselib",), "seeds": (4,)}
+    flow = (tmp_path / "flow") / f"{dataset.keys[0]}.npz"
+    flow.parent.mkdir()
+    np.savez(flow, matches=dataset[0].matches_N4)
+    with ray_session(1):
+        evaluate(config(pairs=2, pictures=0))
+        assert counts(capsys.readouterr().err) == {"daisy": (2, 0)}
+        evaluate(config(pictures=1))
+        assert counts(capsys.readouterr().err) == {"daisy": (2, 2)}
+        changed = config(thresholds=(2,), pose=pose, matching={"reciprocity_px": 1}, pictures=2)
+        again = evaluate(changed)
+        assert counts(capsys.readouterr().err) == {"daisy": (0, 4)}
+        found = evaluate(config(baselines=("daisy", "dis"), external=(f"raft={flow.parent}",)))
+        assert counts(capsys.readouterr().err) == {"daisy": (0, 4), "dis": (4, 0), "raft": (4, 0)}
+        # A new folder gives the same: nothing depends on what was stored.
+        fresh = evaluate(changed.model_copy(update={"output": tmp_path / "fresh"}))
+    assert again.metrics == fresh.metrics
+    assert (tmp_path / "report" / "shifts" / "matches" / "1-daisy.jpg").exists()
+    stored = pq.read_table(tmp_path / "report" / "matches" / "shifts" / "daisy.parquet")
+    assert stored.num_rows == 4 * 50
+    # One of four pairs has true matches, the others have none.
+    assert found.metrics["external/raft/pck/1"] == 25
+    assert "external/raft/error_px_mean" not in found.metrics
+    assert "raft (no file for 3 of 4 pairs)" in found.markdown
 
 
 def test_set_without_correspondences_is_refused(

@@ -16,6 +16,7 @@ from ucn.evaluation.methods.baselines.registry import BASELINES
         ({"baselines": ("sift", "sift")}, "--baselines"),
         ({"baselines": ("sirf",)}, "did you mean s"),
         ({"baseline_options": {"orb": {}}}, "--baselines"),
+        ({"matching": {"pose_queries": ("sift", "sift")}}, "--matching.pose-queries"),
         ({"baselines": ("googlenet",)}, "--googlenet-weights"),
         ({"googlenet_weights": "weights.pth"}, "--baselines googlenet"),
         ({"displacement_bins_px": (10, 5)}, "--displacement-bins-px"),

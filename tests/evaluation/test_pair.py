@@ -1,55 +1,91 @@
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from ucn.evaluation.config import EvaluateConfig, PoseConfig
+from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.matches import MUTUAL, OWN, POINT, Matches
 from ucn.evaluation.methods.baselines.opencv_descriptors import Daisy
-from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.methods.build import Method
-from ucn.evaluation.methods.filter_scores import FILTERS
-from ucn.evaluation.pair import MethodOnPair, evaluate_method, evaluate_planar, pair_moves
-from ucn.evaluation.truth import known_geometry, pair_truth
-from ucn.matching.descriptors import unit_rows
+from ucn.evaluation.pair import match_pair, pair_queries
+from ucn.evaluation.truth import pair_truth
+from ucn.matching.descriptors import Describe, unit_rows
+from ucn.matching.scales import dense_descriptor, extract
 from ucn.preprocessing.sample import Sample
 
 CONFIG = EvaluateConfig(shards=("unused",), points=200)
-DAISY = Method("daisy", describe=Daisy().describe)
 
 
-def evaluated(sample: Sample, method: Method = DAISY, **options: object) -> MethodOnPair:
+def dense(describe: Describe, step: int = 2) -> Method:
+    return Method("dense", extract=partial(extract, describe=dense_descriptor(describe, step)))
+
+
+DAISY = dense(Daisy().describe)
+
+
+def matched(sample: Sample, method: Method = DAISY, **options: object) -> dict[str, Matches]:
     config = EvaluateConfig.model_validate({"shards": ("unused",), "points": 200} | options)
-    return evaluate_method(sample, pair_truth(sample, 0, config), method, config, 0)
+    queries = pair_queries(sample, pair_truth(sample, 0, config), 0, config)
+    return match_pair(sample, method, queries, config)
 
 
-def test_rigid_pair_has_errors_and_poses(rigid: Callable[..., Sample]) -> None:
-    sample = rigid(12)
+def errors(sample: Sample, found: Matches) -> np.ndarray:
     truth = pair_truth(sample, 0, CONFIG).truth_N4
-    found = evaluated(sample)
     np.testing.assert_array_equal(found.matches_N4[:, :2], truth[:, :2])
-    np.testing.assert_allclose(
-        found.errors_N, np.linalg.norm(found.matches_N4[:, 2:] - truth[:, 2:], axis=1), atol=1e-5
-    )
-    assert np.median(found.errors_N) < 2
-    assert set(found.poses) == set(CONFIG.pose.estimators)
-    assert all(len(errors) == len(CONFIG.pose.seeds) for errors in found.poses.values())
+    return np.linalg.norm(found.matches_N4[:, 2:] - truth[:, 2:], axis=1)
 
 
-def test_inlier_thresholds_are_swept(rigid: Callable[..., Sample]) -> None:
-    pose = {"estimators": ("poselib",), "thresholds_px": (1.0, 0.25), "seeds": (4,)}
-    swept = evaluated(rigid(12), pose=pose).poses
-    assert list(swept) == ["poselib", "poselib/threshold_0.25"]
-    alone = evaluated(rigid(12), pose=pose | {"thresholds_px": 0.25}).poses
-    assert alone["poselib"] == swept["poselib/threshold_0.25"]
+def test_points_of_a_rigid_pair_are_matched_there_and_back(rigid: Callable[..., Sample]) -> None:
+    found = matched(rigid(12))
+    assert list(found) == [POINT]
+    assert np.median(errors(rigid(12), found[POINT])) < 2
+    assert np.isfinite(found[POINT].back_px_N).all()
+    assert np.isfinite(found[POINT].similarity_N).all()
+    assert np.isnan(found[POINT].second_N).all()
+    assert np.isnan(found[POINT].stability_px_N).all()
 
 
 @pytest.mark.parametrize("change", [{"kind": "flow"}, {"K0": None}, {"T_1_0": None}])
-def test_pairs_without_geometry_have_no_pose(
+def test_pairs_without_pose_are_not_searched_back(
     change: dict[str, object], rigid: Callable[..., Sample]
 ) -> None:
     sample = rigid(12)
     sample.metadata.update(change)
-    assert evaluated(sample).poses == {}
+    found = matched(sample, matching={"pose_queries": ("stored", "sift")})
+    assert list(found) == [POINT]
+    assert np.isnan(found[POINT].back_px_N).all()
+    np.testing.assert_array_equal(found[POINT].matches_N4, matched(rigid(12))[POINT].matches_N4)
+    assert np.isnan(matched(rigid(12), matching={"pose_queries": ()})[POINT].back_px_N).all()
+
+
+def test_images_are_described_once_for_all_queries(rigid: Callable[..., Sample]) -> None:
+    calls = []
+
+    def describe(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        calls.append(len(points))
+        return Daisy().describe(image, points)
+
+    sample = rigid(12)
+    sample.metadata["H_1_0"] = [[1, 0, 12], [0, 1, 0], [0, 0, 1]]
+    queries = ("stored", "sift", "fast", "corners", "grid")
+    options = {"sparse": ("sift", "given"), "keypoints": 150, "matching": {"pose_queries": queries}}
+    found = matched(sample, dense(describe), **options)
+    assert len(calls) == 2
+    assert set(found) == {POINT, *queries[1:], "sparse/sift", "sparse/given", MUTUAL}
+    assert all(20 < len(found[name].matches_N4) <= 150 for name in queries[1:])
+    # Further queries change nothing for the points.
+    alone = matched(rigid(12))[POINT]
+    for column, expected in zip(vars(found[POINT]).values(), vars(alone).values(), strict=True):
+        np.testing.assert_allclose(column, expected, atol=1e-5)
+
+
+def test_queries_of_a_detector_follow_the_shift(rigid: Callable[..., Sample]) -> None:
+    found = matched(rigid(12), matching={"pose_queries": ("corners",)})["corners"]
+    inside = found.matches_N4[:, 0] < 100
+    move = found.matches_N4[inside, 2:] - found.matches_N4[inside, :2]
+    assert (np.abs(move - (12, 0)).max(axis=1) < 1).mean() > 0.8
 
 
 def test_direct_matcher_that_finds_every_other_point(shifted: Callable[..., Sample]) -> None:
@@ -61,61 +97,77 @@ def test_direct_matcher_that_finds_every_other_point(shifted: Callable[..., Samp
         return moved
 
     sample = shifted((5, 2))
-    found = evaluated(sample, Method("flow", match=match), filters=True)
-    assert np.isinf(found.errors_N[::2]).all()
-    np.testing.assert_allclose(found.errors_N[1::2], 1, atol=1e-5)
-    assert not found.reciprocal_N[::2].any()
-    assert found.reciprocal_N[1::2].all()
-    assert list(found.scores) == ["reciprocity"]
-    np.testing.assert_array_equal(found.scores["reciprocity"][::2], -np.inf)
+    found = matched(sample, Method("flow", match=match), filters=True)[POINT]
+    assert np.isnan(errors(sample, found)[::2]).all()
+    np.testing.assert_allclose(errors(sample, found)[1::2], 1, atol=1e-5)
+    assert np.isposinf(found.back_px_N[::2]).all()
+    np.testing.assert_allclose(found.back_px_N[1::2], 0, atol=1e-5)
+    assert np.isnan(found.similarity_N).all()
 
 
-def test_every_filter_scores_every_match(shifted: Callable[..., Sample]) -> None:
-    found = evaluated(shifted((6, 4)), filters=True)
-    assert tuple(found.scores) == FILTERS
-    assert all(np.isfinite(one).all() and len(one) == 200 for one in found.scores.values())
-    assert found.scores["similarity"].max() <= 1 + 1e-5
-    assert -1 - 1e-5 <= found.scores["ratio"].min() <= found.scores["ratio"].max() <= 0
-    np.testing.assert_array_equal(found.scores["reciprocity"] >= -4, found.reciprocal_N)
-    again = evaluated(shifted((6, 4)), filters=True)
-    for name, scores in found.scores.items():
-        np.testing.assert_array_equal(scores, again.scores[name])
+def test_own_matches_answer_points_within_two_pixels(rigid: Callable[..., Sample]) -> None:
+    sample = rigid(12)
+    points = pair_truth(sample, 0, CONFIG).truth_N4
+    near = points + np.float32([2, 0, 1, 0])
+    far = points + np.float32([0, 2.01, 0, 0])
+    own = np.concatenate([near[:1], far[1:2]])
+    found = matched(sample, Method("sparse", match_pair=lambda one: own))
+    answers = found[POINT].matches_N4
+    np.testing.assert_array_equal(found[OWN].matches_N4, own)
+    np.testing.assert_array_equal(answers[0, 2:], near[0, 2:])
+    unanswered = np.linalg.norm(points[:, None, :2] - own[None, :, :2], axis=2).min(axis=1) > 2
+    assert unanswered[1]
+    np.testing.assert_array_equal(np.isnan(answers[:, 2]), unanswered)
+    nothing = matched(sample, Method("sparse", match_pair=lambda one: own[:0]))
+    assert np.isnan(nothing[POINT].matches_N4[:, 2:]).all()
+
+
+def test_filters_compute_every_column(shifted: Callable[..., Sample]) -> None:
+    found, again = (matched(shifted((6, 4)), filters=True)[POINT] for _ in range(2))
+    for column, repeated in zip(vars(found).values(), vars(again).values(), strict=True):
+        assert np.isfinite(column).all()
+        assert len(column) == 200
+        np.testing.assert_array_equal(column, repeated)
+    assert (found.second_N <= found.similarity_N + 1e-6).all()
+    assert found.similarity_N.max() <= 1 + 1e-5
 
 
 def test_sparse_protocol_searches_keypoints_only(shifted: Callable[..., Sample]) -> None:
     sample = shifted((6, 4), size=(200, 150))
-    config = CONFIG.model_copy(update={"sparse": ("given", "sift"), "keypoints": 300})
-    truth = pair_truth(sample, 0, config)
-    found = evaluate_method(sample, truth, DAISY, config, 0)
+    options = {"sparse": ("given", "sift"), "keypoints": 300}
+    truth = pair_truth(sample, 0, CONFIG.model_copy(update=options))
+    found = matched(sample, **options)
     # A match is one of the true points, which are whole pixels at least 3 px apart.
-    given = found.sparse["given"]
-    assert len(given) == 200
+    given = errors(sample, found["sparse/given"])
     assert (given < 0.01).mean() > 0.9
     assert ((given < 0.01) | (given > 2.99)).all()
-    assert len(found.sparse["sift"]) == truth.sparse["sift"].asked_N.sum() > 5
-    assert (found.sparse["sift"] >= truth.facts.bounds["sift"] - 1e-4).all()
-    assert evaluated(sample).sparse == {}
+    task = truth.sparse["sift"]
+    asked = found["sparse/sift"].matches_N4
+    np.testing.assert_array_equal(asked[:, :2], truth.truth_N4[task.asked_N, :2])
+    assert len(asked) > 5
+    assert {tuple(end) for end in asked[:, 2:]} <= {tuple(end) for end in task.points1_K2}
 
 
-def test_planar_pair_of_a_shift(shifted: Callable[..., Sample]) -> None:
+def test_keypoints_of_a_planar_pair_are_matched_mutually(shifted: Callable[..., Sample]) -> None:
     sample = shifted((6, 4), size=(200, 150))
-    H_1_0 = np.float64([[1, 0, 6], [0, 1, 4], [0, 0, 1]])
-    found = evaluate_planar(sample, H_1_0, BASELINES.load("sift")().describe, CONFIG)
-    assert (found.transfer_errors_N < 1).mean() > 0.8
-    assert set(found.corner_errors) == set(CONFIG.pose.estimators)
-    assert all(max(errors) < 1 for errors in found.corner_errors.values())
+    assert MUTUAL not in matched(sample)
+    sample.metadata["H_1_0"] = [[1, 0, 6], [0, 1, 4], [0, 0, 1]]
+    mutual = matched(sample, dense(describe_sift))[MUTUAL].matches_N4
+    move = mutual[:, 2:] - mutual[:, :2]
+    assert (np.linalg.norm(move - (6, 4), axis=1) < 1).mean() > 0.8
 
 
-@pytest.mark.parametrize("name", ["sift", "hog", "daisy"])
-def test_identity_is_perfect(name: str, shifted: Callable[..., Sample]) -> None:
+@pytest.mark.parametrize("describe", [describe_sift, Hog().describe, Daisy().describe])
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_identity_is_found_between_pixels(
+    describe: Describe, step: int, shifted: Callable[..., Sample]
+) -> None:
     sample = shifted((0, 0))
-    method = Method(name, describe=BASELINES.load(name)().describe)
-    whole = evaluated(sample, method, matching={"grid_step": 1, "subpixel": False})
-    assert not whole.errors_N.any()
-    # A parabola moves a match by half a step of the grid at the most.
-    finer = evaluated(sample, method, matching={"grid_step": 1})
-    assert finer.errors_N.max() <= 0.5**0.5
-    assert np.median(finer.errors_N) < 0.15
+    sample.matches_N4[:] += np.float32(0.3)
+    inner_N = (sample.matches_N4 > 4).all(axis=1) & (sample.matches_N4 < 80).all(axis=1)
+    sample = replace(sample, matches_N4=sample.matches_N4[inner_N])
+    found = matched(sample, dense(describe, step), matching={"grid_step": step})[POINT]
+    assert errors(sample, found).max() < 0.01
 
 
 def test_descriptor_of_noise_finds_its_share(shifted: Callable[..., Sample]) -> None:
@@ -125,26 +177,8 @@ def test_descriptor_of_noise_finds_its_share(shifted: Callable[..., Sample]) -> 
     def noise(image: np.ndarray, points: np.ndarray) -> np.ndarray:
         return unit_rows(rng.standard_normal((len(points), 16)))
 
-    found = evaluated(shifted((0, 0)), Method("noise", describe=noise))
+    sample = shifted((0, 0))
+    found = errors(sample, matched(sample, dense(noise))[POINT])
     # pi * 10^2 of 120 x 90 pixels is 2.9 %, less at borders; 200 points.
-    assert (found.errors_N <= 10).mean() < 0.09
-    assert np.median(found.errors_N) > 20
-
-
-@pytest.mark.parametrize(
-    ("unit", "shift", "moves"),
-    [
-        ("metre", 12, True),
-        ("metre", 1, False),  # 0.025 m
-        ("model", 1, True),  # one pixel of parallax, in a unit that says nothing
-        ("model", 0, False),
-    ],
-)
-def test_standing_pairs(unit: str, shift: int, moves: bool, rigid: Callable[..., Sample]) -> None:
-    sample = rigid(shift)
-    sample.metadata["unit"] = unit
-    geometry = known_geometry(sample)
-    assert geometry is not None
-    # The projection is exact up to float64; a hair under one pixel is still one pixel.
-    config = PoseConfig(min_parallax_px=0.999)
-    assert pair_moves(sample.matches_N4, geometry, config) is moves
+    assert (found <= 10).mean() < 0.09
+    assert np.median(found) > 20

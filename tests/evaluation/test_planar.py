@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ucn.evaluation.scores.estimators import HOMOGRAPHY_ESTIMATORS
 from ucn.evaluation.scores.homography import mean_matching_accuracy
-from ucn.evaluation.scores.planar import PlanarErrors, mutual_matches, planar_figures
+from ucn.evaluation.scores.planar import PlanarErrors, mutual_matches, planar_errors
 
 SIZE = (640, 480)
 H_TRUE = np.array([[0.9, -0.2, 40], [0.1, 1.1, -25], [2e-4, -1e-4, 1]])
@@ -33,10 +33,8 @@ def figures(
     H_1_0: np.ndarray,
 ) -> PlanarErrors:
     """By all estimators, with two seeds."""
-    return planar_figures(
-        points0, points1, described0, described1, H_1_0, SIZE, tuple(HOMOGRAPHY_ESTIMATORS), 3.0,
-        (0, 1),
-    )  # fmt: skip
+    matches = mutual_matches(points0, points1, described0, described1)
+    return planar_errors(matches, H_1_0, SIZE, tuple(HOMOGRAPHY_ESTIMATORS), 3.0, (0, 1))
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 2**32 - 1))

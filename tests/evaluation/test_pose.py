@@ -218,23 +218,40 @@ def test_a_sweep_is_one_estimate_for_each_threshold_and_seed() -> None:
     rng = np.random.default_rng(4)
     matches = exact_matches(120, 2) + rng.normal(0, 0.5, (120, 4))
     limits, seeds = [0.5, 2.0], [0, 3]
-    swept = sweep_thresholds(matches, K0, K1, T_1_0, "poselib", limits, seeds, moves=True)
-    for limit in limits:
-        assert swept[limit] == tuple(
-            pose_error(estimate_pose(matches, K0, K1, "poselib", limit, seed), T_1_0, moves=True)
-            for seed in seeds
-        )
-    assert swept[0.5] != swept[2.0]
+    names = ("poselib", "opencv-ransac")
+    swept = sweep_thresholds(matches, K0, K1, T_1_0, names, limits, seeds, moves=True)
+    assert list(swept) == [one + rest for one in names for rest in ("", "/threshold_2")]
+    for name in names:
+        for key, limit in ((name, 0.5), (f"{name}/threshold_2", 2.0)):
+            assert swept[key] == tuple(
+                pose_error(estimate_pose(matches, K0, K1, name, limit, seed), T_1_0, moves=True)
+                for seed in seeds
+            )
+    assert len(set(swept.values())) == 4
+
+
+def test_the_rotation_is_estimated_once_for_all_estimators(monkeypatch) -> None:
+    seen = []
+
+    def rotation(rays, threshold_px, seed):
+        seen.append((threshold_px, seed))
+        return R_TRUE
+
+    monkeypatch.setattr("ucn.evaluation.scores.pose.estimate_rotation", rotation)
+    names, limits, seeds = ("poselib", "opencv-ransac", "opencv-magsac"), [0.5, 2.0], [0, 3]
+    sweep_thresholds(exact_matches(40, 2), K0, K1, T_1_0, names, limits, seeds, moves=True)
+    assert seen == [(limit, seed) for limit in limits for seed in seeds]
 
 
 def test_a_sweep_without_enough_matches_is_all_failures() -> None:
     swept = sweep_thresholds(
-        exact_matches(4, 0), K0, K1, T_1_0, "poselib", [1.0, 3.0], [0], moves=True
+        exact_matches(4, 0), K0, K1, T_1_0, ("poselib",), [1.0, 3.0], [0], moves=True
     )
-    assert swept == {limit: (PoseError(FAILED_DEG, FAILED_DEG),) for limit in (1.0, 3.0)}
+    failed = (PoseError(FAILED_DEG, FAILED_DEG),)
+    assert swept == {"poselib": failed, "poselib/threshold_3": failed}
 
 
 @pytest.mark.parametrize(("limits", "seeds"), [([], [0]), ([1.0], []), ([0.0], [0])])
 def test_an_empty_sweep_is_refused(limits: list[float], seeds: list[int]) -> None:
     with pytest.raises(ValueError, match="sweep"):
-        sweep_thresholds(exact_matches(9, 0), K0, K1, T_1_0, "poselib", limits, seeds, moves=True)
+        sweep_thresholds(exact_matches(9, 0), K0, K1, T_1_0, ["poselib"], limits, seeds, moves=True)

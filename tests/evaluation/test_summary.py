@@ -60,6 +60,25 @@ def test_pose_figures_closed_form() -> None:
     assert figures["map_5"] == figures["map_20"] == 50  # one of two pairs, at each step
 
 
+def test_further_queries_have_their_own_pose_figures() -> None:
+    right, wrong = (PoseError(0.0, None),), (PoseError(180.0, None),)
+    poses = {"poselib": right, "opencv-ransac": wrong}
+    more = {
+        f"sift:{name}": errors for name, errors in (("poselib", wrong), ("opencv-ransac", right))
+    }
+    summary = of_sift([MethodResult(np.zeros(1, np.float32), 1, poses | more)])
+    rotations = {n: v for n, v in summary.metrics.items() if n.endswith("rotation_deg_median")}
+    assert rotations == {
+        "pose/rotation_deg_median": 0,
+        "pose/poselib/rotation_deg_median": 0,
+        "pose/opencv-ransac/rotation_deg_median": 180,
+        "pose_sift/rotation_deg_median": 180,
+        "pose_sift/poselib/rotation_deg_median": 180,
+        "pose_sift/opencv-ransac/rotation_deg_median": 0,
+    }
+    assert (summary.posed, summary.standing) == (1, 1)
+
+
 def test_standing_pairs_alone_have_a_rotation_only() -> None:
     assert pose_figures([(PoseError(1.5, None),)]) == {"rotation_deg_median": 1.5}
 

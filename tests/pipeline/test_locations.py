@@ -19,7 +19,7 @@ def test_locations_of_a_run_are_named_by_their_options() -> None:
             "train": {"source": "kitti-raw", "root": "/kitti"},
             "test": {"source": "synthetic", "root": "/worlds", "out": "s3://b/test"},
         },
-        "evaluate": {"patches": ["/patches"]},
+        "evaluate": {"patches": ["/patches"], "external": ["raft=/flows"]},
     }
     assert guess_stage(values) == "run"
     locations = {
@@ -31,6 +31,7 @@ def test_locations_of_a_run_are_named_by_their_options() -> None:
     assert locations["shards.test.out"] == ("s3://b/test", "output")
     assert locations["evaluate.model"] == ("/run/train/model", "intermediate")
     assert locations["evaluate.patches"] == ("/patches", "input")
+    assert locations["evaluate.external"] == ("/flows", "input")
     # Shards that one stage makes and the next reads are listed once.
     assert "train.data.shards" not in locations
 

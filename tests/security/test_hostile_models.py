@@ -1,21 +1,20 @@
 """Models, checkpoints and results from a stranger: nothing executed, nothing grows huge."""
 
-import io
 import json
 import pickle
 import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from ucn.errors import UserError
-from ucn.evaluation.state import EvaluationState
-from ucn.storage import array_files
+from ucn.evaluation.matches import Matches, MatchTable
 from ucn.training.config import NetworkConfig
 from ucn.training.loop.checkpoint import STATE, load_checkpoint, save_checkpoint
 from ucn.training.model import CONFIG, WEIGHTS, load_model, save_model
@@ -136,29 +135,18 @@ def test_a_safetensors_header_that_promises_too_much(model: Path) -> None:
         assert "damaged model" in refusal(lambda: load_model(model))
 
 
-def test_results_of_a_stranger_are_evaluated_again(
-    tmp_path: Path, victim: Path, trap: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pairs = EvaluationState(tmp_path / "report", ["f" * 64])
-    path = tmp_path / "report.unfinished" / ("f" * 16) / "0-3.npz"
-    path.parent.mkdir(parents=True)
-    monkeypatch.setattr(array_files, "MAX_ARRAY_BYTES", 2**20)
-
-    def saved(**arrays: np.ndarray[Any, Any]) -> bytes:
-        file = io.BytesIO()
-        np.savez_compressed(file, **arrays)
-        return file.getvalue()
-
-    traps = np.empty(1, object)
-    traps[0] = trap
-    for data in (
-        saved(result=traps),
-        saved(result=np.zeros(2**22, np.uint8)),
-        saved(result=np.frombuffer(b"[]", np.uint8)),
-        saved(result=np.frombuffer(b"[" * 100_000, np.uint8)),
-        saved(result=np.frombuffer(b'{"facts": {"evil": 1}}', np.uint8)),
-        b"no zip",
-    ):
-        path.write_bytes(data)
-        assert pairs.read_pair(0, 3) is None
-    assert not victim.exists()
+def test_match_tables_of_a_stranger_are_ignored(tmp_path: Path) -> None:
+    path, parts, identity = tmp_path / "ucn.parquet", tmp_path / "parts", "f" * 64
+    MatchTable(path, parts, identity).keep(3, {"point": Matches.bare(np.zeros((2, 4), np.float32))})
+    (part,) = parts.iterdir()
+    assert 3 in MatchTable(path, parts, identity)
+    table = pq.read_table(part)
+    one = table.slice(0, 1)
+    huge = pa.concat_tables([one] * 2**10).combine_chunks()
+    huge = pa.concat_tables([huge] * 2**12).combine_chunks()
+    for damaged in (huge, table.drop_columns("x0"), table.append_column("more", table["x0"])):
+        pq.write_table(damaged, part)
+        assert part.stat().st_size < 2**20
+        assert 3 not in MatchTable(path, parts, identity)
+    part.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    assert 3 not in MatchTable(path, parts, identity)

@@ -40,7 +40,8 @@ class DenseFlow(PointMatcher):
 def follow_flow(flow_HW2: NDArray[Any], points_N2: Floats) -> Floats:
     """Moves points by a flow field, sampled bilinearly and clamped at the border.
 
-    Results are not clipped to the image, so the error is that of the flow.
+    Results are not clipped to the image, so the error is that of the flow. A result is NaN if a
+    pixel that it depends on is NaN.
     """
     weights_NP = bilinear_weights(points_N2, *flow_HW2.shape[:2])
     return np.asarray(points_N2 + weights_NP @ flow_HW2.reshape(-1, 2), np.float32)

@@ -110,6 +110,11 @@ class Features:
         height, width = self.image.shape[:2]
         return width, height
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the descriptors, and of those on one lattice of the cells' step."""
+        return 2 * self.map_HWD.nbytes + self.image.nbytes
+
     def at(self, points_N2: NDArray[np.floating] | Tensor) -> Floats:
         """Descriptors of points.
 

@@ -14,6 +14,9 @@ from ucn.matching.descriptors import Floats
 
 Mask = NDArray[np.bool_]
 
+FILTERS = ("similarity", "ratio", "reciprocity", "stability")
+"""Names of the filters, in the order in which they are applied."""
+
 
 def forward_backward_error(points0_N2: Floats, back_N2: Floats) -> Floats:
     """Distance between each query and its match after searching back, pixels: float32 [N].

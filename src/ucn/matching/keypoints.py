@@ -1,4 +1,4 @@
-"""Keypoint detectors, for sparse matching."""
+"""Points of an image to describe or match: keypoints of detectors, and grids."""
 
 from typing import Literal
 
@@ -41,6 +41,12 @@ def detect(image: Pixels, detector: Detector, count: int) -> Floats:
     _, first_M = np.unique(points_N2[order_N], axis=0, return_index=True)
     chosen: Floats = points_N2[order_N[np.sort(first_M)[:count]]]
     return chosen
+
+
+def grid_points(width: int, height: int, step: int) -> Floats:
+    """Every step-th pixel (x, y) of an image row by row, from (0, 0): float32 [M, 2]."""
+    y, x = np.mgrid[0:height:step, 0:width:step]
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
 def _detector(name: str) -> cv2.Feature2D:

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ucn.matching.descriptors import Floats, Pixels
-from ucn.matching.features import Dense, Features, cell_centres, sample_features
+from ucn.matching.descriptors import Describe, Floats, Pixels
+from ucn.matching.features import Dense, Features, Grid, cell_centres, sample_features
+from ucn.matching.keypoints import grid_points
 from ucn.matching.search import search
 
 LEVEL = 2**0.5
@@ -51,6 +52,21 @@ def level_points(points_N2: Floats, scale_2: NDArray[np.float64]) -> Floats:
 
 DescribeMap = Callable[[Pixels], Dense]
 """Describes an image densely, at its own scale."""
+Extract = Callable[[Pixels], Features]
+"""Describes an image densely, at all scales."""
+
+
+def dense_descriptor(describe: Describe, step: int, device: str = "cpu") -> DescribeMap:
+    """Describes an image at every ``step``-th pixel by a descriptor of points."""
+
+    def describe_map(image: Pixels) -> Dense:
+        height, width = image.shape[:2]
+        grid = Grid(-(-height // step), -(-width // step), step, 0)
+        rows_MD = torch.from_numpy(describe(image, grid_points(width, height, step)))
+        map_HWD = rows_MD.view(grid.height, grid.width, -1).to(device)
+        return Dense(map_HWD.permute(2, 0, 1), grid)
+
+    return describe_map
 
 
 def extract(image: Pixels, describe: DescribeMap, levels: int = 1) -> Features:

@@ -7,6 +7,8 @@ import pytest
 
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.matches import MUTUAL, OWN, POINT, Matches
+from ucn.evaluation.methods.baselines.dense_hog import Hog
+from ucn.evaluation.methods.baselines.dense_sift import describe_sift
 from ucn.evaluation.methods.baselines.opencv_descriptors import Daisy
 from ucn.evaluation.methods.build import Method
 from ucn.evaluation.pair import match_pair, pair_queries

@@ -104,6 +104,17 @@ def split_assignments(args: Sequence[str]) -> tuple[list[str], list[str]]:
     return assignments, others
 
 
+def join_repeated(args: Sequence[str], flag: str) -> list[str]:
+    """Replaces ``FLAG a ... FLAG b`` by ``... FLAG a b``; else the last flag alone would count."""
+    values: list[str] = []
+    others: list[str] = []
+    is_value = False
+    for word in args:
+        is_value = word == flag if word.startswith("--") else is_value
+        (values if is_value else others).append(word)
+    return [*others, *values[:1], *(word for word in values if word != flag)]
+
+
 def read_values(
     files: Sequence[Path], assignments: Sequence[str], model: type[FrozenConfig] | None = None
 ) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.export.config import MatchOptions
-from ucn.pipeline.arguments import parse, read_layers
+from ucn.pipeline.arguments import join_repeated, parse, read_layers
 from ucn.pipeline.config import RunConfig
 from ucn.preprocessing.sources.registry import SOURCES
 from ucn.storage.addresses import redact
@@ -157,7 +157,7 @@ def train(args: Sequence[str]) -> int:
 def evaluate(args: Sequence[str]) -> int:
     """`ucn evaluate --model DIR --shards URI ...`"""
     description = "Measure PCK and pose accuracy of models and baselines."
-    words = _split_commas(args, "--baselines")
+    words = join_repeated(_split_commas(args, "--baselines"), "--external")
     config = parse(EvaluateConfig, words, "ucn evaluate", description, layered=True)
     from ucn.evaluation.job import evaluate
 

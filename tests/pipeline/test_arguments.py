@@ -7,6 +7,7 @@ import pytest
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.pipeline.arguments import (
+    join_repeated,
     merge,
     parse,
     read_layers,
@@ -87,6 +88,14 @@ def test_words_are_told_from_the_values_of_flags() -> None:
         ["steps=3", "data.x=[1,2]"],
         ["train", "--config", "a=b.yaml", "--detach", "--id=x=y"],
     )
+
+
+def test_values_of_a_repeated_flag_are_joined() -> None:
+    words = ["points=3", "--external", "a=1", "--seed", "2", "--external", "b=2", "c=3", "--x"]
+    joined = ["points=3", "--seed", "2", "--x", "--external", "a=1", "b=2", "c=3"]
+    assert join_repeated(words, "--external") == joined
+    assert join_repeated(joined, "--external") == joined
+    assert join_repeated(["--seed", "2"], "--external") == ["--seed", "2"]
 
 
 def test_words_win_over_files(tmp_path: Path) -> None:

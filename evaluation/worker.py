@@ -16,7 +16,7 @@ from ucn.evaluation.report.summary import PairResult
 from ucn.evaluation.score import score_method, score_planar
 from ucn.evaluation.scores.brown_patches import Ints
 from ucn.evaluation.scores.patch_verification import describe_chunk
-from ucn.evaluation.truth import pair_truth
+from ucn.evaluation.truth import choose_points, pair_truth
 from ucn.matching.descriptors import Floats
 from ucn.preprocessing.shards.read import ShardDataset
 
@@ -69,9 +69,10 @@ class PairWorker:
     def draw(self, which: int, index: int, points: Mapping[str, Matches]) -> list[MatchPicture]:
         """Draws the matches of a pair's points, one picture per method."""
         sample = self.sets[which][index]
-        truth_N4 = pair_truth(sample, index, self.config).truth_N4
+        config, available = self.config, len(sample.matches_N4)
+        truth_N4 = sample.matches_N4[choose_points(available, config.points, config.seed, index)]
         return [
-            draw_method(sample, name, matches.matches_N4, truth_N4, self.config)
+            draw_method(sample, name, matches.matches_N4, truth_N4, config)
             for name, matches in points.items()
         ]
 

@@ -4,12 +4,12 @@ A flow file is sampled bilinearly at the queries. An .npz file holds ``matches``
 rows x0, y0, x1, y1 in pixels; rows that are not finite are left out.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ucn.errors import SkippedPair, UserError
 from ucn.evaluation.methods.baselines.optical_flow import follow_flow
@@ -19,6 +19,7 @@ from ucn.matching.descriptors import Floats
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.format import digest
 from ucn.preprocessing.shards.read import ShardDataset
+from ucn.preprocessing.shards.write import file_sha256
 from ucn.storage.array_files import read_npz
 
 
@@ -46,11 +47,7 @@ def check_external(
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give --external {name}=DIR")
-    found = [
-        ExternalFiles(digest(files), len(indices) - len(files))
-        for dataset, indices in sets
-        for files in [[_check(path, dataset, i) for i, path in _files(folder, dataset, indices)]]
-    ]
+    found = [_check_files(name, folder, dataset, indices) for dataset, indices in sets]
     if sets and all(
         files.missing == len(indices) for files, (_, indices) in zip(found, sets, strict=True)
     ):
@@ -66,17 +63,12 @@ def external_method(name: str, folder: Path, sample: Sample) -> Method:
     """The method that answers with the matches of one pair; with no matches if it has no file."""
     path = _find(folder, sample.key)
     if path is not None and path.suffix == ".flo":
-        flow_HW2 = _read(path, sample)
+        flow_HW2 = _read_flow(path, sample)
         return Method(
             name, match=lambda image0, image1, points_N2: follow_flow(flow_HW2, points_N2)
         )
-    nothing_04 = np.zeros((0, 4), np.float32)
-    return Method(name, match_pair=lambda one: nothing_04 if path is None else _read(path, one))
-
-
-def _files(folder: Path, dataset: ShardDataset, indices: Sequence[int]) -> list[tuple[int, Path]]:
-    found = [(index, _find(folder, dataset.keys[index])) for index in indices]
-    return [(index, path) for index, path in found if path is not None]
+    own_K4 = np.zeros((0, 4), np.float32) if path is None else _read_matches(path)
+    return Method(name, match_pair=lambda sample: own_K4)
 
 
 def _find(folder: Path, key: str) -> Path | None:
@@ -84,26 +76,38 @@ def _find(folder: Path, key: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _check(path: Path, dataset: ShardDataset, index: int) -> tuple[str, int, str]:
-    _read(path, dataset[index])
-    data = path.read_bytes()
-    return path.name, len(data), hashlib.sha256(data).hexdigest()
+def _check_files(
+    name: str, folder: Path, dataset: ShardDataset, indices: Sequence[int]
+) -> ExternalFiles:
+    files = []
+    for index in tqdm(indices, desc=name, unit="file", delay=2.0):
+        path = _find(folder, dataset.keys[index])
+        if path is not None:
+            if path.suffix == ".flo":
+                _read_flow(path, dataset[index])
+            else:
+                _read_matches(path)
+            files.append((path.name, path.stat().st_size, file_sha256(path)))
+    return ExternalFiles(digest(files), len(indices) - len(files))
 
 
-def _read(path: Path, sample: Sample) -> Floats:
-    """Flow of the pixels of image 0, or finite matches [N, 4]."""
-    if path.suffix == ".flo":
-        try:
-            flow_HW2 = read_flow(path, path.parent)
-        except SkippedPair as error:
-            raise UserError(f"{path}: {error}; write the flow again") from None
-        if flow_HW2.shape[:2] != sample.image0.shape[:2]:
-            height, width = sample.image0.shape[:2]
-            raise UserError(
-                f"{path}: a flow of {flow_HW2.shape[1]}x{flow_HW2.shape[0]} pixels; image 0 has "
-                f"{width}x{height}; write the flow of every pixel of image 0"
-            )
-        return flow_HW2
+def _read_flow(path: Path, sample: Sample) -> Floats:
+    """Flow of the pixels of image 0: float32 [H, W, 2], NaN where unknown."""
+    try:
+        flow_HW2 = read_flow(path, path.parent)
+    except SkippedPair as error:
+        raise UserError(f"{path}: {error}; write the flow again") from None
+    height, width = sample.image0.shape[:2]
+    if flow_HW2.shape[:2] != (height, width):
+        raise UserError(
+            f"{path}: a flow of {flow_HW2.shape[1]}x{flow_HW2.shape[0]} pixels; image 0 has "
+            f"{width}x{height}; write the flow of every pixel of image 0"
+        )
+    return flow_HW2
+
+
+def _read_matches(path: Path) -> Floats:
+    """Finite matches: float32 [N, 4]."""
     try:
         matches = read_npz(path.read_bytes())["matches"]
     except Exception as error:  # noqa: BLE001 - zip and NumPy raise many kinds for damaged files

@@ -110,7 +110,10 @@ def _run(
     state.begin()
     methods = [label.name for label in method_labels(config) if not label.reason]
     tables = [
-        {one: state.table(name, one, match_identity(config, inputs, which, one)) for one in methods}
+        {
+            method: state.table(name, method, match_identity(config, inputs, which, method))
+            for method in methods
+        }
         for which, name in enumerate(names)
     ]
     num_tasks = len(tasks) + sum(len(patch_chunks(pairs)) for pairs in patch_sets.values())
@@ -120,16 +123,12 @@ def _run(
             by_set = _score(workers, tasks, tables)
             drawn = _draw(workers, by_set, tables, config)
             patches = _verify_patches(workers, patch_sets)
-        reports = [
-            report_set(name, one, found, pictures, config, {} if rank else config.published)
-            for rank, (name, one, found, pictures) in enumerate(
-                zip(names, sets, by_set, drawn, strict=True)
-            )
-        ]
-        reports = [
-            _with_missing(report, inputs, which, len(found))
-            for which, (report, found) in enumerate(zip(reports, by_set, strict=True))
-        ]
+        reports = []
+        for which, (found, pictures) in enumerate(zip(by_set, drawn, strict=True)):
+            published = {} if which else config.published
+            report = report_set(names[which], sets[which], found, pictures, config, published)
+            missing = {name: files[which].missing for name, files in inputs.external.items()}
+            reports.append(_with_missing(report, missing, len(found)))
         metrics = all_metrics(reports, patches, config)
         lock.check()
         write_output(reports, patches, metrics, config)
@@ -162,14 +161,15 @@ def set_names(shards: Sequence[str]) -> list[str]:
     return names
 
 
-def _with_missing(report: SetReport, inputs: Inputs, which: int, pairs: int) -> SetReport:
-    """States in the titles of external methods how many pairs they have no file for."""
-    labels = dict(report.labels)
-    for name, files in inputs.external.items():
-        if files[which].missing:
-            title = f"{name} (no file for {files[which].missing} of {pairs} pairs)"
-            labels[name] = replace(labels[name], title=title)
-    return replace(report, labels=labels)
+def _with_missing(report: SetReport, missing: Mapping[str, int], pairs: int) -> SetReport:
+    """States in the titles of external methods for how many pairs they have no file."""
+    titles = {
+        name: f"{name} (no file for {count} of {pairs} pairs)"
+        for name, count in missing.items()
+        if count
+    }
+    labels = {name: replace(report.labels[name], title=title) for name, title in titles.items()}
+    return replace(report, labels={**report.labels, **labels})
 
 
 def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
@@ -189,21 +189,19 @@ def choose_indices(dataset: ShardDataset, pairs: int) -> list[int]:
 def _match(workers: Sequence[Any], tasks: Sequence[Task], tables: Sequence[Tables]) -> None:
     """Matches the pairs that the tables lack. Each pair is stored as soon as it is matched."""
     missing = {
-        (which, index): [one for one, table in tables[which].items() if index not in table]
+        (which, index): [method for method, table in tables[which].items() if index not in table]
         for which, index in tasks
     }
     left = [task for task in tasks if missing[task]]
-    counts = Counter(one for absent in missing.values() for one in absent)
+    counts = Counter(method for methods in missing.values() for method in methods)
     for task, found in spread(
         workers, "match", left, lambda task: (*task, missing[task]), len(tasks)
     ):
-        for one, matches in found.items():
-            tables[task[0]][one].keep(task[1], matches)
-    for one in dict.fromkeys(one for of_set in tables for one in of_set):
-        tqdm.write(
-            f"{one}: matched {counts[one]} pairs, reused {len(tasks) - counts[one]}",
-            file=sys.stderr,
-        )
+        for method, matches in found.items():
+            tables[task[0]][method].keep(task[1], matches)
+    for method in tables[0] if tables else ():
+        reused = len(tasks) - counts[method]
+        tqdm.write(f"{method}: matched {counts[method]} pairs, reused {reused}", file=sys.stderr)
     for of_set in tables:
         for table in of_set.values():
             table.publish()
@@ -216,7 +214,7 @@ def _score(
 
     def arguments(task: Task) -> tuple[Any, ...]:
         which, index = task
-        return which, index, {one: table[index] for one, table in tables[which].items()}
+        return which, index, {method: table[index] for method, table in tables[which].items()}
 
     scored = dict(spread(workers, "score", tasks, arguments, len(tasks)))
     return [[scored[task] for task in tasks if task[0] == which] for which in range(len(tables))]
@@ -232,7 +230,11 @@ def _draw(
 
     def arguments(task: Task) -> tuple[Any, ...]:
         which, index = task
-        return which, index, {one: table[index][POINT] for one, table in tables[which].items()}
+        return (
+            which,
+            index,
+            {method: table[index][POINT] for method, table in tables[which].items()},
+        )
 
     chosen = [choose_pairs(found, config.pictures, max(config.thresholds)) for found in by_set]
     tasks = [(which, one.index) for which, pairs in enumerate(chosen) for one in pairs]

@@ -29,9 +29,9 @@ def test_keypoints_lie_where_they_are(name: str, texture: Callable[..., np.ndarr
 
     The size is no multiple of two, so that the levels of a pyramid have sizes of their own.
     """
-    image = texture(251, 333, seed=1)
+    image = texture(375, 501, seed=1)
     matches = MATCHERS[name]().match_pair(image, image[::-1, ::-1].copy())
-    errors = matches[:, 2:] - (np.float32([332, 250]) - matches[:, :2])
+    errors = matches[:, 2:] - (np.float32([500, 374]) - matches[:, :2])
     right = np.hypot(*errors.T) < 3
     assert right.mean() > 0.9
     assert right.sum() > 100

@@ -129,7 +129,9 @@ def _match_directly(sample: Sample, match: Match, queries: Queries) -> dict[str,
         if found_N.any():
             back_N2 = match(sample.image1, sample.image0, positions_N2[found_N])
             back_px_N[found_N] = forward_backward_error(dense_N2[found_N], back_N2)
-        matches = replace(matches, back_px_N=np.nan_to_num(back_px_N, nan=np.inf))
+        matches = replace(
+            matches, back_px_N=np.where(np.isnan(back_px_N), np.float32(np.inf), back_px_N)
+        )
     return _split(matches, queries)
 
 

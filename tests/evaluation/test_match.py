@@ -25,7 +25,7 @@ from ucn.evaluation.export.match import (
 )
 from ucn.evaluation.export.pairs import PairMatches, merge_keypoints, unique_matches
 from ucn.evaluation.methods.baselines.dense_sift import describe_sift
-from ucn.evaluation.methods.baselines.opencv_descriptors import describe_daisy
+from ucn.evaluation.methods.baselines.opencv_descriptors import Daisy
 from ucn.preprocessing.sample import Sample
 
 FOUND = ImageMatches(
@@ -87,7 +87,7 @@ def test_featureless_image_has_no_matches(keypoints_from: StartingPoints) -> Non
 def test_images_that_are_not_described_alike_are_refused(shifted: Callable[..., Sample]) -> None:
     images = shifted((0, 0)).image0, shifted((0, 0)).image1
     first, _ = describe_pair(images, describe_sift, MatchingConfig())
-    for describe, scales in ((describe_sift, 3), (describe_daisy, 1)):
+    for describe, scales in ((describe_sift, 3), (Daisy().describe, 1)):
         _, other = describe_pair(images, describe, MatchingConfig(scales=scales))
         with pytest.raises(ValueError, match="not described alike"):
             match_features(first, other)

@@ -127,7 +127,7 @@ class EvaluateConfig(FrozenConfig):
     """Output folder for the report, tables and pictures."""
     json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None
     """Additional JSON file for the metrics."""
-    tracking: TrackingConfig = TrackingConfig()
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     run_name: str = "evaluate"
     """Name of the MLflow run."""
 

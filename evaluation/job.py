@@ -20,7 +20,7 @@ from ucn.evaluation.methods.external import check_external
 from ucn.evaluation.pool import spread, worker_pool
 from ucn.evaluation.report.match_pictures import MatchPicture, choose_pairs
 from ucn.evaluation.report.output import METRICS, REPORT, TABLES, write_output
-from ucn.evaluation.report.set_report import SetReport, all_curves, all_metrics, report_set
+from ucn.evaluation.report.set_report import SetReport, all_metrics, report_set
 from ucn.evaluation.report.summary import PairResult
 from ucn.evaluation.scores.brown_patches import PatchPairs, read_pairs
 from ucn.evaluation.scores.patch_verification import patch_chunks, score_patches
@@ -132,7 +132,7 @@ def _run(
         metrics = all_metrics(reports, patches, config)
         lock.check()
         write_output(reports, patches, metrics, config)
-        run.log(metrics, all_curves(reports), config.output)
+        run.log(reports, patches, metrics)
     state.finish(run.run_id)
     return run.run_id
 

@@ -1,6 +1,7 @@
 """One function a subcommand: parse arguments, run, print the result."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from ucn.evaluation.export.config import MatchOptions
 from ucn.pipeline.arguments import join_repeated, parse, read_layers
 from ucn.pipeline.config import RunConfig
 from ucn.preprocessing.sources.registry import SOURCES
-from ucn.storage.addresses import redact
 from ucn.training.config import TrainConfig
 
 
@@ -63,6 +63,15 @@ class MatchArguments(MatchOptions):
     """Longest side for matching, pixels; 0 never resizes. Matches refer to the originals."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Device of the network."""
+
+
+class SyncArguments(FrozenConfig):
+    """Arguments of `ucn sync`."""
+
+    output: tyro.conf.Positional[Path]
+    """Output folder of `ucn train`, `ucn evaluate` or `ucn run`."""
+    uri: str | None = None
+    """Tracking URI; by default the one that each run was started with."""
 
 
 class DemoArguments(FrozenConfig):
@@ -161,7 +170,7 @@ def evaluate(args: Sequence[str]) -> int:
     config = parse(EvaluateConfig, words, "ucn evaluate", description, layered=True)
     from ucn.evaluation.job import evaluate
 
-    _print_evaluation(evaluate(config), config.tracking.uri)
+    _print_evaluation(evaluate(config))
     return 0
 
 
@@ -214,6 +223,28 @@ def run(args: Sequence[str]) -> int:
     return _run(RunConfig(**values))
 
 
+def sync(args: Sequence[str]) -> int:
+    """`ucn sync OUTPUT`"""
+    arguments = parse(SyncArguments, args, "ucn sync", "Deliver to MLflow what it has missed.")
+    from ucn.training.tracking import last_run, sync
+
+    outputs = [arguments.output, *arguments.output.glob("*/")]
+    found = [(run["time"], output) for output in outputs if (run := last_run(output))]
+    if not found:
+        raise UserError(
+            f"{arguments.output}: no runs for MLflow; give the output folder of ucn train, "
+            "evaluate or run"
+        )
+    refused = 0
+    # In the order of time: an evaluation finds the model of its training.
+    for _, output in sorted(found):
+        server, counts = sync(output, arguments.uri)
+        refused += counts["refused"]
+        what = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        _print(f"{output}: {what or 'nothing to deliver'} ({server})")
+    return 1 if refused else 0
+
+
 def demo(args: Sequence[str]) -> int:
     """`ucn demo`"""
     arguments = parse(
@@ -229,7 +260,7 @@ def _run(config: RunConfig) -> int:
 
     result = run(config)
     _print(f"model: {result.train.model}")
-    _print_evaluation(result.evaluate, config.tracking.uri)
+    _print_evaluation(result.evaluate)
     return 0
 
 
@@ -241,14 +272,21 @@ def _split_commas(args: Sequence[str], flag: str) -> list[str]:
     return words
 
 
-def _print_evaluation(result: Any, tracking_uri: str) -> None:
+def _print_evaluation(result: Any) -> None:
+    from ucn.training.tracking import experiment_page, last_run
+
     _print(result.markdown)
     _print(f"report: {result.report_path}")
-    if tracking_uri.startswith(("http://", "https://")):
-        _print(f"MLflow: {redact(tracking_uri)}")
+    output = result.report_path.parent
+    tracked, page = last_run(output), experiment_page(output)
+    if tracked is None:
+        return
+    server = tracked["uri"]
+    if server.startswith("http"):
+        _print(f"MLflow: {page or server}")
     else:
-        command = f"mlflow server --backend-store-uri {redact(tracking_uri)}"
-        _print(f"MLflow: {command}  (then open its address)")
+        command = f"mlflow server --backend-store-uri {shlex.quote(server)}"
+        _print(f"MLflow: {command}  (then open {page or 'its address'})")
 
 
 def _print_json(values: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Configuration of `ucn run`: shards, training, evaluation. Light to import."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sources.registry import SOURCES
 from ucn.storage.addresses import redact
-from ucn.training.config import TrackingConfig, TrainConfig
+from ucn.training.config import TrackingConfig, TrainConfig, sqlite_uri
 
 
 def _by_source(values: Any) -> Any:
@@ -71,9 +72,9 @@ class RunConfig(FrozenConfig):
             split: {"out": str(out / "shards" / split), "split": split} | _options(splits, split)
             for split in splits
         }
-        tracking = {"uri": f"sqlite:///{out.absolute() / 'mlflow.db'}"} | _options(
-            values, "tracking"
-        )
+        tracking = _options(values, "tracking")
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            tracking = {"uri": sqlite_uri(out / "mlflow.db")} | tracking
         train = {"output": str(out / "train"), "tracking": tracking} | _options(values, "train")
         folders = {split: str(options["out"]) for split, options in shards.items()}
         train["data"] = {

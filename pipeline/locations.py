@@ -11,7 +11,6 @@ from ucn.pipeline.config import RunConfig
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.training.config import TrackingConfig, TrainConfig
 
-SQLITE = "sqlite:///"
 Role = Literal["input", "output", "intermediate"]
 
 # Options of sources that name locations, except those relative to `root`.

@@ -37,6 +37,7 @@ _COMMANDS = {
     "evaluate": _Command("PCK and pose accuracy of models and baselines", commands.evaluate),
     "match": _Command("match photos", commands.match),
     "run": _Command("preprocess, train and evaluate, resuming what is done", commands.run),
+    "sync": _Command("deliver to MLflow what it has missed", commands.sync),
     "submit": _Command("run a stage as a job of a Ray cluster", cluster.submit),
     "status": _Command("list the jobs on a cluster", cluster.status),
     "doctor": _Command("check this machine, the cluster, storage and MLflow", doctor),

@@ -1,8 +1,10 @@
 """Configuration of a training run. Light to import: the command line's help needs it."""
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -34,6 +36,20 @@ NOT_CONTENT = frozenset(
 """Options that do not decide the model that results. Shards and weights enter by their digests."""
 
 
+SQLITE = "sqlite:///"
+
+
+def sqlite_uri(path: Path) -> str:
+    """Tracking URI of an SQLite file, absolute. MLflow decodes percent signs."""
+    return SQLITE + str(path.expanduser().absolute()).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """File of an SQLite tracking URI; None for other URIs."""
+    path = unquote(uri.removeprefix(SQLITE).partition("?")[0])
+    return Path(path) if uri.startswith(SQLITE) else None
+
+
 def _several(value: object) -> object:
     """Accept one folder in place of a list."""
     return (value,) if isinstance(value, str) else value
@@ -42,10 +58,14 @@ def _several(value: object) -> object:
 class TrackingConfig(FrozenConfig):
     """MLflow tracking."""
 
-    uri: str = "sqlite:///mlflow.db"
-    """Tracking URI. Artifacts of an SQLite file are in `mlartifacts/` beside it."""
-    experiment: str = "ucn"
-    """Name of the experiment."""
+    uri: str = Field(
+        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    )
+    """Tracking URI; MLFLOW_TRACKING_URI if set. Artifacts of SQLite are in `mlartifacts/`."""
+    experiment: str = Field(
+        default_factory=lambda: os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ucn"
+    )
+    """Name of the experiment; MLFLOW_EXPERIMENT_NAME if set."""
     enabled: bool = True
     """False turns tracking off."""
     model_name: str | None = "ucn"
@@ -199,7 +219,7 @@ class TrainConfig(FrozenConfig):
     augmentation: AugmentationConfig = AugmentationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    tracking: TrackingConfig = TrackingConfig()
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     output: Path = Path("runs/train")
     """Output folder: model, checkpoints, state of the run."""
     steps: int = Field(default=800, ge=1)

@@ -32,7 +32,7 @@ from ucn.training.loop.checkpoint import load_checkpoint
 from ucn.training.loop.checkpoint_record import mend_record, sweep_unfinished
 from ucn.training.loop.loop import CPU, best_weights
 from ucn.training.loop.state import Metrics, initial_state
-from ucn.training.model import load_model, save_model
+from ucn.training.model import WEIGHTS, load_model, model_digests, save_model
 from ucn.training.progress import Messages, progress_line
 from ucn.training.run_state import (
     CHECKPOINTS,
@@ -44,7 +44,7 @@ from ucn.training.run_state import (
     write_run_state,
 )
 from ucn.training.scaling import scaling
-from ucn.training.tracking import DatasetLink, RunLogger, register_model, start_run
+from ucn.training.tracking import DatasetLink, ModelLink, RunLog, Tracker
 from ucn.training.worker import work
 
 CHECKPOINTS_KEPT = 2
@@ -105,34 +105,49 @@ def _run(
     training_data: str,
 ) -> TrainResult:
     """Train the steps that are left and publish the model; the driver holds the lease."""
-    run_id = run_state.run_id or start_run(
-        config.tracking,
-        name="train",
-        params=config.model_dump(mode="json", exclude={"tracking", "overwrite"}),
-        tags={"stage": "training"},
-        datasets=datasets,
+    fingerprint = run_state.fingerprint
+    with Tracker(config.output, config.tracking) as tracker:
+        run = tracker.start(
+            f"train · {config.network.name}, {config.loss.name}, {config.steps} steps",
+            fingerprint,
+            params=config.model_dump(mode="json", exclude={"tracking", "overwrite"}),
+            tags={"stage": "training"},
+            datasets=datasets,
+        )
+        write_run_state(config.output, RunState(fingerprint, "RUNNING"))
+        try:
+            with ray_session():
+                checkpoint = _train_with_ray(config, fingerprint, run)
+                lock.check()
+                sweep_unfinished(config.output)
+                with checkpoint.as_directory() as folder:
+                    metrics = _publish(config, Path(folder), training_data)
+        except BaseException:
+            run.set_status("FAILED")
+            raise
+        _log_model(config, run, metrics, datasets)
+        run.set_status("FINISHED")
+        write_run_state(config.output, RunState(fingerprint, "FINISHED", tracker.run_id(run)))
+    return TrainResult(config.output / MODEL, tracker.run_id(run), metrics)
+
+
+def _log_model(
+    config: TrainConfig, run: RunLog, metrics: Metrics, datasets: list[DatasetLink]
+) -> None:
+    """Log the published model, with its validation scores under the names of an evaluation."""
+    folder = config.output / MODEL
+    tags = {name: f"{value:.6g}" for name, value in metrics.items()}
+    tags |= {f"manifest_sha256.{one.name}": one.digest for one in datasets}
+    model = ModelLink(
+        MODEL, model_digests(folder)[WEIGHTS], str(folder), tags, config.tracking.model_name
     )
-    run_state = RunState(run_state.fingerprint, "RUNNING", run_id)
-    write_run_state(config.output, run_state)
-    run = RunLogger(config.tracking, run_id)
-    run.restart()
-    try:
-        with ray_session():
-            checkpoint = _train_with_ray(config, run_state)
-            lock.check()
-            sweep_unfinished(config.output)
-            with checkpoint.as_directory() as folder:
-                metrics = _publish(config, Path(folder), training_data)
-    except BaseException:
-        run.finish("FAILED")
-        raise
-    write_run_state(config.output, RunState(run_state.fingerprint, "FINISHED", run_id))
-    register_model(config.tracking, run_id, config.output / MODEL, metrics)
-    run.finish("FINISHED")
-    return TrainResult(config.output / MODEL, run_id, metrics)
+    run.log_model(model, folder, step=config.steps)
+    prefix = "validation/"
+    scores = {n.removeprefix(prefix): v for n, v in metrics.items() if n.startswith(prefix)}
+    run.log_metrics(scores, config.steps, model, datasets[-1])
 
 
-def _train_with_ray(config: TrainConfig, run_state: RunState) -> Checkpoint:
+def _train_with_ray(config: TrainConfig, fingerprint: str, run: RunLog) -> Checkpoint:
     """Run the workers and return the last checkpoint."""
     _configure_ray_train()
     # First, since it may raise.
@@ -145,14 +160,14 @@ def _train_with_ray(config: TrainConfig, run_state: RunState) -> Checkpoint:
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     messages: Any = ray.remote(num_cpus=0, label_selector=here)(Messages).remote()
     # Ray Train resumes a run of the same name.
-    name = run_state.fingerprint[:16]
+    name = fingerprint[:16]
     folder = config.output / CHECKPOINTS / name
     resume = mend_record(folder)
     trainer = TorchTrainer(
         work,
         train_loop_config={
             "config": config,
-            "run_id": run_state.run_id,
+            "run": run.id,
             "messages": messages,
             "folder": folder,
             "resume": resume,

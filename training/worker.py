@@ -16,12 +16,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ucn.errors import UserError
+from ucn.images.draw import write_picture
 from ucn.training.config import TrainConfig
 from ucn.training.data.inputs import open_datasets, training_sampler
 from ucn.training.loop.loop import Worker, WriteState, fit
 from ucn.training.loop.state import Metrics
 from ucn.training.loop.validate import MatchedPair
-from ucn.training.tracking import RunLogger, system_metrics
+from ucn.training.tracking import TRACKING, RunLog, system_metrics
 from ucn.training.tracking.pictures import match_picture
 
 
@@ -29,7 +30,7 @@ def work(options: dict[str, Any]) -> None:
     """Train as one worker.
 
     Args:
-        options: ``config``; ``run_id`` in MLflow, or None; ``messages``, an actor of `Messages`;
+        options: ``config``; ``run``, its id in the log; ``messages``, an actor of `Messages`;
             ``folder`` of the checkpoints; and ``resume``, a checkpoint to start from that Ray Train
             has no record of, or None.
     """
@@ -43,8 +44,9 @@ def work(options: dict[str, Any]) -> None:
     cpus = len(os.sched_getaffinity(0)) // context.get_local_world_size()
     torch.set_num_threads(config.threads or max(1, cpus))
     cv2.setNumThreads(1)
-    run_id = options["run_id"] if rank == 0 else None
-    with RunLogger(config.tracking, run_id, resumes="loss") as run, system_metrics(run):
+    is_logged = rank == 0 and config.tracking.enabled
+    run = RunLog(config.output / TRACKING if is_logged else None, options["run"])
+    with system_metrics(run):
 
         def log_again(step: int, metrics: Metrics) -> None:
             run.log_metrics(metrics, step)
@@ -90,7 +92,7 @@ def _device(config: TrainConfig) -> torch.device:
     return device
 
 
-def _show(run: RunLogger, step: int, pair: MatchedPair) -> None:
+def _show(run: RunLog, step: int, pair: MatchedPair) -> None:
     if run.is_active:
         picture = match_picture(
             pair.sample.image0,
@@ -100,7 +102,10 @@ def _show(run: RunLogger, step: int, pair: MatchedPair) -> None:
             pair.truth_N2,
             f"{pair.sample.key}, step {step}",
         )
-        run.log_picture(picture, f"validation/step-{step:06d}/{pair.sample.key}.jpg")
+        folder = f"validation/step-{step:06d}"
+        path = run.file(f"{folder}/{pair.sample.key}.jpg")
+        write_picture(path, picture)
+        run.log_artifact(path, folder)
 
 
 def _distribute(network: nn.Module) -> nn.Module:

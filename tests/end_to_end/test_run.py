@@ -56,19 +56,24 @@ def test_a_run_leaves_shards_model_and_report(run_folder: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_mlflow_has_both_runs_with_their_data(run_folder: Path) -> None:
+def test_mlflow_has_all_runs_with_their_data(run_folder: Path) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{run_folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("ucn")
     runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 2
+    names = {run.info.run_name for run in runs}
+    assert {"evaluate · test, motorcycle", "test · UCN", "motorcycle · dense DAISY"} <= names
+    assert len(runs) == len(names)
     assert all(run.info.status == "FINISHED" for run in runs)
     digest = hashlib.sha256((run_folder / "shards" / "train" / "manifest.json").read_bytes())
     inputs = {one.dataset.digest for run in runs for one in run.inputs.dataset_inputs}
     assert any(digest.hexdigest().startswith(one) for one in inputs)
     logged = {name for run in runs for name in run.data.metrics}
-    assert {"loss", "hit_ratio", "pck/10", "baseline/daisy/pck/10"} <= logged
+    assert {"loss", "hit_ratio", "pck/10", "pck_curve"} <= logged
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    scored = {score.run_id for score in model.metrics}
+    assert {run.info.run_id for run in runs if "UCN" in run.info.run_name} <= scored
 
 
 def test_a_rerun_changes_nothing(run_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

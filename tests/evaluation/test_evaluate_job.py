@@ -131,16 +131,41 @@ def _check_record(run_id: str | None, folder: Path, metrics: dict[str, float], d
 
     assert run_id is not None
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    run = client.get_run(run_id)
-    assert run.info.status == "FINISHED"
-    assert {name: run.data.metrics[name] for name in metrics} == pytest.approx(metrics)
-    curve = client.get_metric_history(run_id, "baseline/daisy/pck_curve")
-    assert [point.step for point in curve] == list(range(1, 51))
-    assert curve[9].value == metrics["baseline/daisy/pck/10"]
-    assert len(run.data.tags["model.sha256"]) == 64
-    inputs = run.inputs.dataset_inputs
-    assert all(digest in entry.dataset.profile for entry in inputs)
-    assert "report.html" in {artifact.path for artifact in client.list_artifacts(run_id)}
+    parent = client.get_run(run_id)
+    assert (parent.info.run_name, parent.info.status) == ("evaluate · shifts, shifts-2", "FINISHED")
+    assert parent.data.metrics["pck/10"] == metrics["pck/10"]
+    assert not [name for name in parent.data.metrics if name.startswith(("baseline", "shifts-2"))]
+    assert len(parent.data.tags["model.sha256"]) == 64
+    assert all(digest in entry.dataset.profile for entry in parent.inputs.dataset_inputs)
+    artifacts = {artifact.path for artifact in client.list_artifacts(run_id)}
+    assert {"report.html", "results.json", "shifts"} <= artifacts
+    assert "tracking" not in artifacts
+    table = json.loads(Path(client.download_artifacts(run_id, "results.json")).read_text())
+    assert table["columns"][:2] == ["set", "method"]
+    children = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'"
+    )
+    by_name = {run.info.run_name: client.get_run(run.info.run_id) for run in children}
+    assert set(by_name) == {
+        f"{name} · {title}" for name in ("shifts", "shifts-2") for title in ("UCN", "dense DAISY")
+    }
+    names = {name for name in metrics if not name.startswith(("baseline", "shifts-2"))}
+    rows = {
+        (row[0], row[1]): dict(zip(table["columns"], row, strict=True)) for row in table["data"]
+    }
+    for run in by_name.values():
+        place, method = run.data.tags["set"], run.data.tags["method"]
+        prefix = "shifts-2/" if place == "shifts-2" else ""
+        prefix += "baseline/daisy/" if method == "daisy" else ""
+        expected = {name: metrics[f"{prefix}{name}"] for name in names}
+        curve = client.get_metric_history(run.info.run_id, "pck_curve")
+        assert [point.step for point in curve] == list(range(1, 51))
+        assert curve[9].value == expected["pck/10"]
+        assert {n: v for n, v in run.data.metrics.items() if n != "pck_curve"} == expected
+        assert rows[place, method] == {"set": place, "method": method} | expected
+    (model,) = client.search_logged_models([parent.info.experiment_id])
+    scored = {score.run_id for score in model.metrics}
+    assert {run.info.run_id for name, run in by_name.items() if "UCN" in name} <= scored
 
 
 @pytest.mark.ray

@@ -25,7 +25,7 @@ from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.training.config import TrackingConfig
 from ucn.training.model import WEIGHTS
-from ucn.training.tracking import RunLogger, start_run
+from ucn.training.tracking import Tracker
 
 ROOT = Path(__file__).parents[2]
 HOUR_S = 3600.0
@@ -37,7 +37,7 @@ LOOKS_AT_THE_TIME_OF_DAY = {
     "preprocessing/shards/cache.py",
     "preprocessing/shards/cache_folder.py",
     # Of a point in MLflow, beside its step.
-    "training/tracking/run.py",
+    "training/tracking/log.py",
     "training/tracking/system.py",
 }
 
@@ -93,13 +93,13 @@ def test_metrics_sent_while_the_clock_jumps(
     tmp_path: Path, stepping_clock: Callable[[], None]
 ) -> None:
     config = TrackingConfig(uri=f"sqlite:///{tmp_path / 'mlflow.db'}", experiment="clock")
-    run_id = start_run(config, "one", {}, {}, [])
-    assert run_id is not None
     for part in (range(10), range(5, 15)):
-        with RunLogger(config, run_id, resumes="loss") as run:
+        with Tracker(tmp_path, config) as tracker:
+            run = tracker.start("one", "key", params={}, tags={})
             for step in part:
                 run.log_metrics({"loss": step / 2}, step)
         stepping_clock()
+    run_id = str(tracker.run_id(run))
     client = MlflowClient(tracking_uri=config.uri)
     points = client.get_metric_history(run_id, "loss")
     assert sorted((point.step, point.value) for point in points) == [

@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -13,9 +12,10 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.storage.addresses import holds_secret, redact
 from ucn.storage.stores import open_store
 from ucn.training.config import TrackingConfig
-from ucn.training.tracking import RunLogger, register_model, start_run
-from ucn.training.tracking.client import brief
+from ucn.training.tracking import TRACKING, DatasetLink, ModelLink, Tracker
 from ucn.training.tracking.delivery import Delivery
+from ucn.training.tracking.log import RunLog
+from ucn.training.tracking.server import brief
 
 SECRET = "hunter2"
 SERVER = f"http://me:{SECRET}@127.0.0.1:9"
@@ -50,58 +50,47 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("uri", [SERVER, f"postgresql://me:{SECRET}@nowhere.invalid:port/runs"])
 def test_a_tracking_server_that_is_away_is_told_without_its_password(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, uri: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    config = TrackingConfig(uri=SERVER, model_name="ucn")
-    assert start_run(config, "train", {"a": 1}, {}, []) is None
-    with RunLogger(config, "0" * 32) as run:
-        run.log_metrics({"loss": 1.0})
-    assert register_model(config, "0" * 32, tmp_path, {}) is None
-    assert caplog.text.count("127.0.0.1:9: MLflow does not answer") == 2
-    assert "127.0.0.1:9: the model is not registered" in caplog.text
+    link = DatasetLink("a", "d", f"s3://key:{SECRET}@bucket/shards", "training")
+    model = ModelLink("model", "d", f"s3://key:{SECRET}@bucket/model", {})
+    with Tracker(tmp_path, TrackingConfig(uri=uri)) as tracker:
+        run = tracker.start("train", "k", params={"a": uri}, tags={"b": uri}, datasets=[link])
+        run.log_model(model)
+    assert "were not delivered to MLflow" in caplog.text or "refuses an entry" in caplog.text
     assert SECRET not in caplog.text + "".join(capfd.readouterr())
+    files = [path.read_text() for path in (tmp_path / TRACKING).iterdir()]
+    assert files
+    assert SECRET not in "".join(files)
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_database_address_that_cannot_be_is_told_without_its_password(
-    caplog: pytest.LogCaptureFixture,
+def test_refusals_of_a_server_are_told_without_secrets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TrackingConfig(uri=f"postgresql://me:{SECRET}@nowhere.invalid:port/runs")
-    assert start_run(config, "train", {}, {}, []) is None
-    assert "MLflow does not answer" in caplog.text
-    assert SECRET not in caplog.text
-
-
-def test_refusals_of_a_server_are_told_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
-    def refuse() -> None:
+    def refuse(*_: object) -> None:
         raise ValueError(f"no such table at postgresql://me:{SECRET}@db/runs?sslkey={SECRET}")
 
-    delivery = Delivery("http://host", lambda points: None, lambda: None)
-    delivery.put(refuse)
-    delivery.close()
+    monkeypatch.setattr("ucn.training.tracking.server.Server.deliver", refuse)
+    RunLog(tmp_path, "one").log_metrics({"loss": 1.0})
+    assert Delivery(tmp_path, "http://host").deliver() is None
     assert "MLflow refuses an entry (no such table at postgresql://db/runs)" in caplog.text
     assert brief(OSError(f"{SERVER}/x")) == "http://127.0.0.1:9/x"
 
 
-def test_where_an_evaluation_is_recorded_is_no_parameter_of_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    logged: list[Any] = []
-
-    def start(config: TrackingConfig, name: str, *what: object) -> None:
-        logged.extend(what)
-
-    monkeypatch.setattr(tracking, "start_run", start)
+@pytest.mark.usefixtures("impatient")
+def test_where_an_evaluation_is_recorded_is_no_parameter_of_it(tmp_path: Path) -> None:
     config = EvaluateConfig(
-        shards=("s3://bucket/shards",), tracking=TrackingConfig(uri=SERVER, enabled=False)
+        shards=("s3://bucket/shards",), tracking=TrackingConfig(uri=SERVER), output=tmp_path
     )
     data = SimpleNamespace(digest="d", uri="s3://bucket/shards")
     with tracking.mlflow_run(config, ["shards"], [data]):  # type: ignore[list-item]
         pass
-    assert "s3://bucket/shards" in str(logged)
-    assert SECRET not in str(logged)
+    log = (tmp_path / TRACKING / "log.jsonl").read_text()
+    assert "s3://bucket/shards" in log
+    assert SECRET not in log
 
 
 @pytest.mark.parametrize("endpoint", [f"me:{SECRET}@host", f"http://me:{SECRET}@bad host/"])

@@ -1,10 +1,11 @@
-"""MLflow runs, and what happens when MLflow is not there."""
+"""The log of MLflow runs: what it holds, its delivery, and what outages and kills do to it."""
 
 import json
 import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,75 +18,43 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from werkzeug.serving import make_server
 
-from ucn.training.config import NetworkConfig, TrackingConfig
-from ucn.training.model import load_model, save_model
+from ucn.errors import UserError
+from ucn.images.draw import write_picture
+from ucn.storage.lock import file_lock
+from ucn.training.config import NetworkConfig, TrackingConfig, TrainConfig, sqlite_path, sqlite_uri
+from ucn.training.model import WEIGHTS, load_model, model_digests, save_model
 from ucn.training.networks import build_network
 from ucn.training.tracking import (
+    TRACKING,
     DatasetLink,
-    RunLogger,
+    ModelLink,
+    RunLog,
+    Tracker,
     delivery,
-    flatten,
-    register_model,
-    resolve_tracking,
-    start_run,
+    experiment_page,
+    sync,
     system_metrics,
 )
+from ucn.training.tracking.log import LOG, flatten, read_log
 
 LINK = DatasetLink("training", "0123456789abcdef" * 4, "/data/shards", "training")
+ABOUT: dict[str, Any] = {"params": {"a": 1}, "tags": {"stage": "t"}, "datasets": [LINK]}
 
 
 def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name.startswith("ucn.training.tracking")]
 
 
-def test_a_run_holds_params_metrics_dataset_and_artifacts(tmp_path: Path) -> None:
-    config = TrackingConfig(uri=f"sqlite:///{tmp_path / 'db' / 'mlflow.db'}", experiment="tests")
-    run_id = start_run(config, "one", {"a": {"b": 1}, "c": "x"}, {"stage": "t"}, [LINK])
-    assert run_id is not None
-    (tmp_path / "note.txt").write_text("hello")
-    run = RunLogger(config, run_id)
-    run.log_metrics({"loss": 0.5, "pck/3": 40}, 0)
-    run.log_metrics({"loss": 0.25}, 1)
-    run.log_artifact(tmp_path / "note.txt", "notes")
-    run.log_dict({"k": [1, 2]}, "table.json")
-    run.finish()
+def entries(output: Path, kind: str) -> list[dict[str, Any]]:
+    return [line.entry for line in read_log(output / TRACKING) if line.entry.get("kind") == kind]
+
+
+def runs(config: TrackingConfig) -> list[Any]:
+    """All runs of the experiment, the oldest first."""
     client = MlflowClient(tracking_uri=config.uri)
-    found = client.get_run(run_id)
-    assert found.info.status == "FINISHED"
-    assert found.data.params == {"a.b": "1", "c": "x"}
-    assert found.data.metrics == {"loss": 0.25, "pck/3": 40}
-    assert found.data.tags["manifest_sha256.training"] == LINK.digest
-    (entry,) = found.inputs.dataset_inputs
-    assert LINK.digest.startswith(entry.dataset.digest)
-    assert json.loads(entry.dataset.profile)["manifest_sha256"] == LINK.digest
-    assert json.loads(entry.dataset.source)["uri"] == "/data/shards"
-    artifacts = tmp_path / "db" / "mlartifacts" / run_id / "artifacts"
-    assert (artifacts / "notes" / "note.txt").read_text() == "hello"
-    assert json.loads((artifacts / "table.json").read_text()) == {"k": [1, 2]}
-
-    with RunLogger(config, run_id, resumes="loss") as resumed:
-        resumed.restart()
-        for step in range(3):
-            resumed.log_metrics({"loss": float(step)}, step)
-    points = client.get_metric_history(run_id, "loss")
-    assert sorted((p.step, p.value) for p in points) == [(0, 0.5), (1, 0.25), (2, 2.0)]
-    assert client.get_run(run_id).info.status == "RUNNING"
-
-
-def test_an_outage_at_the_start_leaves_no_run(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(delivery, "FIRST_WAIT_S", 0.1)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        config = TrackingConfig(uri=f"http://127.0.0.1:{unused.getsockname()[1]}")
-        assert start_run(config, "one", {}, {}, []) is None
-    first, last = own_messages(caplog)
-    assert "trying again" in first
-    assert "going on without it" in last
-    assert "\n" not in first + last
+    experiment = client.get_experiment_by_name(config.experiment)
+    found = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
+    return [client.get_run(run.info.run_id) for run in found]
 
 
 class Server:
@@ -145,12 +114,19 @@ def server(started_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(delivery, "FIRST_WAIT_S", 0.02)
     monkeypatch.setattr(delivery, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(delivery, "POLL_S", 0.02)
     yield started_server
     started_server.lose = lambda path: False
     started_server.is_up = True
 
 
-def history(config: TrackingConfig, run_id: str, metric: str) -> list[tuple[int, float]]:
+@pytest.fixture
+def config(server: Server, tmp_path: Path) -> TrackingConfig:
+    """An experiment of its own on the running server."""
+    return server.config.model_copy(update={"experiment": tmp_path.name})
+
+
+def history(config: TrackingConfig, run_id: str | None, metric: str) -> list[tuple[int, float]]:
     client = MlflowClient(tracking_uri=config.uri)
     return sorted((p.step, p.value) for p in client.get_metric_history(run_id, metric))
 
@@ -162,265 +138,381 @@ def until(done: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_a_server_that_comes_late_is_waited_for(
-    server: Server, caplog: pytest.LogCaptureFixture
+def test_a_run_holds_params_metrics_dataset_and_artifacts(tmp_path: Path) -> None:
+    config = TrackingConfig(uri=f"sqlite:///{tmp_path / 'db' / 'mlflow.db'}", experiment="tests")
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", params={"a": {"b": 1}, "c": "x"}, tags={}, datasets=[LINK])
+        (tmp_path / "note.txt").write_text("hello")
+        run.file("table.json").parent.mkdir(parents=True)
+        run.file("table.json").write_text('{"columns": ["k"], "data": [[1], [2]]}')
+        run.log_metrics({"loss": 0.5, "pck/3": 40}, 0)
+        run.log_metrics({"loss": 0.25}, 1)
+        run.log_artifact(tmp_path / "note.txt", "notes")
+        run.log_artifact(run.file("table.json"), table=True)
+        run.set_status("FINISHED")
+    (found,) = runs(config)
+    assert found.info.run_id == tracker.run_id(run)
+    assert (found.info.run_name, found.info.status) == ("one", "FINISHED")
+    assert found.info.start_time == entries(tmp_path, "run")[0]["time"]
+    assert found.info.end_time == entries(tmp_path, "status")[0]["time"]
+    assert found.data.params == {"a.b": "1", "c": "x"}
+    assert found.data.metrics == {"loss": 0.25, "pck/3": 40}
+    assert found.data.tags["manifest_sha256.training"] == LINK.digest
+    (entry,) = found.inputs.dataset_inputs
+    assert LINK.digest.startswith(entry.dataset.digest)
+    assert json.loads(entry.dataset.profile)["manifest_sha256"] == LINK.digest
+    assert json.loads(entry.dataset.source)["uri"] == "/data/shards"
+    artifacts = tmp_path / "db" / "mlartifacts" / found.info.run_id / "artifacts"
+    assert (artifacts / "notes" / "note.txt").read_text() == "hello"
+    client = MlflowClient(tracking_uri=config.uri)
+    table = json.loads((artifacts / "table.json").read_text())
+    assert table == {"columns": ["k"], "data": [[1], [2]]}
+    shown = json.loads(found.data.tags["mlflow.loggedArtifacts"])
+    assert shown == [{"path": "table.json", "type": "table"}]
+    experiment = client.get_experiment(found.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment_page(tmp_path) == (
+        f"http://127.0.0.1:5000/#/experiments/{found.info.experiment_id}"
+        "?workflowType=machine_learning"
+    )
+
+
+def test_a_resumed_run_goes_on_without_repeated_steps(
+    config: TrackingConfig, tmp_path: Path
 ) -> None:
+    for first in (0, 2):
+        with Tracker(tmp_path, config) as tracker:
+            run = tracker.start("one", "k", **ABOUT)
+            for step in range(first, first + 4):
+                run.log_metrics({"loss": float(step + first)}, step)
+                if step % 2:
+                    run.log_metrics({"pck": float(step)}, step)
+    (found,) = runs(config)
+    assert found.info.status == "RUNNING"
+    # The values of steps 2 and 3 are those of the first time.
+    expected = [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 6.0), (5, 7.0)]
+    assert history(config, found.info.run_id, "loss") == expected
+    assert history(config, found.info.run_id, "pck") == [(1, 1.0), (3, 3.0), (5, 5.0)]
+    with Tracker(tmp_path, config) as tracker:
+        tracker.start("two", "another key", **ABOUT).set_status("FINISHED")
+    assert [run.info.run_name for run in runs(config)] == ["one", "two"]
+
+
+def test_lines_of_another_process_are_delivered(config: TrackingConfig, tmp_path: Path) -> None:
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        other = RunLog(tmp_path / TRACKING, run.id)
+        other.log_metrics({"loss": 0.5}, 0)
+        until(lambda: tracker.run_id(run))
+        until(lambda: history(config, tracker.run_id(run), "loss") == [(0, 0.5)])
+
+
+def test_a_run_that_mlflow_missed_is_delivered_later_once(
+    server: Server,
+    config: TrackingConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0.3)
     server.is_up = False
-    server.asked.clear()
-
-    def come() -> None:
-        until(lambda: len(server.asked) >= 2)
-        server.is_up = True
-
-    coming = threading.Thread(target=come)
-    coming.start()
-    run_id = start_run(server.config, "one", {"a": 1}, {}, [])
-    coming.join()
-    assert run_id is not None
-    run = MlflowClient(tracking_uri=server.config.uri).get_run(run_id)
-    assert run.data.params == {"a": "1"}
-    (message,) = own_messages(caplog)
-    assert "MLflow does not answer" in message
-    assert "trying again for 30 s" in message
+    start = time.monotonic()
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        for step in range(5):
+            run.log_metrics({"loss": float(step)}, step)
+        write_picture(run.file("a.png"), np.zeros((9, 9, 3), np.uint8))
+        run.log_artifact(run.file("a.png"), "pictures")
+        part = tracker.start("part", "p", params={}, tags={"set": "x"}, parent=run)
+        part.log_metrics({"pck/3": 5.0})
+        part.set_status("FINISHED")
+        run.set_status("FINISHED")
+    assert time.monotonic() - start < 5
+    assert tracker.run_id(run) is None
+    away, waiting = own_messages(caplog)
+    assert "does not answer" in away
+    assert f"11 lines of {tmp_path / TRACKING / LOG}" in waiting
+    assert "ucn sync" in waiting
+    with pytest.raises(UserError, match=r"does not answer.*11 lines"):
+        sync(tmp_path)
+    server.is_up = True
+    time.sleep(0.1)
+    assert sync(tmp_path) == (config.uri, Counter(runs=2, metrics=6, artifacts=1))
+    found, below = runs(config)
+    assert (found.info.run_name, found.info.status) == ("one", "FINISHED")
+    assert found.data.tags["stage"] == "t"
+    assert below.data.tags["mlflow.parentRunId"] == found.info.run_id
+    assert below.data.tags["set"] == "x"
+    logged = entries(tmp_path, "metrics")[:5]
+    points = MlflowClient(tracking_uri=config.uri).get_metric_history(found.info.run_id, "loss")
+    assert [(p.step, p.timestamp) for p in points] == [(e["step"], e["time"]) for e in logged]
+    ends = [entry["time"] for entry in entries(tmp_path, "status")]
+    assert [below.info.end_time, found.info.end_time] == ends
+    assert found.info.start_time == entries(tmp_path, "run")[0]["time"]
+    assert sync(tmp_path) == (config.uri, Counter())
+    # Had it forgotten what it has delivered, nothing would be there twice.
+    (tmp_path / TRACKING / delivery.DELIVERED).unlink()
+    assert sync(tmp_path)[1]["metrics"] == 6
+    assert len(runs(config)) == 2
+    assert history(config, found.info.run_id, "loss") == [(step, float(step)) for step in range(5)]
 
 
 def test_all_metrics_arrive_once_in_spite_of_an_outage(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: Server, config: TrackingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="ucn.training.tracking")
-    run_id = start_run(server.config, "one", {"a": 1}, {}, [LINK])
-    assert run_id is not None
     picture = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
-    with RunLogger(server.config, run_id) as run:
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        server.asked.clear()
         for step in range(400):
             run.log_metrics({"loss": step / 2, "rate": float(step)}, step)
             if step == 100:
                 until(lambda: "mlflow/runs/log-batch" in server.asked)
                 server.is_up = False
             if step == 200:
-                run.log_picture(picture, "validation/step-000200/pair.png")
+                write_picture(run.file("step-000200/pair.png"), picture)
+                run.log_artifact(run.file("step-000200/pair.png"), "step-000200")
                 until(lambda: own_messages(caplog))
                 server.is_up = True
-    assert history(server.config, run_id, "loss") == [(step, step / 2) for step in range(400)]
-    assert len(history(server.config, run_id, "rate")) == 400
-    client = MlflowClient(tracking_uri=server.config.uri)
-    path = client.download_artifacts(run_id, "validation/step-000200/pair.png")
+    run_id = tracker.run_id(run)
+    assert history(config, run_id, "loss") == [(step, step / 2) for step in range(400)]
+    assert len(history(config, run_id, "rate")) == 400
+    client = MlflowClient(tracking_uri=config.uri)
+    path = client.download_artifacts(str(run_id), "step-000200/pair.png")
     assert np.array_equal(cv2.imread(path)[..., ::-1], picture)
     away, back = own_messages(caplog)
     assert "does not answer" in away
     assert "answers again" in back
 
 
-def test_what_was_delivered_though_its_answer_was_lost_is_there_once(server: Server) -> None:
-    run_id = start_run(server.config, "one", {}, {}, [])
-    assert run_id is not None
+@pytest.mark.parametrize("path", ["log-batch", "create", "log-inputs"])
+def test_what_was_done_though_its_answer_was_lost_is_there_once(
+    server: Server, config: TrackingConfig, tmp_path: Path, path: str
+) -> None:
     losses = iter([True, True, False, True])
-    server.lose = lambda path: path == "mlflow/runs/log-batch" and next(losses, False)
-    with RunLogger(server.config, run_id) as run:
+    server.lose = lambda asked: asked == f"mlflow/runs/{path}" and next(losses, False)
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
         for step in range(50):
             run.log_metrics({"loss": float(step), "not a number": float("nan")}, step)
             time.sleep(0.002)
-    assert next(losses, None) is None
-    assert history(server.config, run_id, "loss") == [(step, float(step)) for step in range(50)]
-    assert len(history(server.config, run_id, "not a number")) == 50
+    (found,) = runs(config)
+    assert history(config, found.info.run_id, "loss") == [(step, step) for step in range(50)]
+    assert len(history(config, found.info.run_id, "not a number")) == 50
+    assert len(found.inputs.dataset_inputs) == 1
 
 
-def test_a_run_is_gone_on_with_though_mlflow_is_away_at_first(server: Server) -> None:
-    run_id = start_run(server.config, "one", {}, {}, [])
-    with RunLogger(server.config, run_id) as run:
-        for step in range(7):
-            run.log_metrics({"loss": float(step)}, step)
-    server.is_up = False
-    with RunLogger(server.config, run_id, resumes="loss") as run:
-        run.restart()
-        for step in range(4, 10):
-            run.log_metrics({"loss": float(step)}, step)
+def test_a_killed_process_leaves_a_part_of_a_line(config: TrackingConfig, tmp_path: Path) -> None:
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        run.log_metrics({"loss": 0.5}, 0)
+        with (tmp_path / TRACKING / LOG).open("ab") as file:
+            file.write(b'{"kind": "metrics", "run": "')
         time.sleep(0.1)
-        server.is_up = True
-    assert run_id is not None
-    assert history(server.config, run_id, "loss") == [(step, float(step)) for step in range(10)]
+        resumed = RunLog(tmp_path / TRACKING, run.id)
+        resumed.log_metrics({"loss": 9.0}, 0)
+        resumed.log_metrics({"loss": 0.25}, 1)
+    assert history(config, tracker.run_id(run), "loss") == [(0, 0.5), (1, 0.25)]
 
 
-def test_what_cannot_be_delivered_is_counted(
-    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0.3)
-    run_id = start_run(server.config, "one", {}, {}, [])
-    server.is_up = False
-    run = RunLogger(server.config, run_id)
-    for step in range(30):
-        run.log_metrics({"loss": 1.0, "rate": 1.0}, step)
-    run.finish()
-    run.log_metrics({"loss": 1.0}, 31)
-    away, lost = own_messages(caplog)
-    assert "does not answer" in away
-    assert "60 metrics and 1 other entries were not delivered" in lost
+def test_one_process_delivers_a_log_at_a_time(config: TrackingConfig, tmp_path: Path) -> None:
+    with file_lock(tmp_path / TRACKING):
+        tracker = Tracker(tmp_path, config)
+        run = tracker.start("one", "k", **ABOUT)
+        with pytest.raises(UserError, match="another run writes here"):
+            sync(tmp_path)
+        assert tracker.run_id(run) is None
+    with tracker:
+        until(lambda: tracker.run_id(run))
 
 
 def test_the_end_does_not_sit_out_a_long_wait(
-    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(delivery, "FIRST_WAIT_S", 60.0)
-    monkeypatch.setattr(delivery, "PATIENCE_S", 5.0)
-    run_id = start_run(server.config, "one", {}, {}, [])
-    assert run_id is not None
-    server.is_up = False
-    run = RunLogger(server.config, run_id)
-    run.log_metrics({"loss": 1.0}, 0)
-    until(lambda: own_messages(caplog))
-    server.is_up = True
-    run.close()
-    assert history(server.config, run_id, "loss") == [(0, 1.0)]
-
-
-def test_what_does_not_fit_is_counted(
-    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(delivery, "ROOM", 10 * delivery.ENTRY_BYTES)
-    run_id = start_run(server.config, "one", {}, {}, [])
-    server.is_up = False
-    run = RunLogger(server.config, run_id)
-    for step in range(100):
-        run.log_metrics({"loss": 1.0}, step)
-    assert run._delivery is not None
-    assert len(run._delivery._entries) == 10
-    run.log_picture(np.zeros((100, 100, 3), np.uint8), "a.png")
-    run.close()
-    assert "100 metrics and 1 other entries" in own_messages(caplog)[-1]
-
-
-def test_what_is_refused_is_left_out_and_nothing_else(
-    server: Server, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    run_id = start_run(server.config, "one", {"a": 1}, {}, [])
-    assert run_id is not None
-    with RunLogger(server.config, run_id) as run:
-        run.log_params({"a": "2"})
-        run.log_artifact(tmp_path / "not there.txt")
-        for step in range(20):
-            run.log_metrics({"pck@3" if step in (5, 6) else "pck/3": float(step)}, step)
-    expected = [(step, float(step)) for step in range(20) if step not in (5, 6)]
-    assert history(server.config, run_id, "pck/3") == expected
-    assert MlflowClient(tracking_uri=server.config.uri).get_run(run_id).data.params == {"a": "1"}
-    own = own_messages(caplog)
-    assert len(own) == 3
-    assert all("refuses" in message and "\n" not in message for message in own)
-
-
-def test_one_call_that_always_fails_does_not_stop_the_others(
-    server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    run_id = start_run(server.config, "one", {}, {}, [])
-    assert run_id is not None
-    server.lose = lambda path: path == "mlflow/runs/set-tag"
-    with RunLogger(server.config, run_id) as run:
-        run.set_tags({"a": "b"})
-        run.log_metrics({"loss": 1.0}, 0)
-    assert history(server.config, run_id, "loss") == [(0, 1.0)]
-    assert any("refuses" in message for message in own_messages(caplog))
-
-
-def test_the_caller_does_not_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_id = start_run(server.config, "one", {}, {}, [])
-    assert run_id is not None
-    release = threading.Event()
-    server.lose = lambda path: path == "mlflow/runs/log-batch" and not release.wait(20)
-    run = RunLogger(server.config, run_id)
-    for step in range(300):
-        run.log_metrics({"loss": float(step)}, step)
-    assert history(server.config, run_id, "loss") == []
-    server.asked.clear()
-    release.set()
-    run.finish()
-    assert len(history(server.config, run_id, "loss")) == 300
-    # What has gathered goes together.
-    assert server.asked.count("mlflow/runs/log-batch") <= 2
-
-
-def test_a_model_becomes_one_version_that_can_be_loaded(
-    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    network = NetworkConfig(options={"width": 16, "dimension": 16})
-    save_model(tmp_path / "model", build_network(network.name, network.options), network)
-    run_id = start_run(server.config, "one", {}, {}, [LINK])
-    config = server.config.model_copy(update={"model_name": "some model"})
-    scores = {"pck/5": 81.25, "loss": 0.125}
-    assert register_model(config, run_id, tmp_path / "model", scores) == "1"
-    assert register_model(config, run_id, tmp_path / "model", scores) == "1"
-    other_id = start_run(server.config, "two", {}, {}, [LINK])
-    losses = iter([True])
-    server.lose = lambda path: path.endswith("model-versions/create") and next(losses, False)
-    assert register_model(config, other_id, tmp_path / "model", {}) == "2"
-    client = MlflowClient(tracking_uri=config.uri)
-    assert len(client.search_model_versions("name = 'some model'")) == 2
-    version = client.get_model_version("some model", "1")
-    assert version.run_id == run_id
-    assert version.tags == {
-        "pck/5": "81.25", "loss": "0.125", "manifest_sha256.training": LINK.digest,
-    }  # fmt: skip
-    for uri in ("models:/some model/1", f"runs:/{run_id}/model"):
-        folder = download_artifacts(uri, dst_path=str(tmp_path / uri[:4]), tracking_uri=config.uri)
-        model = load_model(folder)
-        assert model.config.descriptor_dimension == 16
-    assert register_model(config, None, tmp_path / "model", {}) is None
-    nameless = config.model_copy(update={"model_name": None})
-    third_id = start_run(server.config, "three", {}, {}, [])
-    assert register_model(nameless, third_id, tmp_path / "model", {}) is None
-    assert [found.path for found in client.list_artifacts(third_id)] == ["model"]
-    (lost,) = own_messages(caplog)
-    assert "trying again" in lost
-
-
-def test_a_model_that_cannot_be_registered_is_one_warning(
     server: Server,
+    config: TrackingConfig,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(delivery, "PATIENCE_S", 0.2)
-    (tmp_path / "model").mkdir()
+    monkeypatch.setattr(delivery, "FIRST_WAIT_S", 60.0)
+    monkeypatch.setattr(delivery, "LONGEST_WAIT_S", 60.0)
     server.is_up = False
-    assert register_model(server.config, "some-run", tmp_path / "model", {}) is None
-    server.is_up = True
-    assert register_model(server.config, "some-run", tmp_path / "model", {}) is None
-    away, *own = own_messages(caplog)
-    assert "trying again" in away
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        run.log_metrics({"loss": 1.0}, 0)
+        until(lambda: own_messages(caplog))
+        server.is_up = True
+    assert history(config, tracker.run_id(run), "loss") == [(0, 1.0)]
+
+
+def test_what_is_refused_is_left_out_and_nothing_else(
+    config: TrackingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "note.txt").write_text("as logged")
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        run.log_artifact(tmp_path / "note.txt")
+        (tmp_path / "note.txt").write_text("another")
+        for step in range(20):
+            run.log_metrics({"pck@3" if step in (5, 6) else "pck/3": float(step)}, step)
+    expected = [(step, float(step)) for step in range(20) if step not in (5, 6)]
+    run_id = str(tracker.run_id(run))
+    assert history(config, run_id, "pck/3") == expected
+    assert not MlflowClient(tracking_uri=config.uri).list_artifacts(run_id)
+    own = own_messages(caplog)
     assert len(own) == 2
-    assert all("the model is not registered" in message for message in own)
+    assert "note.txt: has changed since it was logged" in own[0]
+    assert all("refuses" in message and "\n" not in message for message in own)
+    assert sync(tmp_path)[1] == Counter()
 
 
-def test_the_machine_is_watched(server: Server) -> None:
-    config = server.config
-    run_id = start_run(config, "one", {}, {}, [])
-    assert run_id is not None
+def test_one_call_that_always_fails_does_not_stop_the_others(
+    server: Server, config: TrackingConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.lose = lambda path: path == "mlflow/runs/update"
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        run.set_status("FINISHED")
+        run.log_metrics({"loss": 1.0}, 0)
+    assert history(config, tracker.run_id(run), "loss") == [(0, 1.0)]
+    assert any("refuses" in message for message in own_messages(caplog))
+
+
+def test_the_caller_does_not_wait(server: Server, config: TrackingConfig, tmp_path: Path) -> None:
+    release = threading.Event()
+    server.lose = lambda path: path == "mlflow/runs/create" and not release.wait(20)
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        for step in range(300):
+            run.log_metrics({"loss": float(step)}, step)
+        assert tracker.run_id(run) is None
+        server.asked.clear()
+        release.set()
+    assert len(history(config, tracker.run_id(run), "loss")) == 300
+    # The params, then all metrics together.
+    assert server.asked.count("mlflow/runs/log-batch") == 2
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelLink:
+    network = NetworkConfig(options={"width": 16, "dimension": 16})
+    folder = tmp_path / "model"
+    save_model(folder, build_network(network.name, network.options), network)
+    tags = {"pck/5": "81.25", "manifest_sha256.training": LINK.digest}
+    return ModelLink("model", model_digests(folder)[WEIGHTS], str(folder), tags, "some model")
+
+
+def test_a_model_is_one_logged_model_and_one_version(
+    server: Server, config: TrackingConfig, model: ModelLink, tmp_path: Path
+) -> None:
     client = MlflowClient(tracking_uri=config.uri)
+    losses = iter([True] * 3)
+    for path in ("logged-models", "model-versions/create", "outputs"):
+        server.lose = lambda asked, end=path: asked.endswith(end) and next(losses, False)
+        with Tracker(tmp_path / path, config) as tracker:
+            run = tracker.start("train", "k", **ABOUT)
+            for _ in range(2):
+                run.log_model(model, tmp_path / "model", 7)
+            run.log_metrics({"pck/5": 81.25}, 7, model, LINK)
+    with Tracker(tmp_path / "evaluate", config) as tracker:
+        reader = tracker.start("evaluate", "k", **ABOUT)
+        reader.log_model(model)
+        reader.log_metrics({"pck/5": 60.0}, 0, model, LINK)
+    *trained, evaluated = runs(config)
+    (logged,) = client.search_logged_models([evaluated.info.experiment_id])
+    assert str(logged.status) == "READY"
+    assert logged.source_run_id == trained[0].info.run_id
+    for one in trained:
+        assert [out.model_id for out in one.outputs.model_outputs] == [logged.model_id]
+    assert [one.model_id for one in evaluated.inputs.model_inputs] == [logged.model_id]
+    scores = {(score.run_id, score.dataset_name, score.value) for score in logged.metrics}
+    assert (evaluated.info.run_id, "training", 60.0) in scores
+    assert (trained[0].info.run_id, "training", 81.25) in scores
+    (version,) = client.search_model_versions("name = 'some model'")
+    assert version.run_id == trained[0].info.run_id
+    assert version.tags == {**model.tags, "ucn.sha256": model.sha256}
+    shown = [{"name": "some model", "version": str(version.version)}]
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == shown
+    for uri in ("models:/some model/1", f"models:/{logged.model_id}"):
+        folder = download_artifacts(uri, dst_path=str(tmp_path / uri[-9:]), tracking_uri=config.uri)
+        assert load_model(folder).config.descriptor_dimension == 16
+
+
+def test_a_model_that_was_only_read_has_no_files(
+    config: TrackingConfig, model: ModelLink, tmp_path: Path
+) -> None:
+    for output in ("a", "b"):
+        with Tracker(tmp_path / output, config) as tracker:
+            tracker.start("evaluate", "k", **ABOUT).log_model(model)
+    client = MlflowClient(tracking_uri=config.uri)
+    experiment_id = runs(config)[0].info.experiment_id
+    (logged,) = client.search_logged_models([experiment_id])
+    assert logged.tags["mlflow.model.isExternal"] == "true"
+    assert logged.params["place"] == model.place
+    assert not client.list_logged_model_artifacts(logged.model_id)
+
+
+def test_the_machine_is_watched(config: TrackingConfig, tmp_path: Path) -> None:
     name = "system/cpu_utilization_percentage"
-    with RunLogger(config, run_id, resumes="loss") as run, system_metrics(run, 0.05):
-        until(lambda: name in client.get_run(run_id).data.metrics)
-    metrics = client.get_run(run_id).data.metrics
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        with system_metrics(run, 0.05):
+            until(lambda: [e for e in entries(tmp_path, "metrics") if name in e["values"]])
+    (found,) = runs(config)
+    assert name in found.data.metrics
     for name in ("system_memory_usage_percentage", "disk_usage_percentage"):
-        assert 0 < metrics[f"system/{name}"] <= 100
-    assert metrics["system/network_receive_megabytes"] >= 0
+        assert 0 < found.data.metrics[f"system/{name}"] <= 100
+    assert found.data.metrics["system/network_receive_megabytes"] >= 0
     assert not [t for t in threading.enumerate() if t.name == "system-metrics"]
 
 
-def test_without_a_run_nothing_happens(tmp_path: Path) -> None:
+def test_without_tracking_nothing_is_written(tmp_path: Path) -> None:
     config = TrackingConfig(uri=f"sqlite:///{tmp_path / 'mlflow.db'}", enabled=False)
-    assert start_run(config, "one", {}, {}, [LINK]) is None
-    with RunLogger(config, None) as run, system_metrics(run, 0.01):
-        run.log_metrics({"loss": 1.0}, 0)
-        run.log_dict({}, "a.json")
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        with system_metrics(run, 0.01):
+            run.log_metrics({"loss": 1.0}, 0)
+            run.log_artifact(tmp_path / "none")
+            run.set_status("FINISHED")
+    assert tracker.run_id(run) is None
     assert not list(tmp_path.iterdir())
 
 
-def test_relative_databases_become_absolute(
+def test_a_log_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / TRACKING).write_text("a file in the way")
+    RunLog(tmp_path / TRACKING, "one").log_metrics({"loss": 1.0})
+    (message,) = own_messages(caplog)
+    assert "cannot be written" in message
+
+
+def test_a_relative_database_lies_in_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert resolve_tracking(TrackingConfig()).uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
-    remote = TrackingConfig(uri="http://host:5000")
-    assert resolve_tracking(remote) == remote
+    name = "my run#1?50%20"
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with Tracker(Path("out"), TrackingConfig(uri="sqlite:///my.db?timeout=9")) as tracker:
+        run = tracker.start("one", "k", params={}, tags={})
+        monkeypatch.chdir(tmp_path)
+        until(lambda: tracker.run_id(run))
+    assert (tmp_path / name / "my.db").exists()
+    assert sqlite_path(sqlite_uri(tmp_path / name / "my.db")) == tmp_path / name / "my.db"
+    assert sqlite_path("http://host:5000") is None
+
+
+def test_the_environment_names_the_server_where_no_option_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert TrackingConfig().uri == "sqlite:///mlflow.db"
+    assert TrackingConfig().experiment == "ucn"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://team:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "ours")
+    assert TrackingConfig().uri == TrainConfig().tracking.uri == "http://team:5000"
+    assert TrackingConfig().experiment == "ours"
+    assert TrackingConfig(uri="http://mine:5000", experiment="mine").uri == "http://mine:5000"
 
 
 def test_params_are_flattened_and_cut() -> None:

@@ -12,7 +12,7 @@ from ucn.preprocessing.shards.write import file_sha256
 from ucn.storage.stores import absolute_uri
 from ucn.training.config import TrainConfig
 from ucn.training.data.sampler import Sampler
-from ucn.training.tracking import DatasetLink, resolve_tracking
+from ucn.training.tracking import DatasetLink
 
 
 class Mixture:
@@ -59,7 +59,6 @@ def absolute_paths(config: TrainConfig) -> TrainConfig:
             "data": data,
             "network": network,
             "output": config.output.expanduser().absolute(),
-            "tracking": resolve_tracking(config.tracking),
         }
     )
 

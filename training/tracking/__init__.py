@@ -1,16 +1,17 @@
-"""MLflow, kept at arm's length: slow or broken tracking never holds up the work."""
+"""MLflow, kept at arm's length: runs are logged in the output folder, and delivered meanwhile."""
 
-from ucn.training.tracking.client import resolve_tracking
-from ucn.training.tracking.registry import register_model
-from ucn.training.tracking.run import DatasetLink, RunLogger, flatten, start_run
+from ucn.training.tracking.delivery import Tracker, experiment_page, sync
+from ucn.training.tracking.log import TRACKING, DatasetLink, ModelLink, RunLog, last_run
 from ucn.training.tracking.system import system_metrics
 
 __all__ = [
+    "TRACKING",
     "DatasetLink",
-    "RunLogger",
-    "flatten",
-    "register_model",
-    "resolve_tracking",
-    "start_run",
+    "ModelLink",
+    "RunLog",
+    "Tracker",
+    "experiment_page",
+    "last_run",
+    "sync",
     "system_metrics",
 ]

@@ -1,116 +1,171 @@
-"""Delivery to MLflow in the background, in order, repeated until it succeeds."""
+"""Delivery of a log to MLflow: in order, each line once, in one background thread.
 
+``OUTPUT/tracking/delivered.json`` holds, for each server, the byte that delivery has reached, and
+MLflow's ids of the runs and models. If an answer is lost, a line is delivered again: runs and
+models are found by their tags, and MLflow's databases store equal points of a metric once.
+"""
+
+import json
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
-from ucn.storage.retry import Result, backoff, retry
-from ucn.training.tracking.client import brief, is_transient
+from ucn.errors import UserError
+from ucn.storage.addresses import redact
+from ucn.storage.files import write_json
+from ucn.storage.lock import file_lock
+from ucn.storage.retry import backoff
+from ucn.training.config import TrackingConfig, sqlite_path, sqlite_uri
+from ucn.training.tracking.log import (
+    LOG,
+    METRICS_AT_ONCE,
+    TRACKING,
+    Line,
+    RunLog,
+    last_run,
+    read_log,
+    start_run,
+)
+from ucn.training.tracking.server import EXPERIMENT, Server, brief, is_transient
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
-"""Seconds that the start waits for the server, and the end for undelivered entries."""
+"""Seconds that the end of a run waits for undelivered lines, and `sync` for an answer."""
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
+POLL_S = 1.0
+"""Seconds between looks for lines of other processes."""
 ATTEMPTS = 5
-"""Failed attempts after which a call is given up if the server answers other requests."""
-METRICS_AT_ONCE = 1000
-"""Limit of MLflow's for one request."""
-ROOM = 256 << 20
-"""Bound of the queue, in bytes (estimated)."""
-ENTRY_BYTES = 500
-"""Estimated bytes of a queued point or small call."""
+"""Failed attempts after which a line is left out if the server answers other requests."""
+DELIVERED = "delivered.json"
 
 
-class Point(NamedTuple):
-    """One value of a metric, with the time in milliseconds when it was measured.
+class Tracker:
+    """Logs runs into an output folder, and delivers them in the background while MLflow answers.
 
-    If an answer is lost and a point is delivered twice, MLflow's databases store it once.
-    """
-
-    name: str
-    value: float
-    time: int
-    step: int
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Points of one step, or another call; ``size`` is in bytes (estimated)."""
-
-    points: tuple[Point, ...]
-    call: Callable[[], object] | None
-    size: int
-
-
-def retry_request(uri: str, call: Callable[[], Result]) -> Result:
-    """Make a call, which may be repeated, until it succeeds, for at most `PATIENCE_S`.
+    Lines that other processes append to the log are delivered, too. As a context manager it waits
+    at the end, for at most `PATIENCE_S`, until all is delivered; what is not stays in the log.
 
     Args:
-        uri: of the server, for the warning.
-
-    Raises:
-        Exception: the last error of the call.
+        output: the output folder; the log is in ``tracking/``.
+        config: with ``enabled`` false nothing is logged.
     """
 
-    def warn_once(error: Exception, failures: int) -> None:
-        if failures == 1:
-            logger.warning(
-                "%s: MLflow does not answer (%s); trying again for %.0f s",
-                uri,
-                brief(error),
-                PATIENCE_S,
-            )
+    def __init__(self, output: Path, config: TrackingConfig) -> None:
+        self._folder, uri = output.absolute() / TRACKING, config.uri
+        if (database := sqlite_path(uri)) is not None:
+            # Holds in any working directory.
+            uri = sqlite_uri(database) + "".join(uri.partition("?")[1:])
+        self._config = config.model_copy(update={"uri": uri})
+        self._delivery = Delivery(self._folder, uri) if config.enabled else None
 
-    deadline = time.monotonic() + PATIENCE_S
-    return retry(call, is_transient, backoff(FIRST_WAIT_S, deadline=deadline), warn_once)
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._delivery is not None:
+            self._delivery.close()
+
+    def start(self, name: str, key: str, **content: Any) -> RunLog:
+        """Start a run or go on with it, as :func:`start_run`."""
+        if self._delivery is None:
+            return RunLog(None)
+        run = start_run(self._folder, self._config, name, key, **content)
+        self._delivery.start()
+        return run
+
+    def run_id(self, run: RunLog) -> str | None:
+        """MLflow's id of a run; None until MLflow has it."""
+        return self._delivery.ids.get(run.id) if self._delivery is not None else None
+
+
+def sync(output: Path, uri: str | None = None) -> tuple[str, Counter[str]]:
+    """Deliver what the log of an output folder holds and MLflow does not have.
+
+    Args:
+        uri: tracking URI; by default that of the last run. One with a password is not in the log.
+
+    Returns:
+        the server, and how many ``runs``, ``metrics``, ``artifacts``, ``models`` were delivered and
+        how many lines were ``refused``.
+
+    Raises:
+        UserError: another process delivers the log, or MLflow does not answer.
+    """
+    folder, run = output / TRACKING, last_run(output)
+    if run is None:
+        return "", Counter()
+    delivery = Delivery(folder, uri or run["uri"])
+    with file_lock(folder):
+        error = delivery.deliver()
+    if error is not None:
+        raise UserError(
+            f"{delivery.server}: MLflow does not answer ({brief(error)}); {folder / LOG} still has "
+            f"{delivery.count_waiting()} lines for it; start the server and run ucn sync again"
+        )
+    return delivery.server, delivery.counts
+
+
+def experiment_page(output: Path) -> str | None:
+    """Address of the last run's experiment, in MLflow's view of model training.
+
+    MLflow opens an experiment in the view that the browser showed last; the address says which. For
+    a database it is that of `mlflow server` on this machine. None while MLflow has no run.
+    """
+    run = last_run(output)
+    server = str(run["uri"]) if run else ""
+    ids = _read_delivered(output / TRACKING).get(server, {}).get("ids", {})
+    if EXPERIMENT not in ids:
+        return None
+    place = server.rstrip("/") if server.startswith("http") else "http://127.0.0.1:5000"
+    return f"{place}/#/experiments/{ids[EXPERIMENT]}?workflowType=machine_learning"
 
 
 class Delivery:
-    """Delivers points and makes calls, in order, in one background thread.
+    """Delivers a log to one server, from where an earlier delivery ended.
 
-    While the server does not answer, entries wait. The beginning and the end of an outage are
-    logged. Entries that the server refuses are dropped, with one warning for each reason.
+    The beginning and the end of an outage are logged. Lines that the server refuses are left out,
+    with one warning for each reason.
 
     Args:
-        uri: of the server, for messages.
-        send: delivers up to `METRICS_AT_ONCE` points.
-        probe: a harmless request, which shows whether the server answers.
+        folder: of the log.
+        uri: of the server.
+
+    Attributes:
+        server: the URI without credentials.
+        ids: MLflow's ids of runs and models.
+        counts: of what was delivered, by kind.
     """
 
-    def __init__(
-        self, uri: str, send: Callable[[list[Point]], object], probe: Callable[[], object]
-    ) -> None:
-        self._uri = uri
-        self._send = send
-        self._probe = probe
+    def __init__(self, folder: Path, uri: str) -> None:
+        self._folder = folder
+        self.server = redact(uri)
+        delivered = _read_delivered(folder).get(self.server, {})
+        self._offset: int = delivered.get("bytes", 0)
+        self.ids: dict[str, str] = delivered.get("ids", {})
+        self.counts: Counter[str] = Counter()
+        self._client = Server(uri, folder, self.ids)
         self._changed = threading.Condition()
-        self._entries: deque[_Entry] = deque()
-        self._size = 0
         self._closing = False
         self._abandoned = False
-        self._lost_points = 0
-        self._lost_calls = 0
         self._reasons: set[str] = set()
         self._away_since: float | None = None
-        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
-    def put_points(self, points: tuple[Point, ...]) -> None:
-        """Queue the points of a step; they are delivered together."""
-        self._put(_Entry(points, None, ENTRY_BYTES * len(points)))
-
-    def put(self, call: Callable[[], object], size: int = ENTRY_BYTES) -> None:
-        """Queue a call, which may be repeated and holds ``size`` bytes until then."""
-        self._put(_Entry((), call, size))
+    def start(self) -> None:
+        """Deliver in the background until `close` is called."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
-        """Wait until all is delivered, at most `PATIENCE_S`; later entries are dropped."""
+        """Wait until all is delivered, at most `PATIENCE_S`, and stop."""
+        if self._thread is None:
+            return
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -118,87 +173,91 @@ class Delivery:
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
-            for entry in self._entries:
-                self._count_lost(entry)
-        if self._lost_points or self._lost_calls:
+        self._thread.join(POLL_S)
+        if waiting := self.count_waiting():
             logger.warning(
-                "%s: %d metrics and %d other entries were not delivered to MLflow",
-                self._uri,
-                self._lost_points,
-                self._lost_calls,
+                "%s: %d lines of %s were not delivered to MLflow; run `ucn sync %s` later",
+                self.server,
+                waiting,
+                self._folder / LOG,
+                self._folder.parent,
             )
 
-    def _put(self, entry: _Entry) -> None:
-        with self._changed:
-            if self._closing:
-                return
-            if self._size + entry.size > ROOM:
-                self._count_lost(entry)
-                return
-            self._entries.append(entry)
-            self._size += entry.size
-            self._changed.notify_all()
+    def deliver(self) -> Exception | None:
+        """Deliver all lines. Only the process that holds the folder's lock may call this.
 
-    def _count_lost(self, entry: _Entry) -> None:
-        self._lost_points += len(entry.points)
-        self._lost_calls += entry.call is not None
+        Returns:
+            the error if the server has not answered for `PATIENCE_S`.
+        """
+        self._closing = True
+        return self._deliver()
 
-    def _work(self) -> None:
-        singly = 0
-        while entries := self._head(alone=singly > 0):
-            singly = max(0, singly - 1)
-            error = self._deliver(entries)
-            if error is not None and len(entries) > 1:
-                # One bad entry fails the whole request.
-                singly = len(entries)
-                continue
-            with self._changed:
-                if self._abandoned:
-                    return
-                for entry in entries:
-                    self._entries.popleft()
-                    self._size -= entry.size
-            if error is not None and (reason := brief(error)) not in self._reasons:
-                self._reasons.add(reason)
-                logger.warning("%s: MLflow refuses an entry (%s)", self._uri, reason)
+    def count_waiting(self) -> int:
+        """Number of lines that are not delivered."""
+        return sum(1 for _ in read_log(self._folder, self._offset))
 
-    def _head(self, alone: bool) -> list[_Entry]:
-        """Wait for the first entry; return it with the points to send with it; empty at the end."""
-        with self._changed:
-            while not self._entries and not self._closing:
-                self._changed.wait()
-            head: list[_Entry] = []
-            count = 0
-            for entry in self._entries:
-                count += len(entry.points)
-                if head and (alone or not entry.points or count > METRICS_AT_ONCE):
-                    break
-                head.append(entry)
-                if entry.call is not None:
-                    break
-            return head
-
-    def _deliver(self, entries: list[_Entry]) -> Exception | None:
-        """Retry until delivered or closed; return the error of entries that cannot be delivered."""
-        waits, failures = backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0
+    def _follow(self) -> None:
         while not self._abandoned:
-            is_last = failures >= ATTEMPTS and self._answers()
             try:
-                if entries[0].call is not None:
-                    entries[0].call()
-                else:
-                    self._send([point for entry in entries for point in entry.points])
+                with file_lock(self._folder):
+                    self._deliver()
+                return
+            except UserError:
+                # Another process delivers the log; it may be killed, or end too early.
+                self._wait(POLL_S)
+
+    def _deliver(self) -> Exception | None:
+        alone, failures, waits = 0, 0, backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
+        while not self._abandoned:
+            group = self._next(alone=alone > 0)
+            if not group:
+                if self._closing:
+                    return None
+                self._wait(POLL_S)
+                continue
+            try:
+                is_last = failures >= ATTEMPTS and self._answers()
+                self.counts.update(self._client.deliver([line.entry for line in group]))
             except Exception as error:  # noqa: BLE001 - no error of tracking stops a run
-                if is_last or not is_transient(error):
-                    return error
-                failures += 1
-                self._log_outage(error)
+                if is_transient(error) and not is_last:
+                    failures += 1
+                    if self._is_given_up(error):
+                        return error
+                    if self._wait(next(waits)):
+                        waits = backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
+                    continue
+                if len(group) > 1:
+                    # One bad line fails the whole request.
+                    alone = len(group)
+                    continue
+                self._refuse(error)
             else:
                 self._log_recovery()
-                return None
-            if self._wait(next(waits)):
-                waits = backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
+            alone, failures, waits = max(0, alone - 1), 0, backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
+            self._acknowledge(group[-1].end)
         return None
+
+    def _next(self, alone: bool) -> list[Line]:
+        """The first line; with the next lines of metrics of the same run, if it holds metrics."""
+        group: list[Line] = []
+        count = 0
+        for line in read_log(self._folder, self._offset):
+            values = line.entry.get("values", ())
+            count += len(values)
+            if group and (
+                not values or line.entry["run"] != group[0].entry["run"] or count > METRICS_AT_ONCE
+            ):
+                break
+            group.append(line)
+            if alone or not values:
+                break
+        return group
+
+    def _acknowledge(self, end: int) -> None:
+        self._offset = end
+        servers = _read_delivered(self._folder)
+        servers[self.server] = {"bytes": end, "ids": self.ids}
+        write_json(self._folder / DELIVERED, servers)
 
     def _wait(self, seconds: float) -> bool:
         """Wait; return True, and early, if `close` is called meanwhile."""
@@ -210,22 +269,37 @@ class Delivery:
 
     def _answers(self) -> bool:
         try:
-            self._probe()
+            self._client.probe()
         except Exception as error:  # noqa: BLE001 - only whether it answers counts
             return not is_transient(error)
         return True
 
-    def _log_outage(self, error: Exception) -> None:
+    def _refuse(self, error: Exception) -> None:
+        self.counts["refused"] += 1
+        if (reason := brief(error)) not in self._reasons:
+            self._reasons.add(reason)
+            logger.warning("%s: MLflow refuses an entry (%s)", self.server, reason)
+
+    def _is_given_up(self, error: Exception) -> bool:
+        """Log the beginning of an outage; return whether the end waits no longer for its end."""
         if self._away_since is None:
             self._away_since = time.monotonic()
             logger.warning(
                 "%s: MLflow does not answer (%s); going on, and trying again",
-                self._uri,
+                self.server,
                 brief(error),
             )
+        return self._closing and time.monotonic() - self._away_since > PATIENCE_S
 
     def _log_recovery(self) -> None:
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
             self._away_since = None
-            logger.info("%s: MLflow answers again, after %.0f s", self._uri, seconds)
+            logger.info("%s: MLflow answers again, after %.0f s", self.server, seconds)
+
+
+def _read_delivered(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / DELIVERED).read_text()))
+    except FileNotFoundError:
+        return {}

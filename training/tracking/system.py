@@ -1,4 +1,4 @@
-"""What the machine does while a run goes on: processor, memory, disk, network, GPUs."""
+"""Load of the machine during a run: processor, memory, disk, network, GPUs."""
 
 import logging
 import threading
@@ -7,21 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ucn.training.tracking.client import brief
-from ucn.training.tracking.run import RunLogger
+from ucn.training.tracking.log import RunLog
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def system_metrics(run: RunLogger, interval_s: float = 10.0) -> Iterator[None]:
-    """Log how this machine fares, under MLflow's names (``system/...``), while the block runs.
+def system_metrics(run: RunLog, interval_s: float = 10.0) -> Iterator[None]:
+    """Log the load of this machine, under MLflow's names (``system/...``), during the block.
 
-    GPUs are looked at where pynvml is installed. The step is the time in seconds, which never
-    comes again when a run is gone on with.
+    GPUs are measured if pynvml is installed. The step is the time in seconds, which a resumed run
+    does not repeat.
 
     Args:
-        run: what is logged to; nothing is measured where it logs nothing.
+        run: nothing is measured if it logs nothing.
         interval_s: seconds between samples.
     """
     if not run.is_active:
@@ -39,7 +38,7 @@ def system_metrics(run: RunLogger, interval_s: float = 10.0) -> Iterator[None]:
         thread.join()
 
 
-def _sample(run: RunLogger, interval_s: float, ended: threading.Event) -> None:
+def _sample(run: RunLog, interval_s: float, ended: threading.Event) -> None:
     try:
         monitors = _monitors()
         while not ended.wait(interval_s):
@@ -50,12 +49,12 @@ def _sample(run: RunLogger, interval_s: float, ended: threading.Event) -> None:
                 monitor.clear_metrics()
             values = {f"system/{name}": value for name, value in metrics.items()}
             run.log_metrics(values, int(time.time()))
-    except Exception as error:  # noqa: BLE001 - whatever ails the tracking, work goes on
-        logger.warning("no system metrics from now on (%s)", brief(error))
+    except Exception as error:  # noqa: BLE001 - no error of tracking stops a run
+        logger.warning("no system metrics from now on (%s)", error)
 
 
 def _monitors() -> list[Any]:
-    """MLflow's own, without its monitor over them: that one gives up at the first outage."""
+    """MLflow's monitors of each device, which MLflow's own sampler stops at the first outage."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor

@@ -129,7 +129,7 @@ class EvaluateConfig(FrozenConfig):
     """Additional JSON file for the metrics."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     run_name: str = "evaluate"
-    """Name of the MLflow run."""
+    """Name of the MLflow run; the names of the sets are added."""
 
     @model_validator(mode="after")
     def _has_a_method(self) -> Self:

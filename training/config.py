@@ -2,9 +2,10 @@
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -40,8 +41,9 @@ SQLITE = "sqlite:///"
 
 
 def sqlite_uri(path: Path) -> str:
-    """Tracking URI of an SQLite file, absolute. MLflow decodes percent signs."""
-    return SQLITE + str(path.expanduser().absolute()).replace("%", "%25").replace("?", "%3F")
+    """Tracking URI of an SQLite file, absolute; MLflow decodes it."""
+    text = str(path.expanduser().absolute())
+    return SQLITE + re.sub("[%?#]", lambda special: quote(special[0]), text)
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -144,7 +144,8 @@ def _log_model(
     run.log_model(model, folder, step=config.steps)
     prefix = "validation/"
     scores = {n.removeprefix(prefix): v for n, v in metrics.items() if n.startswith(prefix)}
-    run.log_metrics(scores, config.steps, model, datasets[-1])
+    # Step 0, as in evaluations: MLflow draws metrics of other steps as curves.
+    run.log_metrics(scores, 0, model, datasets[-1])
 
 
 def _train_with_ray(config: TrainConfig, fingerprint: str, run: RunLog) -> Checkpoint:

@@ -137,11 +137,3 @@ def all_metrics(
         }
     return metrics
 
-
-def all_curves(reports: Sequence[SetReport]) -> dict[str, tuple[float, ...]]:
-    """PCK at 1 to 50 px of all methods and sets: ``pck_curve``, with prefixes as for metrics."""
-    return {
-        f"{f'{report.name}/' if rank else ''}{report.labels[row.method].prefix}pck_curve": row.curve
-        for rank, report in enumerate(reports)
-        for row in report.methods
-    }

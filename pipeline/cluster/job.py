@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from ucn.config import FrozenConfig
 from ucn.errors import UserError
+from ucn.pipeline.arguments import merge
 from ucn.pipeline.locations import locations_of, tracking_of
 from ucn.pipeline.stages import Stage, check_stage, stage_command, to_yaml
 from ucn.storage.addresses import holds_secret, redact
@@ -55,6 +57,11 @@ def plan_job(stage: Stage, values: Mapping[str, Any], chosen_id: str | None = No
         UserError: the configuration is invalid or holds credentials or relative paths, or the ID
             that the user has chosen is invalid.
     """
+    variables = {"uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}
+    here = {name: os.environ[one] for name, one in variables.items() if os.environ.get(one)}
+    if here and stage != "preprocess":
+        # The nodes may have other variables than this machine.
+        values = merge({"tracking": here}, values)
     _refuse_secrets(values)
     _refuse_relative_paths(check_stage(stage, values))
     if chosen_id is not None and not _VALID_ID.fullmatch(chosen_id):

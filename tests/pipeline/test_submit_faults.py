@@ -15,7 +15,7 @@ import yaml
 
 from ucn.errors import UserError
 from ucn.pipeline.cluster.client import JobsClient, dashboard_address
-from ucn.pipeline.cluster.job import plan_job
+from ucn.pipeline.cluster.job import configuration_of, plan_job
 from ucn.pipeline.cluster.submit import follow, submit
 from ucn.pipeline.main import main
 
@@ -217,6 +217,21 @@ def test_addresses_in_an_object_store_hold_everywhere() -> None:
     train = {"data": {"shards": ["s3://b/x", "/y"]}, "output": "/a"}
     plan_job("train", train | {"tracking": {"uri": "http://mlflow:5000"}})
     plan_job("train", train | {"tracking": {"enabled": False}})
+
+
+def test_a_job_tracks_where_this_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://team:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "ours")
+    train = {"data": {"shards": ["/y"]}, "output": "/a"}
+    planned = yaml.safe_load(configuration_of(plan_job("train", train).entrypoint))
+    assert planned["tracking"] == {"uri": "http://team:5000", "experiment": "ours"}
+    given = plan_job("train", train | {"tracking": {"uri": "http://mlflow:5000"}})
+    assert yaml.safe_load(configuration_of(given.entrypoint))["tracking"] == {
+        "uri": "http://mlflow:5000", "experiment": "ours",
+    }  # fmt: skip
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pw@team:5000")
+    with pytest.raises(UserError, match=r"tracking\.uri: http://team:5000 contains credentials"):
+        plan_job("train", train)
 
 
 @pytest.mark.parametrize(

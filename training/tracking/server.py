@@ -45,22 +45,16 @@ class Server:
         Returns:
             what was delivered, counted by kind.
         """
-        first = entries[0]
-        if not first:
+        kind = entries[0].get("kind", "damaged")
+        if kind == "metrics":
+            return {kind: self._log_metrics(entries)}
+        if kind == "status":
+            self._set_status(entries[0])
+        makers = {"run": self._start, "artifact": self._log_artifact, "model": self._log_model}
+        if kind not in makers:
             return {}
-        if first["kind"] == "metrics":
-            return {"metrics": self._log_metrics(entries)}
-        if first["kind"] == "run":
-            self._start(first)
-            return {"runs": 1}
-        if first["kind"] == "artifact":
-            self._log_artifact(first)
-            return {"artifacts": 1}
-        if first["kind"] == "model":
-            self._log_model(first)
-            return {"models": 1}
-        self._set_status(first)
-        return {}
+        makers[kind](entries[0])
+        return {f"{kind}s": 1}
 
     def probe(self) -> object:
         """Make a harmless request, which shows whether the server answers."""

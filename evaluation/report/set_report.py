@@ -136,4 +136,3 @@ def all_metrics(
             for name, value in row.metrics.items()
         }
     return metrics
-

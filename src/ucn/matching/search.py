@@ -146,12 +146,7 @@ def _search_tiles(
             torch.mm(queries_RD, block_CD.T, out=tile)
             if excluded is not None:
                 _exclude(tile, start, *excluded, inside_N[taken])
-            best_R = _argmax(tile)
-            value_R = tile.gather(1, best_R[:, None])[:, 0]
-            # Strictly better, so that the lowest of equal cells stays.
-            better_R = value_R > similarity_N[taken]
-            index_N[taken] = torch.where(better_R, best_R + start, index_N[taken])
-            similarity_N[taken] = torch.where(better_R, value_R, similarity_N[taken])
+            _keep_best(tile, start, taken, index_N, similarity_N)
     return index_N, similarity_N
 
 
@@ -185,8 +180,14 @@ def _pays_coarse(queries_ND: Tensor, cells_MD: Tensor) -> bool:
         not queries_ND.is_cuda
         and len(queries_ND) >= _MIN_COARSE_QUERIES
         and len(cells_MD) >= _MIN_COARSE_CELLS
-        and torch.cpu._is_amx_tile_supported()
+        and _has_bfloat16_tiles()
     )
+
+
+def _has_bfloat16_tiles() -> bool:
+    """Whether the CPU multiplies bfloat16 in tiles (AMX). No public function tells it."""
+    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(is_supported and is_supported())
 
 
 def _search_coarse(queries_RD: Tensor, cells_MD: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,11 +205,7 @@ def _search_coarse(queries_RD: Tensor, cells_MD: Tensor) -> tuple[Tensor, Tensor
             continue
         start = block * _BLOCK
         tile = queries_RD[rows] @ cells_MD[start : start + _BLOCK].T
-        best = _argmax(tile)
-        value = tile.gather(1, best[:, None])[:, 0]
-        better = value > similarity_R[rows]
-        index_R[rows] = torch.where(better, best + start, index_R[rows])
-        similarity_R[rows] = torch.where(better, value, similarity_R[rows])
+        _keep_best(tile, start, rows, index_R, similarity_R)
     return index_R, similarity_R
 
 
@@ -228,8 +225,16 @@ def _coarse_maxima(queries_RD: Tensor, cells_MD: Tensor) -> Tensor:
     return torch.cat(maxima).view(torch.bfloat16).float()
 
 
-def _argmax(values_NM: Tensor) -> Tensor:
-    if values_NM.is_cuda:
-        return values_NM.argmax(dim=1)
-    # NumPy's argmax is several times faster than torch's.
-    return torch.from_numpy(np.asarray(values_NM.numpy().argmax(axis=1)))
+def _keep_best(
+    tile: Tensor, start: int, rows: slice | Tensor, index_N: Tensor, similarity_N: Tensor
+) -> None:
+    """Updates the best cells of some rows by a tile of cells from ``start`` on."""
+    if tile.is_cuda:
+        best_R = tile.argmax(dim=1)
+    else:  # NumPy's argmax is several times faster than torch's
+        best_R = torch.from_numpy(np.asarray(tile.numpy().argmax(axis=1)))
+    value_R = tile.gather(1, best_R[:, None])[:, 0]
+    # Strictly better, so that the lowest of equal cells stays.
+    better_R = value_R > similarity_N[rows]
+    index_N[rows] = torch.where(better_R, best_R + start, index_N[rows])
+    similarity_N[rows] = torch.where(better_R, value_R, similarity_N[rows])

@@ -34,12 +34,13 @@ class MatchingConfig(FrozenConfig):
     """Options for matching points of image 0 to image 1."""
 
     grid_step: int = Field(default=2, ge=1)
-    """Stride of the searched pixels in image 1, in x and in y."""
+    """Step of the searched positions, in x and in y, pixels; also of the grid on which descriptors of
+    points are computed. A network's cells are taken whole, or divided."""
     reciprocity_px: float = Field(default=4.0, ge=0)
     """Largest forward-backward error of a reciprocal match, pixels. Only reciprocal matches are
     used for pose; PCK uses all. 0 disables the check."""
     subpixel: bool = True
-    """Refine matches to sub-pixel positions by fitting a parabola to the similarities."""
+    """Refine matches to the maximum of the similarity between the searched positions."""
     scales: Scales = 1
     """Number of image scales, half an octave apart, for large scale changes. 1 is fastest."""
     second_radius_px: float = Field(default=SECOND_RADIUS_PX, gt=0)

@@ -17,6 +17,7 @@ from ucn.evaluation.export.config import MatchOptions
 from ucn.pipeline.arguments import join_repeated, parse, read_layers
 from ucn.pipeline.config import RunConfig
 from ucn.preprocessing.sources.registry import SOURCES
+from ucn.storage.addresses import redact
 from ucn.training.config import TrainConfig
 
 
@@ -229,7 +230,11 @@ def sync(args: Sequence[str]) -> int:
     from ucn.training.tracking import last_run, sync
 
     outputs = [arguments.output, *arguments.output.glob("*/")]
-    found = [(run["time"], output) for output in outputs if (run := last_run(output))]
+    found = [
+        (run["time"], output, arguments.uri or run["uri"])
+        for output in outputs
+        if (run := last_run(output))
+    ]
     if not found:
         raise UserError(
             f"{arguments.output}: no runs for MLflow; give the output folder of ucn train, "
@@ -237,11 +242,11 @@ def sync(args: Sequence[str]) -> int:
         )
     refused = 0
     # In the order of time: an evaluation finds the model of its training.
-    for _, output in sorted(found):
-        server, counts = sync(output, arguments.uri)
+    for _, output, uri in sorted(found):
+        counts = sync(output, uri)
         refused += counts["refused"]
         what = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        _print(f"{output}: {what or 'nothing to deliver'} ({server})")
+        _print(f"{output}: {what or 'nothing to deliver'} ({redact(uri)})")
     return 1 if refused else 0
 
 

@@ -234,10 +234,10 @@ def test_a_run_that_mlflow_missed_is_delivered_later_once(
     assert f"11 lines of {tmp_path / TRACKING / LOG}" in waiting
     assert "ucn sync" in waiting
     with pytest.raises(UserError, match=r"does not answer.*11 lines"):
-        sync(tmp_path)
+        sync(tmp_path, config.uri)
     server.is_up = True
     time.sleep(0.1)
-    assert sync(tmp_path) == (config.uri, Counter(runs=2, metrics=6, artifacts=1))
+    assert sync(tmp_path, config.uri) == Counter(runs=2, metrics=6, artifacts=1)
     found, below = runs(config)
     assert (found.info.run_name, found.info.status) == ("one", "FINISHED")
     assert found.data.tags["stage"] == "t"
@@ -249,10 +249,10 @@ def test_a_run_that_mlflow_missed_is_delivered_later_once(
     ends = [entry["time"] for entry in entries(tmp_path, "status")]
     assert [below.info.end_time, found.info.end_time] == ends
     assert found.info.start_time == entries(tmp_path, "run")[0]["time"]
-    assert sync(tmp_path) == (config.uri, Counter())
+    assert sync(tmp_path, config.uri) == Counter()
     # Had it forgotten what it has delivered, nothing would be there twice.
     (tmp_path / TRACKING / delivery.DELIVERED).unlink()
-    assert sync(tmp_path)[1]["metrics"] == 6
+    assert sync(tmp_path, config.uri)["metrics"] == 6
     assert len(runs(config)) == 2
     assert history(config, found.info.run_id, "loss") == [(step, float(step)) for step in range(5)]
 
@@ -321,7 +321,7 @@ def test_one_process_delivers_a_log_at_a_time(config: TrackingConfig, tmp_path: 
         tracker = Tracker(tmp_path, config)
         run = tracker.start("one", "k", **ABOUT)
         with pytest.raises(UserError, match="another run writes here"):
-            sync(tmp_path)
+            sync(tmp_path, config.uri)
         assert tracker.run_id(run) is None
     with tracker:
         until(lambda: tracker.run_id(run))
@@ -363,7 +363,7 @@ def test_what_is_refused_is_left_out_and_nothing_else(
     assert len(own) == 2
     assert "note.txt: has changed since it was logged" in own[0]
     assert all("refuses" in message and "\n" not in message for message in own)
-    assert sync(tmp_path)[1] == Counter()
+    assert sync(tmp_path, config.uri) == Counter()
 
 
 def test_one_call_that_always_fails_does_not_stop_the_others(

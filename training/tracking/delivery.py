@@ -83,23 +83,18 @@ class Tracker:
         return self._delivery.ids.get(run.id) if self._delivery is not None else None
 
 
-def sync(output: Path, uri: str | None = None) -> tuple[str, Counter[str]]:
-    """Deliver what the log of an output folder holds and MLflow does not have.
-
-    Args:
-        uri: tracking URI; by default that of the last run. One with a password is not in the log.
+def sync(output: Path, uri: str) -> Counter[str]:
+    """Deliver what the log of an output folder holds and a server does not have.
 
     Returns:
-        the server, and how many ``runs``, ``metrics``, ``artifacts``, ``models`` were delivered and
-        how many lines were ``refused``.
+        how many ``runs``, ``metrics``, ``artifacts``, ``models`` were delivered, and how many lines
+        were ``refused``.
 
     Raises:
         UserError: another process delivers the log, or MLflow does not answer.
     """
-    folder, run = output / TRACKING, last_run(output)
-    if run is None:
-        return "", Counter()
-    delivery = Delivery(folder, uri or run["uri"])
+    folder = output / TRACKING
+    delivery = Delivery(folder, uri)
     with file_lock(folder):
         error = delivery.deliver()
     if error is not None:
@@ -107,7 +102,7 @@ def sync(output: Path, uri: str | None = None) -> tuple[str, Counter[str]]:
             f"{delivery.server}: MLflow does not answer ({brief(error)}); {folder / LOG} still has "
             f"{delivery.count_waiting()} lines for it; start the server and run ucn sync again"
         )
-    return delivery.server, delivery.counts
+    return delivery.counts
 
 
 def experiment_page(output: Path) -> str | None:
@@ -144,9 +139,7 @@ class Delivery:
     def __init__(self, folder: Path, uri: str) -> None:
         self._folder = folder
         self.server = redact(uri)
-        delivered = _read_delivered(folder).get(self.server, {})
-        self._offset: int = delivered.get("bytes", 0)
-        self.ids: dict[str, str] = delivered.get("ids", {})
+        self.ids: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         self._client = Server(uri, folder, self.ids)
         self._changed = threading.Condition()
@@ -194,7 +187,13 @@ class Delivery:
 
     def count_waiting(self) -> int:
         """Number of lines that are not delivered."""
-        return sum(1 for _ in read_log(self._folder, self._offset))
+        return sum(1 for _ in read_log(self._folder, self._read_delivered()))
+
+    def _read_delivered(self) -> int:
+        """Read the ids; return the byte that delivery has reached."""
+        delivered = _read_delivered(self._folder).get(self.server, {})
+        self.ids |= delivered.get("ids", {})
+        return int(delivered.get("bytes", 0))
 
     def _follow(self) -> None:
         while not self._abandoned:
@@ -207,9 +206,10 @@ class Delivery:
                 self._wait(POLL_S)
 
     def _deliver(self) -> Exception | None:
+        start = self._read_delivered()
         alone, failures, waits = 0, 0, backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
         while not self._abandoned:
-            group = self._next(alone=alone > 0)
+            group = self._next(start, alone=alone > 0)
             if not group:
                 if self._closing:
                     return None
@@ -234,14 +234,17 @@ class Delivery:
             else:
                 self._log_recovery()
             alone, failures, waits = max(0, alone - 1), 0, backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
-            self._acknowledge(group[-1].end)
+            start = group[-1].end
+            delivered = _read_delivered(self._folder)
+            delivered[self.server] = {"bytes": start, "ids": self.ids}
+            write_json(self._folder / DELIVERED, delivered)
         return None
 
-    def _next(self, alone: bool) -> list[Line]:
+    def _next(self, start: int, alone: bool) -> list[Line]:
         """The first line; with the next lines of metrics of the same run, if it holds metrics."""
         group: list[Line] = []
         count = 0
-        for line in read_log(self._folder, self._offset):
+        for line in read_log(self._folder, start):
             values = line.entry.get("values", ())
             count += len(values)
             if group and (
@@ -252,12 +255,6 @@ class Delivery:
             if alone or not values:
                 break
         return group
-
-    def _acknowledge(self, end: int) -> None:
-        self._offset = end
-        servers = _read_delivered(self._folder)
-        servers[self.server] = {"bytes": end, "ids": self.ids}
-        write_json(self._folder / DELIVERED, servers)
 
     def _wait(self, seconds: float) -> bool:
         """Wait; return True, and early, if `close` is called meanwhile."""

@@ -350,7 +350,7 @@ def test_what_is_refused_is_left_out_and_nothing_else(
 ) -> None:
     (tmp_path / "note.txt").write_text("as logged")
     with Tracker(tmp_path, config) as tracker:
-        run = tracker.start("one", "k", **ABOUT)
+        run = tracker.start("one", "k", params={"a@b": 1}, tags={}, datasets=[LINK])
         run.log_artifact(tmp_path / "note.txt")
         (tmp_path / "note.txt").write_text("another")
         for step in range(20):
@@ -359,9 +359,10 @@ def test_what_is_refused_is_left_out_and_nothing_else(
     run_id = str(tracker.run_id(run))
     assert history(config, run_id, "pck/3") == expected
     assert not MlflowClient(tracking_uri=config.uri).list_artifacts(run_id)
+    assert len(runs(config)[0].inputs.dataset_inputs) == 1
     own = own_messages(caplog)
-    assert len(own) == 2
-    assert "note.txt: has changed since it was logged" in own[0]
+    assert len(own) == 3
+    assert "note.txt: has changed since it was logged" in own[1]
     assert all("refuses" in message and "\n" not in message for message in own)
     assert sync(tmp_path, config.uri) == Counter()
 
@@ -439,14 +440,17 @@ def test_a_model_is_one_logged_model_and_one_version(
 
 
 def test_a_model_that_was_only_read_has_no_files(
-    config: TrackingConfig, model: ModelLink, tmp_path: Path
+    server: Server, config: TrackingConfig, model: ModelLink, tmp_path: Path
 ) -> None:
+    losses = iter([True])
+    server.lose = lambda asked: asked.endswith("logged-models") and next(losses, False)
     for output in ("a", "b"):
         with Tracker(tmp_path / output, config) as tracker:
             tracker.start("evaluate", "k", **ABOUT).log_model(model)
     client = MlflowClient(tracking_uri=config.uri)
     experiment_id = runs(config)[0].info.experiment_id
     (logged,) = client.search_logged_models([experiment_id])
+    assert str(logged.status) == "READY"
     assert logged.tags["mlflow.model.isExternal"] == "true"
     assert logged.params["place"] == model.place
     assert not client.list_logged_model_artifacts(logged.model_id)

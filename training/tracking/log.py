@@ -11,10 +11,9 @@ import os
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ucn.preprocessing.shards.write import file_sha256
@@ -118,13 +117,12 @@ class RunLog:
             self._last |= dict.fromkeys(values, step)
         names = list(values)
         for start in range(0, len(names), METRICS_AT_ONCE):
-            part = {name: values[name] for name in names[start : start + METRICS_AT_ONCE]}
             self._append(
                 "metrics",
                 step=step,
-                values=part,
-                **({"model": model.sha256} if model else {}),
-                **({"dataset": [dataset.name, dataset.digest]} if dataset else {}),
+                values={name: values[name] for name in names[start : start + METRICS_AT_ONCE]},
+                model=model and model.sha256,
+                dataset=dataset and [dataset.name, dataset.digest],
             )
 
     def file(self, name: str) -> Path:
@@ -144,7 +142,7 @@ class RunLog:
             self._append(
                 "artifact",
                 file=os.path.relpath(path, self._folder),
-                folder=str(PurePosixPath(folder)) if folder else "",
+                folder=folder,
                 sha256=file_sha256(path),
                 table=table,
             )
@@ -189,7 +187,9 @@ def start_run(
     datasets: Sequence[DatasetLink] = (),
     parent: RunLog | None = None,
 ) -> RunLog:
-    """Start a run in a log, or go on with the last one if it has the same key and parent.
+    """Start a run in a log, or go on with one of the same key.
+
+    That is the last run without a parent, or any run below the same parent.
 
     Args:
         folder: of the log.
@@ -201,14 +201,12 @@ def start_run(
         parent: the run that this one is a part of.
     """
     above = parent.id if parent else None
-    last = None
-    for entry, _ in read_log(folder):
-        if entry.get("kind") == "run" and entry["parent"] == above:
-            last = entry if not above or entry["key"] == key else last
-    if last is not None and last["key"] == key:
-        run = RunLog(folder, last["run"])
-        run.set_status("RUNNING")
-        return run
+    started = [entry for entry in _runs(folder) if entry["parent"] == above]
+    for entry in started if parent else started[-1:]:
+        if entry["key"] == key:
+            run = RunLog(folder, entry["run"])
+            run.set_status("RUNNING")
+            return run
     run = RunLog(folder, uuid.uuid4().hex)
     run._append(
         "run",
@@ -226,8 +224,7 @@ def start_run(
 
 def last_run(output: Path) -> Entry | None:
     """The line that starts the last run in an output folder's log; None without runs."""
-    entries = (line.entry for line in read_log(output / TRACKING))
-    return next(iter(deque((one for one in entries if one.get("kind") == "run"), 1)), None)
+    return next(reversed(_runs(output / TRACKING)), None)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -260,6 +257,10 @@ def read_log(folder: Path, start: int = 0) -> Iterator[Line]:
                 yield Line(_decode(line), start)
     except (FileNotFoundError, NotADirectoryError):
         return
+
+
+def _runs(folder: Path) -> list[Entry]:
+    return [line.entry for line in read_log(folder) if line.entry.get("kind") == "run"]
 
 
 def _decode(line: bytes) -> Entry:

@@ -70,6 +70,8 @@ class Server:
         return self._ids[entry["run"]]
 
     def _start(self, entry: Entry) -> None:
+        from mlflow.entities import Param
+
         experiment = self._experiment(entry["experiment"])
         tags = entry["tags"] | {RUN_TAG: entry["run"]}
         if entry["parent"]:
@@ -81,11 +83,13 @@ class Server:
                 experiment, start_time=entry["time"], tags=tags, run_name=entry["name"]
             )
         ]
-        run_id = str(found[0].info.run_id)
-        self._log_params(run_id, list(entry["params"].items()))
+        # First, so that a param that is refused loses nothing else.
+        run_id = self._ids[entry["run"]] = str(found[0].info.run_id)
         if entry["datasets"]:
             self._client.log_inputs(run_id, _dataset_inputs(entry["datasets"]))
-        self._ids[entry["run"]] = run_id
+        params = [Param(*item) for item in entry["params"].items()]
+        for start in range(0, len(params), PARAMS_AT_ONCE):
+            self._client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -106,13 +110,6 @@ class Server:
         self._ids[EXPERIMENT] = str(experiment.experiment_id)
         return self._ids[EXPERIMENT]
 
-    def _log_params(self, run_id: str, items: list[tuple[str, str]]) -> None:
-        from mlflow.entities import Param
-
-        for start in range(0, len(items), PARAMS_AT_ONCE):
-            params = [Param(*item) for item in items[start : start + PARAMS_AT_ONCE]]
-            self._client.log_batch(run_id, params=params)
-
     def _log_metrics(self, entries: Sequence[Entry]) -> int:
         from mlflow.entities import Metric
 
@@ -122,8 +119,8 @@ class Server:
                 value,
                 entry["time"],
                 entry["step"],
-                self._ids.get(f"{entry['run']}/{entry.get('model')}"),
-                *_short(entry.get("dataset", (None, None))),
+                self._ids.get(f"{entry['run']}/{entry['model']}"),
+                *_short(entry["dataset"] or (None, None)),
             )
             for entry in entries
             for name, value in entry["values"].items()
@@ -161,30 +158,23 @@ class Server:
     def _logged_model(self, entry: Entry, run: Any) -> Any:
         """Find the logged model by the digest of its weights, or make one.
 
-        One that a run has read has no files in MLflow; for a run that made it, one with files.
+        One that a run has only read is made without files; a run that made it needs one with files.
         """
         experiment, sha256, files = run.info.experiment_id, entry["sha256"], entry["files"]
-        found = [
-            one
-            for one in self._client.search_logged_models(
-                [experiment], f"tags.`{SHA256_TAG}` = '{sha256}'"
-            )
-            if not files or EXTERNAL_TAG not in one.tags
-        ]
-        # One with files first.
-        found.sort(key=lambda one: EXTERNAL_TAG in one.tags)
-        if found:
-            model = found[0]
-        else:
-            external = {} if files else {EXTERNAL_TAG: "true"}
+        found = self._client.search_logged_models([experiment], f"tags.`{SHA256_TAG}` = '{sha256}'")
+        with_files = [one for one in found if EXTERNAL_TAG not in one.tags]
+        model = next(iter(with_files if files else [*with_files, *found]), None)
+        if model is None:
+            tags = entry["tags"] | {SHA256_TAG: sha256}
             model = self._client.create_logged_model(
                 experiment,
                 entry["name"],
                 run.info.run_id if files else None,
-                tags=entry["tags"] | external | {SHA256_TAG: sha256},
+                tags=tags if files else tags | {EXTERNAL_TAG: "true"},
                 params={"place": entry["place"]},
             )
-        if str(model.status) != "READY":
+        # Another run may be sending the files of one that is not ready.
+        if str(model.status) != "READY" and (files or EXTERNAL_TAG in model.tags):
             if files:
                 _check_unchanged(self._folder / files / WEIGHTS, sha256)
                 self._client.log_model_artifacts(model.model_id, str(self._folder / files))
@@ -201,8 +191,8 @@ class Server:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        versions = self._client.search_model_versions(f"name = '{name}'")
-        if entry["sha256"] not in [one.tags.get(SHA256_TAG) for one in versions]:
+        versions = self._client.search_model_versions(f"tags.`{SHA256_TAG}` = '{entry['sha256']}'")
+        if name not in [one.name for one in versions]:
             version = self._client.create_model_version(
                 name,
                 model.artifact_location,

@@ -63,7 +63,7 @@ class TrackingConfig(FrozenConfig):
     uri: str = Field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     )
-    """Tracking URI; MLFLOW_TRACKING_URI if set. Artifacts of SQLite are in `mlartifacts/`."""
+    """Tracking URI; by default MLFLOW_TRACKING_URI, else an SQLite file here."""
     experiment: str = Field(
         default_factory=lambda: os.environ.get("MLFLOW_EXPERIMENT_NAME") or "ucn"
     )

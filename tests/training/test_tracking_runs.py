@@ -502,6 +502,7 @@ def test_a_relative_database_lies_in_the_working_folder(
         monkeypatch.chdir(tmp_path)
         until(lambda: tracker.run_id(run))
     assert (tmp_path / name / "my.db").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert sqlite_path(sqlite_uri(tmp_path / name / "my.db")) == tmp_path / name / "my.db"
     assert sqlite_path("http://host:5000") is None
 

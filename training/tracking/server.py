@@ -4,13 +4,14 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ucn.preprocessing.shards.write import file_sha256
 from ucn.storage.addresses import redact
-from ucn.training.config import sqlite_path
+from ucn.training.config import SQLITE, sqlite_path
 from ucn.training.model import WEIGHTS
 from ucn.training.tracking.log import Entry
 
@@ -96,7 +97,13 @@ class Server:
 
         database = sqlite_path(self._uri)
         location = database and (database.parent / "mlartifacts").as_uri()
-        if self._client.get_experiment_by_name(name) is None:
+        encoded = os.path.dirname(self._uri.removeprefix(SQLITE).partition("?")[0])
+        is_known = self._client.get_experiment_by_name(name) is not None
+        if database and encoded != str(database.parent):
+            # MLflow has made an empty folder of the encoded name, too.
+            with suppress(OSError):
+                os.removedirs(encoded)
+        if not is_known:
             try:
                 self._client.create_experiment(name, artifact_location=location)
             except MlflowException as error:

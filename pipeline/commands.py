@@ -1,6 +1,7 @@
 """One function a subcommand: parse arguments, run, print the result."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -230,8 +231,10 @@ def sync(args: Sequence[str]) -> int:
     from ucn.training.tracking import last_run, sync
 
     outputs = [arguments.output, *arguments.output.glob("*/")]
+    # The log has no passwords; the environment may.
+    here = os.environ.get("MLFLOW_TRACKING_URI", "")
     found = [
-        (run["time"], output, arguments.uri or run["uri"])
+        (run["time"], output, arguments.uri or (here if redact(here) == run["uri"] else run["uri"]))
         for output in outputs
         if (run := last_run(output))
     ]

@@ -74,6 +74,7 @@ def test_refusals_of_a_server_are_told_without_secrets(
         raise ValueError(f"no such table at postgresql://me:{SECRET}@db/runs?sslkey={SECRET}")
 
     monkeypatch.setattr("ucn.training.tracking.server.Server.deliver", refuse)
+    monkeypatch.setattr("ucn.training.tracking.server.Server.probe", lambda server: None)
     RunLog(tmp_path, "one").log_metrics({"loss": 1.0})
     assert Delivery(tmp_path, "http://host").deliver() is None
     assert "MLflow refuses an entry (no such table at postgresql://db/runs)" in caplog.text

@@ -62,6 +62,7 @@ class Server:
 
     Attributes:
         is_up: whether it answers; otherwise it drops every connection.
+        is_open: whether it grants access; otherwise it answers 401.
         lose: from the path of a request to whether its answer is lost once it is done.
         asked: paths of the requests.
     """
@@ -69,7 +70,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         from mlflow.server import app, handlers
 
-        self.is_up = True
+        self.is_up = self.is_open = True
         self.lose: Callable[[str], bool] = lambda path: False
         self.asked: list[str] = []
         self._app = app
@@ -84,6 +85,9 @@ class Server:
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
         path = environ["PATH_INFO"].rpartition("/2.0/")[2]
         self.asked.append(path)
+        if not self.is_open:
+            start_response("401 UNAUTHORIZED", [])
+            return []
         if self.is_up:
             if not self.lose(path):
                 return self._app(environ, start_response)
@@ -117,7 +121,7 @@ def server(started_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(delivery, "POLL_S", 0.02)
     yield started_server
     started_server.lose = lambda path: False
-    started_server.is_up = True
+    started_server.is_up = started_server.is_open = True
 
 
 @pytest.fixture
@@ -136,6 +140,11 @@ def until(done: Callable[[], object]) -> None:
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def until_stopped() -> None:
+    """Wait for a last request that the end of a tracker did not wait for."""
+    until(lambda: "tracking" not in [thread.name for thread in threading.enumerate()])
 
 
 def test_a_run_holds_params_metrics_dataset_and_artifacts(tmp_path: Path) -> None:
@@ -233,6 +242,7 @@ def test_a_run_that_mlflow_missed_is_delivered_later_once(
     assert "does not answer" in away
     assert f"11 lines of {tmp_path / TRACKING / LOG}" in waiting
     assert "ucn sync" in waiting
+    until_stopped()
     with pytest.raises(UserError, match=r"does not answer.*11 lines"):
         sync(tmp_path, config.uri)
     server.is_up = True
@@ -365,6 +375,21 @@ def test_what_is_refused_is_left_out_and_nothing_else(
     assert "note.txt: has changed since it was logged" in own[1]
     assert all("refuses" in message and "\n" not in message for message in own)
     assert sync(tmp_path, config.uri) == Counter()
+
+
+def test_a_server_that_grants_no_access_loses_nothing(
+    server: Server, config: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "PATIENCE_S", 0.3)
+    server.is_open = False
+    with Tracker(tmp_path, config) as tracker:
+        run = tracker.start("one", "k", **ABOUT)
+        run.log_metrics({"loss": 0.5}, 0)
+    until_stopped()
+    with pytest.raises(UserError, match="401"):
+        sync(tmp_path, config.uri)
+    server.is_open = True
+    assert sync(tmp_path, config.uri) == Counter(runs=1, metrics=1)
 
 
 def test_one_call_that_always_fails_does_not_stop_the_others(

@@ -123,8 +123,8 @@ def experiment_page(output: Path) -> str | None:
 class Delivery:
     """Delivers a log to one server, from where an earlier delivery ended.
 
-    The beginning and the end of an outage are logged. Lines that the server refuses are left out,
-    with one warning for each reason.
+    The beginning and the end of an outage are logged. Lines that the server refuses, though it
+    answers other requests, are left out, with one warning for each reason.
 
     Args:
         folder: of the log.
@@ -219,7 +219,8 @@ class Delivery:
                 is_last = failures >= ATTEMPTS and self._answers()
                 self.counts.update(self._client.deliver([line.entry for line in group]))
             except Exception as error:  # noqa: BLE001 - no error of tracking stops a run
-                if is_transient(error) and not is_last:
+                # A server that refuses all, such as for a wrong password, has not seen the line.
+                if not is_last and (is_transient(error) or not self._answers()):
                     failures += 1
                     if self._is_given_up(error):
                         return error
@@ -267,8 +268,8 @@ class Delivery:
     def _answers(self) -> bool:
         try:
             self._client.probe()
-        except Exception as error:  # noqa: BLE001 - only whether it answers counts
-            return not is_transient(error)
+        except Exception:  # noqa: BLE001 - only whether it answers counts
+            return False
         return True
 
     def _refuse(self, error: Exception) -> None:

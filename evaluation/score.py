@@ -34,6 +34,7 @@ def score_method(truth: PairTruth, found: PairMatches, config: EvaluateConfig) -
         poses=_pose_errors(truth, found, config),
         sparse=_sparse_errors(truth, found),
         scores=filter_scores(points) if config.filters else {},
+        own=len(found[OWN].matches_N4) if OWN in found else None,
     )
 
 

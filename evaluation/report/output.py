@@ -118,9 +118,11 @@ def size_sentence(one: SetReport, config: EvaluateConfig) -> str:
     if not first.posed:
         return f"{size}." if one.criterion.length else f"{size}; no pose."
     still = f", {first.standing} of them without translation" if first.standing else ""
+    queries = tables.QUERIES[config.matching.pose_queries[0]]
     return (
-        f"{size}; pose by {config.pose.estimators[0]} on {tables.counted(first.posed, 'pair')}"
-        f"{still}, mean over {tables.counted(len(config.pose.seeds), 'seed')}."
+        f"{size}; pose by {config.pose.estimators[0]} from matches of {queries} on "
+        f"{tables.counted(first.posed, 'pair')}{still}, mean over "
+        f"{tables.counted(len(config.pose.seeds), 'seed')}."
     )
 
 

@@ -32,6 +32,7 @@ from ucn.evaluation.truth import PointFacts
 from ucn.matching.descriptors import Floats
 
 AUC_THRESHOLDS_DEG = (5, 10, 20)
+OWN_MATCHES = "own_matches"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class MethodResult:
         poses: pose errors by estimator, one per seed.
         sparse: by detector, errors of the points that it sees.
         scores: by filter, one score per point, larger for better matches; empty if disabled.
+        own: number of matches of the points that the method chose; None if it chooses none.
     """
 
     errors_N: Floats
@@ -51,6 +53,7 @@ class MethodResult:
     poses: PoseErrors
     sparse: Mapping[str, Floats] = field(default_factory=dict)
     scores: Mapping[str, Floats] = field(default_factory=dict)
+    own: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,10 @@ def summarise(method: str, pairs: Sequence[PairResult], config: EvaluateConfig) 
     ``pck_low/T`` and ``pck_high/T`` are the 95 % confidence interval of the pooled PCK, by
     bootstrap over the pairs. ``pck_L/ALPHA`` pools the points of the pairs with length L;
     ``pck_L_over_classes/ALPHA`` is the mean over classes. ``error_px_median`` and
-    ``error_px_mean`` are left out where they are infinite. Pose scores are computed for each seed
-    and averaged. ``pose/ESTIMATOR/auc_10_spread`` is the largest difference between seeds.
+    ``error_px_mean`` are left out where they are infinite. ``own_matches`` is the mean number of
+    matches a pair, for a method that chooses its points on every pair. Pose scores are computed
+    for each seed and averaged. ``pose/ESTIMATOR/auc_10_spread`` is the largest difference between
+    seeds.
 
     Args:
         method: name of the method.
@@ -141,6 +146,9 @@ def summarise(method: str, pairs: Sequence[PairResult], config: EvaluateConfig) 
         metrics["error_px_median"] = median
     if np.isfinite(errors_N).all():
         metrics["error_px_mean"] = average_endpoint_error(errors_N)
+    own = [result.own for result in results if result.own is not None]
+    if len(own) == len(results):
+        metrics[OWN_MATCHES] = _mean(own)
     alpha_curves: dict[str, tuple[float, ...]] = {}
     for length in known_lengths(pairs):
         labelled = [pair for pair in pairs if length in pair.facts.lengths]

@@ -8,11 +8,24 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import method_labels
 from ucn.evaluation.report.breakdown import Breakdown
 from ucn.evaluation.report.set_report import SetReport
-from ucn.evaluation.report.summary import AUC_THRESHOLDS_DEG, MethodSummary, reported_alphas
+from ucn.evaluation.report.summary import (
+    AUC_THRESHOLDS_DEG,
+    OWN_MATCHES,
+    MethodSummary,
+    reported_alphas,
+)
 from ucn.evaluation.scores.homography import CORNER_THRESHOLDS
 from ucn.evaluation.scores.pck import LENGTHS, Criterion
 
 DASH = "–"
+QUERIES = {
+    "stored": "stored points",
+    "sift": "SIFT keypoints",
+    "fast": "FAST keypoints",
+    "corners": "corners",
+    "grid": "grid points",
+}
+"""Titles of the queries of the pose."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ def main_columns(one: SetReport, config: EvaluateConfig) -> list[Column]:
     every = []
     if any(row.metrics["answered"] < 100 for row in one.methods):
         every += [Column("answered", "answered", larger_is_better=None)]
+    every += [Column(OWN_MATCHES, "own matches a pair", 0, "", None)]
     if not one.criterion.length:
         every += [Column(f"pck/{t}", f"PCK@{t}") for t in config.thresholds]
     if one.length:
@@ -134,29 +148,35 @@ def sparse_table(one: SetReport, config: EvaluateConfig) -> Table:
     return _method_table(shown, _method_rows(one, one.methods, shown))
 
 
-def pose_table(one: SetReport) -> Table:
-    """Pose metrics of each method by estimator, with the spread over the seeds."""
+def pose_table(one: SetReport, config: EvaluateConfig) -> Table:
+    """Pose metrics of each method by queries and estimator, with the spread over the seeds."""
     rows = []
     for summary in one.methods:
         rows.append(Row(one.labels[summary.method].title, method=summary.method))
-        for estimator in dict.fromkeys(
-            name.removeprefix("pose/").rpartition("/")[0]
-            for name in summary.metrics
-            if name.startswith("pose/") and name.count("/") > 1
-        ):
-            cells = []
+        queries = {
+            f"pose_{name}" if rank else "pose": QUERIES[name]
+            for rank, name in enumerate(config.matching.pose_queries)
+        }
+        if OWN_MATCHES in summary.metrics:  # the same matches serve all queries
+            queries = {"pose": "own keypoints"}
+        places = dict.fromkeys(
+            name.rpartition("/")[0] for name in summary.metrics if name.count("/") > 1
+        )
+        for place in (place for place in places if place.partition("/")[0] in queries):
+            first, _, estimator = place.partition("/")
+            cells = [queries[first]]
             for name, digits, unit in (
                 ("rotation_deg_median", 2, "°"),
                 ("translation_deg_median", 2, "°"),
                 *((f"auc_{t}", 1, " %") for t in AUC_THRESHOLDS_DEG),
             ):
-                metric = f"pose/{estimator}/{name}"
+                metric = f"{place}/{name}"
                 spread = summary.metrics.get(f"{metric}_spread")
                 text = Column(metric, "", digits, unit).cell(summary.metrics)
                 cells.append(text if spread is None else f"{text} (±{spread / 2:.1f})")
             rows.append(Row(estimator, cells))
     areas = [f"AUC@{t}°" for t in AUC_THRESHOLDS_DEG]
-    return Table(["estimator", "rotation", "translation", *areas], rows)
+    return Table(["estimator", "queries", "rotation", "translation", *areas], rows)
 
 
 def part_table(one: SetReport, breakdown: Breakdown) -> Table:

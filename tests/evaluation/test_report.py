@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.config import EvaluateConfig, MatchingConfig
 from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.methods.build import UCN, method_labels
 from ucn.evaluation.report.figures import colours, draw_figures
@@ -30,6 +30,7 @@ from ucn.evaluation.report.tables import (
     class_table,
     main_table,
     other_lengths_table,
+    pose_table,
     sequence_table,
     sparse_table,
 )
@@ -169,6 +170,33 @@ def test_equal_values_are_not_marked(report: SetReport) -> None:
     marks = [list(row.best) for row in rows if row.cells]
     assert marks[0][:5] == [True] * 5  # 0.5 and 2 px against 4 and 40 px
     assert marks[2][:5] == marks[3][:5] == [False] * 5  # 0.5 and 2 px both
+
+
+def test_pose_table_names_the_queries(report: SetReport) -> None:
+    def method(angle: float, own: int | None) -> MethodResult:
+        poses = {"poselib": (PoseError(angle, 2),), "stored:poselib": (PoseError(angle + 1, 2),)}
+        return MethodResult(np.float32([1, 2]), 2, poses, own=own)
+
+    methods = {UCN: method(3, None), "sift": method(5, 40)}
+    config = CONFIG.model_copy(
+        update={"matching": MatchingConfig(pose_queries=("sift", "stored")), "sparse": ()}
+    )
+    one = report_set(
+        "a", Place("/data/a", "1"), [a_pair(0, "k", "s", methods, bounds={})], [], config, {}
+    )
+    table = pose_table(one, config)
+    assert list(table.headings[:3]) == ["estimator", "queries", "rotation"]
+    assert [(row.title, *row.cells[:2]) for row in table.rows] == [
+        ("UCN",),
+        ("poselib", "SIFT keypoints", "3.00°"),
+        ("poselib", "stored points", "4.00°"),
+        ("dense SIFT",),
+        ("poselib", "own keypoints", "5.00°"),
+    ]
+    main = main_table(one, config)
+    own = main.headings.index("own matches a pair") - 1
+    assert [row.cells[own] for row in main.rows[:2]] == ["–", "40"]
+    assert "from matches of SIFT keypoints on 1 pair" in markdown_report([one], {}, config)
 
 
 def test_markdown_report_names_every_set(report: SetReport) -> None:

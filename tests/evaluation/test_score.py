@@ -93,6 +93,8 @@ def test_pose_of_a_detectors_queries_stands_beside_that_of_points(
     sift = scored(rigid(12), found, pose=pose, matching={"pose_queries": ("sift",)}).poses
     assert sift == {"poselib": both["sift:poselib"]}
     own = found | {OWN: right}
+    assert scored(rigid(12), own).own == len(right.matches_N4)
+    assert scored(rigid(12), found).own is None
     served = scored(rigid(12), own, pose=pose, matching={"pose_queries": ("sift", "stored")}).poses
     assert served == {"poselib": both["poselib"], "stored:poselib": both["poselib"]}
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,13 @@ def test_pck_pools_points_not_pairs() -> None:
     assert (summary.pairs, summary.points, summary.posed) == (2, 4, 0)
     assert summary.reciprocal == 25
     assert not any(name.startswith("pose") for name in summary.metrics)
+
+
+def test_own_matches_are_counted_where_every_pair_has_them() -> None:
+    some, none = (replace(result([1.0]), own=number) for number in (5, 0))
+    assert of_sift([some, none]).metrics["own_matches"] == 2.5
+    # A flow method without a file for the second pair has no points of its own.
+    assert "own_matches" not in of_sift([result([1.0]), none]).metrics
 
 
 def test_pose_figures_closed_form() -> None:

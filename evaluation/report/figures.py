@@ -2,8 +2,12 @@
 
 import io
 from collections.abc import Mapping
+from itertools import cycle
+from typing import NamedTuple
 
+from matplotlib import color_sequences
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ucn.evaluation.methods.build import Label
@@ -12,38 +16,32 @@ from ucn.evaluation.scores.pck import CURVE_ALPHAS, CURVE_THRESHOLDS, LENGTHS
 from ucn.matching.filters import FILTERS, PrecisionRecall
 
 INK = "#30343b"
-_LEARNED = ("#0b7a75", "#14519e", "#8a1c5b", "#3d6b1f")
-_OTHERS = (
-    "#d17a22",
-    "#7b5ea7",
-    "#c0392b",
-    "#2e86c1",
-    "#8d6e63",
-    "#7f8c3a",
-    "#d4559d",
-    "#546e7a",
-    "#b8860b",
-    "#26a69a",
-    "#5c6bc0",
-    "#a1887f",
-    "#e57373",
-    "#455a64",
-    "#afb42b",
-    "#6d4c41",
-    "#0097a7",
-)
 _FILTER_COLOURS = dict(zip(FILTERS, ("#0b7a75", "#d17a22", "#7b5ea7", "#c0392b"), strict=True))
 
 
-def colours(labels: Mapping[str, Label]) -> dict[str, str]:
-    """Assigns one colour to each method, from separate palettes for learned and other methods."""
-    learned = [name for name, label in labels.items() if label.learned]
-    others = [name for name, label in labels.items() if not label.learned]
-    return {
-        name: palette[place % len(palette)]
-        for names, palette in ((learned, _LEARNED), (others, _OTHERS))
-        for place, name in enumerate(names)
-    }
+class Style(NamedTuple):
+    """Line of a method: its colour, and the lengths of dashes and gaps in line widths."""
+
+    colour: str
+    dashes: tuple[float, ...]
+
+
+_LEARNED = [
+    Style(colour, dashes)
+    for dashes in ((), (10.0, 1.0))
+    for colour in ("#0b7a75", "#14519e", "#8a1c5b", "#3d6b1f")
+]
+_OTHERS = [
+    Style(to_hex(colour), dashes)
+    for dashes in ((4.0, 1.5), (1.0, 1.5), (6.0, 1.5, 1.0, 1.5), (6.0, 1.5, 1.0, 1.5, 1.0, 1.5))
+    for colour in color_sequences["tab10"]
+]
+
+
+def styles(labels: Mapping[str, Label]) -> dict[str, Style]:
+    """Assigns a style to each method. The first 8 models and 40 other methods differ."""
+    learned, others = cycle(_LEARNED), cycle(_OTHERS)
+    return {name: next(learned if label.learned else others) for name, label in labels.items()}
 
 
 def draw_figures(one: SetReport) -> dict[str, bytes]:
@@ -59,22 +57,22 @@ def pck_curve(one: SetReport) -> bytes:
     """Draws PCK against its threshold as PNG, one line per method.
 
     The threshold is alpha for a set of labelled keypoints (Figure 8 of Choy et al. 2016), else
-    pixels. Lines of learned methods are solid.
+    pixels. Lines of learned methods are thick.
     """
     length = one.criterion.length
     curves = {row.method: row.alpha_curves[length] if length else row.curve for row in one.methods}
     thresholds = CURVE_ALPHAS if length else CURVE_THRESHOLDS
-    figure = Figure(figsize=(7.2, 4.2), dpi=160, layout="constrained")
+    figure = Figure(figsize=(7.2, max(4.2, 0.22 * len(curves))), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    palette = colours(one.labels)
+    lines = styles(one.labels)
     for method, curve in sorted(curves.items(), key=lambda item: -sum(item[1])):
-        label = one.labels[method]
+        label, (colour, dashes) = one.labels[method], lines[method]
         axes.plot(
             thresholds,
             curve,
-            color=palette[method],
+            color=colour,
             linewidth=2.6 if label.learned else 1.6,
-            linestyle="-" if label.learned else "--",
+            linestyle=(0, dashes) if dashes else "-",
             label=label.title,
             zorder=3 if label.learned else 2,
         )
@@ -89,9 +87,15 @@ def pck_curve(one: SetReport) -> bytes:
     axes.set_xticks([0, 0.025, 0.05, 0.1, 0.15] if length else [1, 3, 5, 10, 20, 30, 40, 50])
     _plain(axes)
     if len(curves) > 5:
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+        axes.legend(
+            frameon=False,
+            handlelength=3.5,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            fontsize=9,
+        )
     else:
-        axes.legend(frameon=False, loc="best")
+        axes.legend(frameon=False, handlelength=3.5, loc="best")
     return _png(figure)
 
 

@@ -11,7 +11,7 @@ import jinja2
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import method_labels
 from ucn.evaluation.report import tables
-from ucn.evaluation.report.figures import colours, draw_figures
+from ucn.evaluation.report.figures import draw_figures, styles
 from ucn.evaluation.report.set_report import SetReport
 from ucn.evaluation.scores.pck import LENGTHS
 from ucn.storage.files import write_bytes, write_json, write_text
@@ -71,7 +71,7 @@ def html_report(
         patches=patches,
         tables=tables,
         titles={name: label.title for name, label in labels.items()},
-        colours=colours(labels),
+        styles=styles(labels),
         size_sentence=size_sentence,
         pck_sentence=pck_sentence,
         sparse_sentence=sparse_sentence,

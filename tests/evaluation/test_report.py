@@ -10,11 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from ucn.evaluation.config import EvaluateConfig, MatchingConfig
 from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.methods.build import UCN, method_labels
-from ucn.evaluation.report.figures import colours, draw_figures
+from ucn.evaluation.report.figures import draw_figures, styles
 from ucn.evaluation.report.match_pictures import MatchPicture, choose_pairs, draw_method
 from ucn.evaluation.report.output import (
     html_report,
@@ -215,6 +217,7 @@ def test_page_is_whole_and_needs_nothing_else(report: SetReport) -> None:
     assert page.count("data:image/jpeg;base64,") == 4
     assert page.count("data:image/png;base64,") == 2 * (1 + 2)  # PCK, and filters of each method
     assert "30 to 100 px" in page
+    assert 'stroke-dasharray="4.0 1.5"' in page  # the line of dense SIFT in the figure
     assert "dense SURF: " in page
     assert "a perfect matcher finds 100.0 % within 10 px" in page
     assert "100.0 %" in page
@@ -382,11 +385,22 @@ def test_curve_is_a_picture_and_reproducible(report: SetReport) -> None:
     assert png == draw_figures(report)["pck.png"]
 
 
-def test_colours_are_apart() -> None:
-    names = tuple(BASELINES.builtin)[:17]  # further methods repeat colours
-    config = CONFIG.model_copy(update={"baselines": names, "model": ("a", "b", "c", "d")})
-    palette = colours({label.name: label for label in method_labels(config)})
-    assert len(set(palette.values())) == len(palette) == len(names) + 4
+def test_lines_of_all_methods_are_apart() -> None:
+    config = EvaluateConfig(
+        shards=("a",),
+        model=tuple(f"m{n}=a" for n in range(8)),
+        baselines=tuple(BASELINES.builtin),
+        googlenet_weights=Path("w"),
+        external=tuple(f"e{n}=a" for n in range(10)),
+    )
+    lines = styles({label.name: label for label in method_labels(config)})
+    assert len(set(lines.values())) == len(lines) == 8 + len(BASELINES.builtin) + 10
+    # Lines with the same dashes differ in colour, from each other and from the paper.
+    for dashes in {line.dashes for line in lines.values()}:
+        same = [line.colour for line in lines.values() if line.dashes == dashes]
+        lab_M3 = rgb2lab(np.array([to_rgb(colour) for colour in (*same, "white")]))
+        difference_MM = deltaE_ciede2000(lab_M3[:, None], lab_M3[None])
+        assert difference_MM[np.triu_indices(len(lab_M3), 1)].min() > 15
 
 
 def colour_at(picture: MatchPicture, x: int, y: int) -> str:

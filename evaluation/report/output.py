@@ -35,16 +35,25 @@ def write_output(
 
     Files: ``report.html``, ``report.md``, ``metrics.json`` (name to number), ``sequences.csv``,
     ``parts.csv``, ``SET/pck.png``, ``SET/filters-METHOD.png`` and ``SET/matches/RANK-METHOD.jpg``.
+    Figures and pictures of an earlier evaluation are removed.
     """
     output = config.output.resolve()
     figures = [draw_figures(one) for one in sets]
-    for one, drawn in zip(sets, figures, strict=True):
-        for name, png in drawn.items():
-            write_bytes(output / one.name / name, png)
-        for rank, pictures in enumerate(one.pictures):
-            for picture in pictures:
-                path = output / one.name / "matches" / f"{rank}-{picture.method}.jpg"
-                write_bytes(path, picture.jpeg)
+    drawn = {
+        output / one.name / name: png
+        for one, by_name in zip(sets, figures, strict=True)
+        for name, png in by_name.items()
+    } | {
+        output / one.name / "matches" / f"{rank}-{picture.method}.jpg": picture.jpeg
+        for one in sets
+        for rank, pictures in enumerate(one.pictures)
+        for picture in pictures
+    }
+    for pattern in ("*/pck.png", "*/filters-*.png", "*/matches/[0-9]*-*.jpg"):
+        for path in set(output.glob(pattern)) - drawn.keys():
+            path.unlink()
+    for path, data in drawn.items():
+        write_bytes(path, data)
     write_text(output / "sequences.csv", sequence_csv(sets))
     write_text(output / "parts.csv", parts_csv(sets, config.thresholds))
     write_text(output / TABLES, markdown_report(sets, patches, config))

@@ -347,6 +347,36 @@ def test_a_method_without_any_answer_keeps_its_rows(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "night").iterdir()} == {"pck.png", "filters-ucn.png"}
 
 
+def test_figures_and_pictures_are_those_of_this_evaluation(
+    report: SetReport, tmp_path: Path
+) -> None:
+    def written(one: SetReport) -> set[str]:
+        write_output([one], {}, {}, config)
+        found = [*tmp_path.rglob("*.png"), *tmp_path.rglob("*.jpg")]
+        return {str(path.relative_to(tmp_path)) for path in found}
+
+    config = CONFIG.model_copy(update={"output": tmp_path})
+    own = tmp_path / "notes" / "photo.jpg"
+    own.parent.mkdir()
+    own.touch()
+    drawn = report.pictures[0]
+    before = written(replace(report, name="night", pictures=[drawn, drawn]))
+    assert {"night/filters-sift.png", "night/matches/1-sift.jpg"} <= before
+    fewer = replace(report, name="day", pictures=[drawn[:1]], filters={UCN: report.filters[UCN]})
+    assert written(replace(fewer, name="night")) == {
+        "notes/photo.jpg",
+        "night/pck.png",
+        "night/filters-ucn.png",
+        "night/matches/0-ucn.jpg",
+    }
+    assert written(fewer) == {
+        "notes/photo.jpg",
+        "day/pck.png",
+        "day/filters-ucn.png",
+        "day/matches/0-ucn.jpg",
+    }
+
+
 def test_sequences_csv_holds_every_metric(report: SetReport) -> None:
     rows = list(csv.DictReader(io.StringIO(sequence_csv([report]))))
     assert {row["sequence"] for row in rows} == {"drive-0", "drive-1"}

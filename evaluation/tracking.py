@@ -43,7 +43,8 @@ class EvaluationRun:
 
         A child run holds the metrics of one method on one set, under the same names in all of them;
         in ``pck_curve`` the step is the threshold in pixels. The parent run holds those of the
-        first method on the first set, a table of all, and the files of the output folder.
+        first method on the first set, a table of all, and the files of the output folder, except
+        the tables of matches.
 
         Args:
             reports: reports on all sets.
@@ -97,7 +98,8 @@ class EvaluationRun:
         output = self.config.output.resolve()
         for path in sorted(output.rglob("*")):
             folder = path.parent.relative_to(output)
-            if path.is_file() and folder.parts[:1] != (TRACKING,):
+            is_local = folder.parts[:1] == (TRACKING,) or path.suffix == ".parquet"
+            if path.is_file() and not is_local:
                 self.parent.log_artifact(path, str(folder) if folder.parts else "")
 
 

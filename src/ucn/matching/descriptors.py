@@ -1,7 +1,6 @@
 """Interfaces of matching methods: a method describes points, or matches them directly."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +22,8 @@ point i; NaN if there is none. Matches may lie outside image 1.
 """
 
 
-def unit_rows(rows_ND: NDArray[Any]) -> Floats:
+def unit_rows(rows_ND: NDArray[np.floating]) -> Floats:
     """Scales rows to unit length; zero rows stay zero."""
-    length_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    scaled: Floats = (rows_ND / np.maximum(length_N1, 1e-12)).astype(np.float32)
-    return scaled
+    length_N = np.sqrt(np.vecdot(rows_ND, rows_ND))
+    scaled_ND: Floats = np.divide(rows_ND, np.maximum(length_N, 1e-12)[:, None], dtype=np.float32)
+    return scaled_ND

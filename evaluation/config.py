@@ -34,8 +34,7 @@ class MatchingConfig(FrozenConfig):
     """Options for matching points of image 0 to image 1."""
 
     grid_step: int = Field(default=2, ge=1)
-    """Step of the searched positions, in x and in y, pixels; also of the grid on which descriptors of
-    points are computed. A network's cells are taken whole, or divided."""
+    """Step of the searched positions, in x and in y, pixels."""
     reciprocity_px: float = Field(default=4.0, ge=0)
     """Largest forward-backward error of a reciprocal match, pixels. Only reciprocal matches are
     used for pose; PCK uses all. 0 disables the check."""

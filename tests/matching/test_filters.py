@@ -7,7 +7,6 @@ from ucn.matching.filters import (
     forward_backward_error,
     precision_recall,
     ratio_mask,
-    reciprocity_mask,
     shift_positions,
     similarity_mask,
     unit_distances,
@@ -17,13 +16,11 @@ POINTS = np.float32([[10, 10], [50, 40], [0, 0]])
 SIZE = (64, 48)
 
 
-def test_reciprocity_includes_its_radius() -> None:
+def test_forward_backward_error_is_a_distance() -> None:
     back = POINTS + np.float32([[3, 4], [3.1, 4], [0, 0]])
     assert forward_backward_error(POINTS, back).tolist() == pytest.approx(
         [5, np.hypot(3.1, 4), 0], abs=1e-5
     )
-    assert reciprocity_mask(POINTS, back, 5).tolist() == [True, False, True]
-    assert reciprocity_mask(POINTS, back, 0).tolist() == [False, False, True]
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -91,8 +88,6 @@ def test_infinite_scores_stand_at_the_ends() -> None:
 def test_degenerate_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="ways back"):
         forward_backward_error(POINTS, POINTS[:1])
-    with pytest.raises(ValueError, match="radius"):
-        reciprocity_mask(POINTS, POINTS, -1)
     with pytest.raises(ValueError, match="size"):
         shift_positions(POINTS, (0, 5), np.random.default_rng(0))
     for ratio in (0.0, 1.1, float("nan")):

@@ -21,6 +21,8 @@ FILTERS = ("similarity", "ratio", "reciprocity", "stability")
 def forward_backward_error(points0_N2: Floats, back_N2: Floats) -> Floats:
     """Distance between each query and its match after searching back, pixels: float32 [N].
 
+    Open-UCN calls a match reciprocal if it is less than 4 px.
+
     Args:
         points0_N2: query points in image 0.
         back_N2: points of image 0 found by searching back from the matches in image 1.
@@ -32,19 +34,6 @@ def forward_backward_error(points0_N2: Floats, back_N2: Floats) -> Floats:
         raise ValueError(f"{back_N2.shape} ways back to {points0_N2.shape} points")
     distances_N: Floats = np.linalg.norm(back_N2 - points0_N2, axis=1).astype(np.float32)
     return distances_N
-
-
-def reciprocity_mask(points0_N2: Floats, back_N2: Floats, radius_px: float) -> Mask:
-    """Keeps matches with a forward-backward error of at most a radius.
-
-    Open-UCN uses 4 px, exclusive.
-
-    Raises:
-        ValueError: the shapes disagree, or the radius is negative.
-    """
-    if not radius_px >= 0:
-        raise ValueError(f"a radius of {radius_px} px")
-    return np.asarray(forward_backward_error(points0_N2, back_N2) <= radius_px)
 
 
 def shift_positions(

@@ -40,7 +40,7 @@ def test_the_nearest_descriptor_is_the_match(model: Model) -> None:
     descriptors = features0.at(points)
     np.testing.assert_array_equal(ucn.describe(model, image0, points), descriptors)
     np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, atol=1e-6)
-    candidates = np.concatenate([points + [6, 4], points + [20, -9]])
+    candidates = np.concatenate([points + np.float32([6, 4]), points + np.float32([20, -9])])
     nearest = (descriptors @ features1.at(candidates).T).argmax(axis=1)
     assert nearest.tolist() == [0, 1, 2]
     map_DHW, grid = features0.dense

@@ -24,7 +24,7 @@ from ucn.training.model import model_digests
 
 _FINISHED = "finished.json"
 # To be increased when the same options give other matches.
-_MATCHES_VERSION = 1
+_MATCHES_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,11 @@ def test_sift_of_few_points_is_that_of_many(texture: Callable[..., np.ndarray]) 
 
 
 def mirrored(name: str, rows: np.ndarray) -> np.ndarray:
-    """Descriptors of a mirrored image (x to -x), turned into those of the image."""
+    """Descriptors of a mirrored image, turned into those of the image."""
+    if name == "hog":  # y to -y: columns of blocks, columns of cells, nine bins around the circle
+        bins = rows.reshape(-1, 3, 3, 2, 2, 9)
+        return bins[:, :, ::-1, :, ::-1, ::-1].reshape(rows.shape)
+    # x to -x
     if name == "sift":  # rows, columns, orientations from x counter-clockwise
         bins = rows.reshape(-1, 4, 4, 8)[:, :, ::-1]
         return bins[..., (4 - np.arange(8)) % 8].reshape(rows.shape)
@@ -186,14 +190,17 @@ def mirrored(name: str, rows: np.ndarray) -> np.ndarray:
     return bins[:, sectors][..., (4 - np.arange(8)) % 8].reshape(rows.shape)
 
 
-@pytest.mark.parametrize("name", ["sift", "daisy"])
+@pytest.mark.parametrize("name", ["sift", "daisy", "hog"])
 def test_descriptors_are_centred_on_their_points(
     name: str, texture: Callable[..., np.ndarray]
 ) -> None:
     image = texture(90, 110, seed=9)
     points = np.random.default_rng(3).uniform(0, 89, (40, 2)).astype(np.float32)
     described = DESCRIBERS[name](image, points)
-    behind = DESCRIBERS[name](image[:, ::-1].copy(), points * [-1, 1] + np.float32([109, 0]))
+    if name == "hog":  # nine bins are symmetric in y only
+        behind = DESCRIBERS[name](image[::-1].copy(), points * [1, -1] + np.float32([0, 89]))
+    else:
+        behind = DESCRIBERS[name](image[:, ::-1].copy(), points * [-1, 1] + np.float32([109, 0]))
     np.testing.assert_allclose(mirrored(name, behind), described, atol=2e-5)
 
 
@@ -236,40 +243,50 @@ def test_inner_product_of_bits_counts_the_different_ones(case: tuple[int, int]) 
 
 
 def hog_reference(window: np.ndarray, cell: int, bins: int) -> np.ndarray:
-    """Histograms of gradients in float64, pixel by pixel; ``window`` has a pixel around it."""
+    """Histograms of gradients in float64, pixel by pixel, around the centre of ``window``."""
     root = np.sqrt(window.astype(np.float64))
-    dx, dy = root[1:-1, 2:] - root[1:-1, :-2], root[2:, 1:-1] - root[:-2, 1:-1]
+    dx, dy = root[1:-1, 2:] - root[1:-1, :-2], root[:-2, 1:-1] - root[2:, 1:-1]
     length, place = np.hypot(dx, dy), np.arctan2(dy, dx) % (2 * np.pi) / (2 * np.pi) * bins - 0.5
-    block, rows = 2 * cell, []
-    for left in range(0, len(dx) - block + 1, cell):
-        for top in range(0, len(dx) - block + 1, cell):
-            histogram = np.zeros((2, 2, bins))
-            for i, j in np.ndindex(block, block):
-                near = np.exp(-((i - cell) ** 2 + (j - cell) ** 2) / (2 * (block / 4) ** 2))
-                for cy, cx in np.ndindex(2, 2):
-                    wy = max(0, 1 - abs((i + 0.5) / cell - 0.5 - cy))
-                    wx = max(0, 1 - abs((j + 0.5) / cell - 0.5 - cx))
-                    where = place[top + i, left + j]
-                    for bin_, share in (
-                        (int(np.floor(where)), 1 - where % 1),
-                        (int(np.floor(where)) + 1, where % 1),
-                    ):
-                        weight = length[top + i, left + j] * near * wy * wx
-                        histogram[cx, cy, bin_ % bins] += weight * share
-            row = histogram.ravel()
-            row = np.minimum(row / (np.linalg.norm(row) + 0.1 * len(row)), 0.2)
-            rows.append(row / (np.linalg.norm(row) + 1e-3))
+    middle, rows = len(dx) // 2, []
+    for left, top in np.ndindex(3, 3):
+        histogram = np.zeros((2, 2, bins))
+        for j, i in np.ndindex(2 * cell + 1, 2 * cell + 1):
+            along, down = j - cell, i - cell  # from the centre of the block
+            y, x = middle + (top - 1) * cell + down, middle + (left - 1) * cell + along
+            near = np.exp(-(along**2 + down**2) / (2 * (cell / 2) ** 2))
+            for cx, cy in np.ndindex(2, 2):
+                wx = max(0, 1 - abs(along / cell + 0.5 - cx))
+                wy = max(0, 1 - abs(down / cell + 0.5 - cy))
+                low, share = int(np.floor(place[y, x])), place[y, x] % 1
+                weight = length[y, x] * near * wy * wx
+                histogram[cx, cy, low % bins] += weight * (1 - share)
+                histogram[cx, cy, (low + 1) % bins] += weight * share
+        row = histogram.ravel()
+        row = np.minimum(row / (np.linalg.norm(row) + 0.1 * len(row)), 0.2)
+        rows.append(row / (np.linalg.norm(row) + 1e-3))
     full = np.concatenate(rows)
     return full / np.linalg.norm(full)
 
 
 def test_hog_against_histograms_by_hand(texture: Callable[..., np.ndarray]) -> None:
     image = texture(80, 90, seed=7)
-    points = np.float32([[40, 38], [31.3, 44.8]])
+    points = np.float32([[40, 38], [31, 44]])
     described = DESCRIBERS["hog"](image, points)
-    for (x, y), row in zip(np.rint(points).astype(int), described, strict=True):
-        window = image[y - 21 : y + 21, x - 21 : x + 21]
-        np.testing.assert_allclose(row, hog_reference(window, 10, 9), atol=2e-3)
+    for (x, y), row in zip(points.astype(int), described, strict=True):
+        window = image[y - 21 : y + 22, x - 21 : x + 22]
+        np.testing.assert_allclose(row, hog_reference(window, 10, 9), atol=1e-5)
+
+
+def test_hog_is_opencvs_but_for_its_centres() -> None:
+    image = waves(*np.mgrid[0:130, 0:150].astype(float)[::-1])
+    sizes = ((40, 40), (20, 20), (10, 10), (10, 10), 9)  # window, block, step, cell; bins
+    hog = cv2.HOGDescriptor(*sizes, 1, -1, cv2.HOGDescriptor_L2Hys, 0.2, True, 64, True)
+    points = np.random.default_rng(7).integers(30, 100, (50, 2))
+    rows = hog.compute(image, (1, 1), (0, 0), (points - 20).tolist())
+    by_bin = np.reshape(rows, (50, -1, 9))[..., ::-1]  # OpenCV's angles are clockwise
+    described = DESCRIBERS["hog"](image, points.astype(np.float32)).reshape(by_bin.shape)
+    cosine = (described * by_bin).sum(axis=(1, 2)) / np.linalg.norm(by_bin, axis=(1, 2))
+    assert cosine.min() > 0.98
 
 
 @pytest.fixture

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ucn.evaluation.methods.baselines.base import PointDescriber
-from ucn.evaluation.methods.baselines.opencv_descriptors import extend_border
-from ucn.evaluation.methods.baselines.sampling import bilinear_weights
+from ucn.evaluation.methods.baselines.sampling import (
+    bilinear_weights,
+    orientation_maps,
+    surroundings,
+)
 from ucn.matching.descriptors import Floats, Pixels
 
 CELL = 7.5
@@ -49,11 +52,9 @@ def describe_sift(image: Pixels, points_N2: Floats) -> Floats:
     """
     if not len(points_N2):
         return np.zeros((0, CELLS * CELLS * ORIENTATIONS), np.float32)
-    points_N2 = np.clip(points_N2, 0, np.array(image.shape[1::-1]) - 1)
-    left, top = np.floor(points_N2.min(axis=0)).astype(int)
-    right, bottom = np.ceil(points_N2.max(axis=0)).astype(int) + 2 * MARGIN + 1
-    maps_OHW = _orientation_maps(extend_border(image, MARGIN)[top:bottom, left:right])
-    points_N2 = points_N2 - np.array([left, top], np.float32)
+    grey, points_N2 = surroundings(image, points_N2, MARGIN)
+    blurred_HW = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), BLUR)
+    maps_OHW = orientation_maps(np.asarray(blurred_HW, np.float32), ORIENTATIONS)
     is_dense = len(points_N2) * PIXELS_PER_POINT > maps_OHW[0].size
     rows_DN = (_filtered if is_dense else _summed)(maps_OHW, points_N2)
     # Lowe's limit on large gradients.
@@ -109,15 +110,3 @@ def cell_weights() -> Floats:
     bilinear_CK = np.maximum(0, 1 - np.abs(cells_K - np.arange(CELLS)[:, None]))
     window_K = np.exp(-((offsets_K / (CELL * CELLS / 2)) ** 2) / 2)
     return np.asarray(bilinear_CK * window_K, np.float32)
-
-
-def _orientation_maps(grey: Pixels) -> Floats:
-    """Length of the gradient [8, H, W], shared out among the two nearest orientations."""
-    blurred_HW = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), BLUR)
-    dx_HW = cv2.filter2D(blurred_HW, -1, np.array([[-1, 0, 1]], np.float32))
-    dy_HW = cv2.filter2D(blurred_HW, -1, np.array([[1], [0], [-1]], np.float32))  # up
-    length_HW, angle_HW = cv2.cartToPolar(dx_HW, dy_HW)
-    turns_HW = angle_HW * np.float32(ORIENTATIONS / (2 * np.pi))
-    away_OHW = np.abs(turns_HW - np.arange(ORIENTATIONS, dtype=np.float32)[:, None, None])
-    np.minimum(away_OHW, ORIENTATIONS - away_OHW, out=away_OHW)
-    return np.asarray(length_HW * np.maximum(0, 1 - away_OHW), np.float32)

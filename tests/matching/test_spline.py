@@ -46,7 +46,7 @@ def test_read_equals_scipy(seed: int, height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize(("every", "parts"), [(1, 1), (2, 1), (3, 1), (1, 2), (1, 4)])
-@pytest.mark.parametrize("size", [(12, 15), (1, 1), (2, 7)])
+@pytest.mark.parametrize("size", [(12, 15), (1, 1), (2, 7), (150, 3)])
 def test_resampled_lattice_equals_scipy(every: int, parts: int, size: tuple[int, int]) -> None:
     map_HWD = smooth_map(3, *size)
     lattice = resample_spline(map_HWD, every, parts)

@@ -94,7 +94,8 @@ def describe_in_tiles(
             if whole is None:
                 height = top // stride + tile_DHW.shape[1]
                 width = left // stride + tile_DHW.shape[2]
-                whole = tile_DHW.new_empty(network.dimension, height, width)
+                # The descriptors last, as the matcher reads them.
+                whole = tile_DHW.new_empty(height, width, network.dimension).permute(2, 0, 1)
             kept = whole[
                 :, first_y // stride : last_y // stride, first_x // stride : last_x // stride
             ]

@@ -7,12 +7,16 @@ twice differentiable, so that Newton's method finds the most similar position.
 Maps are [h, w, D]. Positions are (x, y) in cells; beyond the map its border is repeated.
 """
 
+import itertools
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 # Number of windows of 25 cells that are held at once.
 _CHUNK = 1024
+# Rows of a lattice that are computed at once, which bounds the memory.
+_BAND = 64
 _NEWTON_STEPS = 10
 # Longest step, cells.
 _MAX_STEP = 0.3
@@ -46,24 +50,27 @@ def resample_spline(map_HWD: Tensor, every: int, parts: int) -> Tensor:
         ``i * every / parts`` of unit length (or zero).
     """
     height, width, dimension = map_HWD.shape
-    rows = torch.arange(-2, height + 2, device=map_HWD.device).clamp(0, height - 1)
     columns = torch.arange(-2, width + 2, device=map_HWD.device).clamp(0, width - 1)
-    padded_1DHW = map_HWD[rows][:, columns].permute(2, 0, 1)[None]
     sampled_HWD = map_HWD.new_empty(
         (height - 1) * parts // every + 1, (width - 1) * parts // every + 1, dimension
     )
-    for y in range(parts):
-        for x in range(parts):
+    # The outer taps are zero on cells.
+    low, high = (0, 5) if parts > 1 else (1, 4)
+    for start in range(0, height, _BAND * every):
+        stop = min(start + _BAND * every, height)
+        rows = torch.arange(start - 2 + low, stop - 3 + high, device=map_HWD.device)
+        band_HWD = map_HWD[rows.clamp(0, height - 1)][:, columns[low : width + high - 1]]
+        last = (stop - 1) * parts // every + parts
+        for y, x in itertools.product(range(parts), range(parts)):
             offset_12 = map_HWD.new_tensor([[x, y]], dtype=torch.float64) / parts
             kernel_55 = _weights(offset_12)[0, 0].view(5, 5).to(map_HWD.dtype)
-            low, high = (0, 5) if parts > 1 else (1, 4)  # the outer taps are zero on cells
             part_HWD = F.conv2d(
-                padded_1DHW[:, :, low : low + height + high - 1, low : low + width + high - 1],
+                band_HWD.permute(2, 0, 1)[None],
                 kernel_55[low:high, low:high].expand(dimension, 1, -1, -1),
                 stride=every,
                 groups=dimension,
             )[0].permute(1, 2, 0)
-            kept_HWD = sampled_HWD[y::parts, x::parts]
+            kept_HWD = sampled_HWD[start * parts // every + y : last : parts, x::parts]
             kept_HWD.copy_(part_HWD[: kept_HWD.shape[0], : kept_HWD.shape[1]])
     return sampled_HWD.div_(sampled_HWD.norm(dim=2, keepdim=True).clamp(min=1e-12))
 

@@ -90,7 +90,7 @@ class Model:
         return self.config.offset
 
     def extract(
-        self, image: NDArray[np.uint8], scales: int = 1, memory_mib: int = 1024
+        self, image: NDArray[np.uint8], scales: int = 1, memory_mib: int = 2048
     ) -> Features:
         """Describes an image densely, once for all its matches.
 
@@ -104,7 +104,7 @@ class Model:
 
         return extract(image, partial(self.describe_map, memory_mib=memory_mib), scales)
 
-    def describe_map(self, image: NDArray[np.uint8], memory_mib: int = 1024) -> Dense:
+    def describe_map(self, image: NDArray[np.uint8], memory_mib: int = 2048) -> Dense:
         """Describes an image at its own scale: unit descriptors on the network's device."""
         map_DHW = describe_tiled(self.network, image, memory_mib)
         return Dense.of(map_DHW, self.stride, self.offset)

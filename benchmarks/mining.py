@@ -51,12 +51,13 @@ def searches(num_queries: int, dimension: int, grid: Grid) -> dict[str, Callable
     cells_MD = unit_rows(grid.height * grid.width, dimension, generator)
     extent = torch.tensor([grid.width, grid.height]) * grid.stride
     points_N2 = torch.rand(num_queries, 2, generator=generator) * extent
+    uniform_N = torch.rand(num_queries, generator=generator, dtype=torch.float64)
     arguments = queries_ND, cells_MD, points_N2, grid, RADIUS
     return {
         "matrix product": lambda: queries_ND @ cells_MD.T,
         "product + argmax, unmasked, whole matrix": lambda: (queries_ND @ cells_MD.T).max(dim=1),
         "mine_hard": lambda: mine_hard(*arguments),
-        "mine_random": lambda: mine_random(*arguments, generator=generator),
+        "mine_random": lambda: mine_random(*arguments, uniform_N=uniform_N),
     }
 
 

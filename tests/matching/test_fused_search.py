@@ -113,12 +113,13 @@ def test_equal_to_brute_force(
 
     found = Found(
         *fused_search(
-            left.to(DEVICE),
-            right.to(DEVICE),
-            valid.to(DEVICE) if padded else None,
-            Exclusion(points.to(DEVICE), grid, radius),
+            left.to(DEVICE)[None],
+            right.to(DEVICE)[None],
+            valid.to(DEVICE)[None] if padded else None,
+            Exclusion(points.to(DEVICE)[None], grid, radius),
         )
     )
+    found = Found(*(values[0] for values in found))
     assert torch.equal(found.similarity_N.cpu().double(), outside)
     assert torch.equal(found.inside_N.cpu().double(), inside)
     exists = outside > -torch.inf
@@ -147,12 +148,28 @@ def test_mining_is_that_of_the_plain_search(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @needs_kernel
+def test_sets_are_searched_separately() -> None:
+    generator = torch.Generator().manual_seed(11)
+    grid = Grid(20, 40, 4, 1.5)
+    queries = torch.randint(-2, 3, (3, 70, 20), generator=generator).float().to(DEVICE)
+    cells = torch.randint(-2, 3, (3, 900, 20), generator=generator).float().to(DEVICE)
+    points = torch.rand(3, 70, 2, generator=generator).to(DEVICE) * 100
+    valid = (torch.rand(3, 900, generator=generator) < 0.6).to(DEVICE)
+    found = fused_search(queries, cells, valid, Exclusion(points, grid, 9.0))
+    for one in range(3):
+        part = slice(one, one + 1)
+        exclusion = Exclusion(points[part], grid, 9.0)
+        alone = fused_search(queries[part], cells[part], valid[part], exclusion)
+        assert all(torch.equal(a[part], b) for a, b in zip(found, alone, strict=True))
+
+
+@needs_kernel
 def test_repeated_searches_are_bit_equal() -> None:
     generator = torch.Generator().manual_seed(9)
     grid = Grid(30, 50, 4, 1.5)
-    queries = torch.randn(70, 20, generator=generator).to(DEVICE)
-    cells = torch.randn(1500, 20, generator=generator).to(DEVICE)
-    points = torch.rand(70, 2, generator=generator).to(DEVICE) * 100
+    queries = torch.randn(1, 70, 20, generator=generator).to(DEVICE)
+    cells = torch.randn(1, 1500, 20, generator=generator).to(DEVICE)
+    points = torch.rand(1, 70, 2, generator=generator).to(DEVICE) * 100
     exclusion = Exclusion(points, grid, 9.0)
     first, again = (fused_search(queries, cells, None, exclusion) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -161,12 +178,12 @@ def test_repeated_searches_are_bit_equal() -> None:
 @needs_kernel
 def test_without_an_exclusion() -> None:
     generator = torch.Generator().manual_seed(10)
-    queries = torch.randint(-2, 3, (70, 20), generator=generator).float().to(DEVICE)
-    cells = torch.randint(-2, 3, (1500, 20), generator=generator).float().to(DEVICE)
+    queries = torch.randint(-2, 3, (3, 70, 20), generator=generator).float().to(DEVICE)
+    cells = torch.randint(-2, 3, (3, 1500, 20), generator=generator).float().to(DEVICE)
     found = Found(*fused_search(queries, cells, None, None))
-    products = queries @ cells.T
-    assert torch.equal(found.similarity_N, products.amax(dim=1))
-    lowest = (products == products.amax(dim=1, keepdim=True)).byte().argmax(dim=1)
+    products = queries @ cells.mT
+    assert torch.equal(found.similarity_N, products.amax(dim=2))
+    lowest = (products == products.amax(dim=2, keepdim=True)).byte().argmax(dim=2)
     assert torch.equal(found.index_N, lowest)
     assert (found.inside_N == -torch.inf).all()
 

@@ -72,8 +72,10 @@ def test_coarse_pass_of_dissimilar_cells(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.floats(0, 40), st.booleans(), st.sampled_from([1, 3072]))
-def test_masked_search_in_tiles(seed: int, radius: float, padded: bool, columns: int) -> None:
+@given(
+    st.integers(0, 2**32 - 1), st.floats(0, 40), st.booleans(), st.sampled_from([1, 2000, 1 << 20])
+)
+def test_masked_search_in_chunks(seed: int, radius: float, padded: bool, room: int) -> None:
     rng = np.random.default_rng(seed)
     grid = Grid(int(rng.integers(1, 12)), int(rng.integers(1, 12)), 4, 1.5)
     others = int(rng.integers(0, 30))
@@ -82,7 +84,7 @@ def test_masked_search_in_tiles(seed: int, radius: float, padded: bool, columns:
     points = torch.from_numpy(rng.uniform(0, 48, (2, 17, 2)))
     valid = torch.from_numpy(rng.random((2, len(cells))) < 0.7) if padded else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_TILE_COLUMNS", columns)
+        patch.setattr(module, "CPU_TILE", room)
         found = search(
             queries,
             cells.expand(2, -1, -1),
@@ -107,16 +109,18 @@ def test_memory_is_bounded_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     rng = np.random.default_rng(5)
     queries, cells = unit(rng, 50, 8), unit(rng, 60_000, 8)
     monkeypatch.setattr(module, "_pays_coarse", lambda queries, cells: False)
+    monkeypatch.setattr(module, "CPU_TILE", 1 << 30)
     held = []
-    product: Callable[..., torch.Tensor] = torch.mm
+    argmax: Callable[[torch.Tensor], torch.Tensor] = module._argmax
 
-    def record(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        held.append(out.numel() * 4)
-        return product(left, right, out=out)
+    def record(tile: torch.Tensor) -> torch.Tensor:
+        held.append(tile.nbytes)
+        return argmax(tile)
 
-    monkeypatch.setattr(module.torch, "mm", record)
+    monkeypatch.setattr(module, "_argmax", record)
     small, large = (search(queries, cells, memory_mib=size) for size in (1, 512))
-    assert 0 < max(held[: len(held) // 2]) <= 2**20
+    assert 0 < max(held[:-1]) <= 2**20
+    assert len(held) == 13 + 1
     assert torch.equal(small.index_N, large.index_N)
 
 

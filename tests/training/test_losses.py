@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ucn.matching.exclusion import Negatives
 from ucn.matching.features import Grid
 from ucn.training.config import LossConfig
 from ucn.training.losses import LOSSES
 from ucn.training.losses.dual_softmax import dual_softmax_loss
-from ucn.training.losses.terms import Direction
+from ucn.training.losses.terms import Directions
 from ucn.training.mining.hard import mine_hard
 
 GRID = Grid(4, 5, 4, 1.5)
@@ -35,20 +34,31 @@ class Pair:
     valid: list[torch.Tensor | None]
     radius: float
 
-    def directions(self) -> list[Direction]:
-        return [self._direction(0), self._direction(1)]
-
-    def _direction(self, here: int) -> Direction:
-        there = 1 - here
-        cells, points, valid = self.cells[there], self.points[there], self.valid[there]
-        negatives = mine_hard(self.sampled[here], cells, points, GRID, self.radius, valid_M=valid)
-        return Direction(
-            self.sampled[here], self.sampled[there], points, cells, valid, GRID, self.radius,
-            negatives,
-        )  # fmt: skip
-
     def tensors(self) -> list[torch.Tensor]:
         return [*self.sampled, *self.cells]
+
+
+def directions(*pairs: Pair) -> Directions:
+    """Both directions of all pairs, mined; filled up with features that no loss may read."""
+    most = max(len(pair.sampled[0]) for pair in pairs) + (len(pairs) > 1)
+    radius, ways = pairs[0].radius, [(pair, side) for pair in pairs for side in (0, 1)]
+    filler = F.normalize(torch.arange(1.0, 4).double(), dim=0)
+
+    def fill(rows: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return torch.cat([rows, value.expand(most - len(rows), -1).to(rows)])
+
+    queries = torch.stack([fill(pair.sampled[side], filler) for pair, side in ways])
+    positives = torch.stack([fill(pair.sampled[1 - side], -filler) for pair, side in ways])
+    points = torch.stack([fill(pair.points[1 - side], torch.zeros(2)) for pair, side in ways])
+    cells = torch.stack([pair.cells[1 - side] for pair, side in ways])
+    masks = [pair.valid[1 - side] for pair, side in ways]
+    valid = None
+    if any(mask is not None for mask in masks):
+        whole = torch.ones(cells.shape[1], dtype=torch.bool)
+        valid = torch.stack([whole if mask is None else mask for mask in masks])
+    present = torch.stack([torch.arange(most) < len(pair.sampled[0]) for pair, _ in ways])
+    negatives = mine_hard(queries.detach(), cells.detach(), points, GRID, radius, valid_M=valid)
+    return Directions(queries, positives, points, present, cells, valid, GRID, radius, negatives)
 
 
 def make_pair(
@@ -182,20 +192,40 @@ def test_equal_to_the_formula(
     name: str, seed: int, count: int, radius: float, padded: bool, strangers: int
 ) -> None:
     pair = make_pair(seed, count, radius, padded, strangers)
-    loss = LOSSES[name](pair.directions(), CONFIG)
+    loss = LOSSES[name](directions(pair), CONFIG)
     assert loss.item() == pytest.approx(FORMULAS[name](pair), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 7), min_size=2, max_size=4))
+def test_pairs_of_different_sizes_are_independent(name: str, seed: int, counts: list[int]) -> None:
+    """Values and gradients of a batch are those of each pair alone."""
+    pairs = [make_pair(seed + i, n, 5.0, i % 2 == 0, 2) for i, n in enumerate(counts)]
+    together = LOSSES[name](directions(*pairs), CONFIG)
+    weights = torch.arange(1.0, len(pairs) + 1).double()
+    leaves = [leaf for pair in pairs for leaf in pair.tensors()]
+    gradients = torch.autograd.grad((together * weights).sum(), leaves, materialize_grads=True)
+    alone = torch.cat([LOSSES[name](directions(pair), CONFIG) for pair in pairs])
+    expected = torch.autograd.grad((alone * weights).sum(), leaves, materialize_grads=True)
+    assert together.tolist() == pytest.approx([FORMULAS[name](pair) for pair in pairs], abs=1e-6)
+    torch.testing.assert_close(gradients, expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients(name: str) -> None:
     pair = make_pair(11, 6, padded=True, strangers=3)
-    mined = pair.directions()
+    mined = directions(pair)
 
     def loss(*tensors: torch.Tensor) -> torch.Tensor:
         a, b, cells0, cells1 = tensors
-        there = replace(mined[0], queries_ND=a, positives_ND=b, cells_MD=cells1)
-        back = replace(mined[1], queries_ND=b, positives_ND=a, cells_MD=cells0)
-        return LOSSES[name]([there, back], CONFIG)
+        tensors_of = replace(
+            mined,
+            queries_BND=torch.stack([a, b]),
+            positives_BND=torch.stack([b, a]),
+            cells_BMD=torch.stack([cells1, cells0]),
+        )
+        return LOSSES[name](tensors_of, CONFIG)
 
     assert torch.autograd.gradcheck(loss, pair.tensors())
 
@@ -225,7 +255,7 @@ def all_padding(pair: Pair) -> Pair:
     ],
 )
 def test_value_and_gradient_are_finite(name: str, pair: Pair) -> None:
-    loss = LOSSES[name](pair.directions(), CONFIG)
+    loss = LOSSES[name](directions(pair), CONFIG)
     gradients = torch.autograd.grad(loss, pair.tensors(), allow_unused=True)
     assert loss.isfinite()
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
@@ -235,13 +265,13 @@ def test_value_and_gradient_are_finite(name: str, pair: Pair) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_reach_the_winners_only(name: str) -> None:
     pair = make_pair(4, 6, 6.0, padded=True, strangers=2)
-    directions = pair.directions()
-    loss = LOSSES[name](directions, replace_margins(2.0))
+    mined = directions(pair)
+    loss = LOSSES[name](mined, replace_margins(2.0))
     gradients = torch.autograd.grad(loss, pair.cells, allow_unused=True)
-    for direction, way, gradient in zip(directions, one_ways(pair), gradients[::-1], strict=True):
-        reached = torch.zeros(len(direction.cells_MD), dtype=torch.bool)
+    for row, (way, gradient) in enumerate(zip(one_ways(pair), gradients[::-1], strict=True)):
+        reached = torch.zeros(mined.cells_BMD.shape[1], dtype=torch.bool)
         if name in HINGES:
-            reached[direction.negatives.index_N[direction.negatives.valid_N]] = True
+            reached[mined.negatives.index_N[row, mined.negatives.valid_N[row]]] = True
         elif name == "infonce":
             reached[sorted(set().union(*way[3]))] = True
         touched = torch.zeros_like(reached) if gradient is None else (gradient != 0).any(dim=1)
@@ -258,7 +288,7 @@ def test_a_query_without_negatives_gets_no_gradient(name: str) -> None:
     pair = make_pair(5, 3, radius=7.0)
     pair.points = [torch.tensor([[1.0, 1.0], [1.0, 3.0], [17.0, 13.0]])] * 2
     pair.valid = [torch.arange(NUM_CELLS) < 1] * 2  # the cell in the corner, near two points
-    LOSSES[name](pair.directions(), replace_margins(2.0)).backward()
+    LOSSES[name](directions(pair), replace_margins(2.0)).backward()
     for features in pair.sampled:
         assert features.grad is not None
         assert (features.grad[:2] == 0).all()
@@ -272,7 +302,7 @@ def test_zero_at_the_optimum(name: str) -> None:
     pole = F.normalize(torch.tensor([[1.0, 2.0, 2.0]]), dim=1)
     pair.sampled = [pole.repeat(5, 1).requires_grad_() for _ in range(2)]
     pair.cells = [-pole.repeat(NUM_CELLS, 1).requires_grad_() for _ in range(2)]
-    loss = LOSSES[name](pair.directions(), CONFIG)
+    loss = LOSSES[name](directions(pair), CONFIG)
     loss.backward()
     assert loss.item() == 0
     assert all((features.grad == 0).all() for features in pair.sampled)
@@ -282,7 +312,7 @@ def test_zero_at_the_optimum(name: str) -> None:
 def test_dual_softmax_of_equal_features(radius: float, expected: float) -> None:
     pair = coincident(make_pair(7, 5, radius))
     pair.points = [torch.arange(10.0).reshape(5, 2)] * 2
-    assert dual_softmax_loss(pair.directions(), CONFIG).item() == pytest.approx(expected, abs=1e-6)
+    assert dual_softmax_loss(directions(pair), CONFIG).item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -295,17 +325,14 @@ def test_order_of_correspondences_does_not_matter(name: str, seed: int, order: l
         sampled=[features[order] for features in pair.sampled],
         points=[points[order] for points in pair.points],
     )
-    losses = [LOSSES[name](each.directions(), CONFIG) for each in (pair, shuffled)]
+    losses = [LOSSES[name](directions(each), CONFIG) for each in (pair, shuffled)]
     torch.testing.assert_close(*losses)
 
 
 def test_equal_features_of_a_negative_give_a_gradient_of_zero() -> None:
-    queries = F.normalize(torch.ones(1, 3), dim=1).requires_grad_()
-    cells = queries.detach().repeat(NUM_CELLS, 1)
-    negatives = Negatives(torch.tensor([7]), torch.tensor([True]), torch.tensor([False]))
-    direction = Direction(queries, queries, torch.zeros(1, 2), cells, None, GRID, 5.0, negatives)
-    loss = LOSSES["contrastive"]([direction], LossConfig(margin=1.0))
+    pair = coincident(make_pair(8, 1))
+    mined = directions(pair)
+    loss = LOSSES["contrastive"](mined, LossConfig(margin=1.0))
     loss.backward()
-    assert loss.item() == 0.25  # terms 0 and 1, N = 2
-    assert queries.grad is not None
-    assert (queries.grad == 0).all()
+    assert loss.item() == pytest.approx(1 / 3)  # terms 0, 1 and 1, N = 3
+    assert all((features.grad == 0).all() for features in pair.sampled)

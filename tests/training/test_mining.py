@@ -75,8 +75,9 @@ def test_hard_negatives_are_those_of_brute_force(case: dict) -> None:
 def test_random_negatives_are_valid_and_outside(case: dict) -> None:
     queries, cells, points, grid, valid = make_case(case)
     generator = torch.Generator().manual_seed(case["seed"])
+    uniform = torch.rand(len(queries), generator=generator, dtype=torch.float64)
     found = mine_random(
-        queries, cells, points, grid, case["radius"], valid_M=valid, generator=generator
+        queries, cells, points, grid, case["radius"], valid_M=valid, uniform_N=uniform
     )
     hard = mine_hard(queries, cells, points, grid, case["radius"], valid_M=valid)
     assert torch.equal(found.hit_N, hard.hit_N)
@@ -84,6 +85,27 @@ def test_random_negatives_are_valid_and_outside(case: dict) -> None:
     np.testing.assert_array_equal(found.valid_N.numpy(), outside.any(axis=1))
     rows = np.flatnonzero(outside.any(axis=1))
     assert outside[rows, found.index_N.numpy()[rows]].all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases)
+def test_sets_are_mined_separately(case: dict) -> None:
+    one, other = make_case(case), make_case(case | {"seed": case["seed"] // 2})
+    uniform = torch.from_numpy(np.random.default_rng(case["seed"]).random((2, 17)))
+    queries, cells, points, valid = (
+        torch.stack([one[place], other[place]]) for place in (0, 1, 2, 4)
+    )
+    for miner in (mine_hard, mine_random):
+        found = miner(
+            queries, cells, points, one[3], case["radius"], valid_M=valid, uniform_N=uniform
+        )
+        for number, (left, right, places, grid, usable) in enumerate((one, other)):
+            alone = miner(
+                left, right, places, grid, case["radius"],
+                valid_M=usable, uniform_N=uniform[number],
+            )  # fmt: skip
+            for values, expected in zip(vars(found).values(), vars(alone).values(), strict=True):
+                assert torch.equal(values[number], expected)
 
 
 def test_random_negatives_are_uniform() -> None:
@@ -95,7 +117,7 @@ def test_random_negatives_are_uniform() -> None:
     valid[[0, 17, 29, 31]] = False
     found = mine_random(
         features, features[:34], points, grid, 5.0,
-        valid_M=valid, generator=torch.Generator().manual_seed(3),
+        valid_M=valid, uniform_N=torch.from_numpy(np.random.default_rng(3).random(6000)),
     )  # fmt: skip
     _, outside, _ = brute_force(features[:1], features[:34], points[:1], grid, 5.0, valid)
     counts = np.bincount(found.index_N.numpy(), minlength=34)
@@ -120,12 +142,13 @@ def test_a_nearer_cell_of_another_image_is_the_negative_and_no_hit() -> None:
     query = torch.tensor([[1.0, 0.0]])
     cells = F.normalize(torch.tensor([[0.0, 1.0]] * 5 + [[1.0, 0.1]] + [[1.0, 0.0]]), dim=1)
     points = torch.tensor([[8.0, 4.0]])
+    draw = torch.tensor([0.5])
     for miner in (mine_hard, mine_random):
-        assert miner(query, cells[:6], points, grid, 9.0).hit_N.all()
-        assert not miner(query, cells, points, grid, 9.0).hit_N.any()
+        assert miner(query, cells[:6], points, grid, 9.0, uniform_N=draw).hit_N.all()
+        assert not miner(query, cells, points, grid, 9.0, uniform_N=draw).hit_N.any()
     assert mine_hard(query, cells, points, grid, 9.0).index_N == 6
     # The whole map lies within the radius: what is left is of the other image.
-    assert mine_random(query, cells, points, grid, 99.0).index_N == 6
+    assert mine_random(query, cells, points, grid, 99.0, uniform_N=draw).index_N == 6
 
 
 def test_nothing_is_left_outside_the_radius() -> None:

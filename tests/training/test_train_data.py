@@ -12,7 +12,7 @@ from ucn.matching.exclusion import Grid
 from ucn.training.config import TrainConfig
 from ucn.training.data.pairs import PairDataset, load_item, map_ahead, training_batches
 from ucn.training.data.sampler import Sampler
-from ucn.training.losses.group_loss import valid_cells
+from ucn.training.losses.pair_losses import valid_cells
 from ucn.training.networks.describe import as_channels
 
 
@@ -86,5 +86,5 @@ def test_channels() -> None:
 def test_cells_are_valid_where_their_pixel_is_image() -> None:
     valid = torch.zeros(16, 24, dtype=torch.bool)
     valid[:10, :14] = True
-    cells = valid_cells(valid, Grid(4, 6, 4, 2.0)).view(4, 6)
+    cells = valid_cells(valid[None], Grid(4, 6, 4, 2.0)).view(4, 6)
     assert cells.sum(dim=1).tolist() == [3, 3, 0, 0]  # x, y = 2, 6, 10 inside 14 x 10

@@ -19,6 +19,7 @@ from ucn.training.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from ucn.training.data.collate import collate
 from ucn.training.data.pairs import Item, PairDataset, load_item
 from ucn.training.data.sampler import Sampler
 from ucn.training.loop.checkpoint import STATE, load_checkpoint
@@ -27,8 +28,10 @@ from ucn.training.loop.optimise import build_optimiser, learning_rate
 from ucn.training.loop.state import initial_state
 from ucn.training.loop.step import Stepper
 from ucn.training.loop.validate import validate, validation_indices
-from ucn.training.losses.group_loss import group_loss
+from ucn.training.losses.pair_losses import pair_losses
 from ucn.training.networks import build_network
+
+CPU = torch.device("cpu")
 
 
 class Recorder:
@@ -177,12 +180,15 @@ def test_groups_add_up_to_the_gradient_of_the_batch(
     groups = [items[:2], items[2:]]
     alone = initial_state(tiny_config, torch.device("cpu"))
     alone.network.train()
-    losses = [group_loss(alone.network, alone.network, group, tiny_config) for group in groups]
-    torch.autograd.backward(torch.stack([outcome.loss for outcome in losses]).mean())
+    losses = [
+        pair_losses(alone.network, alone.network, collate(group, CPU), tiny_config, 0).loss_P
+        for group in groups
+    ]
+    torch.autograd.backward(torch.cat(losses).mean())
     gradients = [parameter.grad.clone() for parameter in alone.network.parameters()]
     norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
     metrics = Stepper(tiny_config, state, state.network).step(0, groups)
-    assert metrics["loss"] == pytest.approx(np.mean([o.loss.item() for o in losses]), rel=1e-6)
+    assert metrics["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-6)
     assert metrics["gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
 
 
@@ -198,10 +204,11 @@ def test_negatives_of_the_group_include_the_other_pairs(
     )
     item = load_item(pairs(4), 1, 0, 1, config)
     network = build_network("small", config.network.options).eval()
-    twice = group_loss(network, network, [item, item], config)
+    batch = collate([item, item], CPU)
+    twice = pair_losses(network, network, batch, config, 0)
     alone = config.model_copy(update={"mining": MiningConfig(radius=6)})
-    once = group_loss(network, network, [item, item], alone)
-    assert twice.loss > once.loss
+    once = pair_losses(network, network, batch, alone, 0)
+    assert (twice.loss_P > once.loss_P).all()
     assert twice.hit_ratio <= once.hit_ratio
 
 
@@ -210,19 +217,18 @@ def test_negatives_among_every_other_cell(
 ) -> None:
     """InfoNCE of one pair, written out over the cells that are searched, in float64."""
     mining = MiningConfig(radius=6, search_stride=2)
-    config = tiny_config.model_copy(update={"loss": LossConfig(name="infonce"), "mining": mining})
+    config = tiny_config.model_copy(
+        update={"loss": LossConfig(name="infonce"), "mining": mining, "group_size": 1}
+    )
     network = build_network("small", config.network.options).eval()
-    seen = set()
-    for index in range(4):
-        item = load_item(pairs(4), index, 0, 1, config)
-        first = item.seed % 2
-        seen.add(first)
+    for step in range(4):
+        item = load_item(pairs(4), step, 0, 1, config)
         with torch.no_grad():
             maps = [network(image[None].float() / 255)[0] for image in item.images]
-            outcome = group_loss(network, network, [item], config)
-        expected = _infonce(item, maps, network.offset + 2 * first, 2 * network.stride, config)
-        assert float(outcome.loss) == pytest.approx(expected, rel=1e-4)
-    assert seen == {0, 1}
+            outcome = pair_losses(network, network, collate([item], CPU), config, step)
+        offset = network.offset + 2 * (step % 2)
+        expected = _infonce(item, maps, offset, 2 * network.stride, config)
+        assert float(outcome.loss_P) == pytest.approx(expected, rel=1e-4)
 
 
 def _infonce(
@@ -253,15 +259,19 @@ def test_padding_never_gives_a_negative(
         update={"crop_width": 128, "crop_height": 96}
     )
     config = tiny_config.model_copy(
-        update={"augmentation": augmentation, "mining": MiningConfig(radius=12)}
+        update={
+            "augmentation": augmentation,
+            "mining": MiningConfig(radius=12),
+            "group_size": 1,
+        }
     )
     item = load_item(pairs(4), 1, 0, 1, config)
     assert item.valid is not None
     assert item.valid[0].sum() == 96 * 80
     network = build_network("small", config.network.options).eval()
-    outcome = group_loss(network, network, [item], config)
-    assert outcome.loss.isfinite()
-    assert outcome.per_pair_B.shape == (1,)
+    losses = pair_losses(network, network, collate([item], CPU), config, 0)
+    assert losses.loss_P.shape == (1,)
+    assert losses.loss_P.isfinite()
 
 
 def test_learning_rate_warms_up_and_anneals(tiny_config: TrainConfig) -> None:

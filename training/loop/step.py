@@ -10,12 +10,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ucn.errors import UserError
 from ucn.training.config import TrainConfig
+from ucn.training.data.collate import collate
 from ucn.training.data.pairs import Item
 from ucn.training.loop.batch_statistics import BatchStatistics
 from ucn.training.loop.gradients import GradientMean
 from ucn.training.loop.optimise import learning_rate, set_learning_rate
 from ucn.training.loop.state import Metrics, TrainState
-from ucn.training.losses.group_loss import group_loss
+from ucn.training.losses.pair_losses import pair_losses
 
 
 class Stepper:
@@ -53,7 +54,7 @@ class Stepper:
         set_learning_rate(state.optimiser, rate)
         state.optimiser.zero_grad(set_to_none=True)
         state.network.train()
-        summary, losses = self._backward(groups)
+        summary, losses = self._backward(step, groups)
         norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip_norm)
         # The gradient is the same on all workers, so that all stop in the same step.
         if not bool(torch.isfinite(norm) & torch.isfinite(summary).all()):
@@ -69,7 +70,7 @@ class Stepper:
             "learning_rate": rate,
         }
 
-    def _backward(self, groups: Sequence[Sequence[Item]]) -> tuple[Tensor, list[Tensor]]:
+    def _backward(self, step: int, groups: Sequence[Sequence[Item]]) -> tuple[Tensor, list[Tensor]]:
         """Compute the gradient of the batch, in place in the network.
 
         Returns:
@@ -77,17 +78,20 @@ class Stepper:
         """
         means: list[Tensor] = []
         losses: list[Tensor] = []
+        device = next(self._state.network.parameters()).device
         self._statistics.begin_step()
         for place, group in enumerate(groups):
             is_last = place + 1 == len(groups)
             with nullcontext() if is_last else self._apart():
-                outcome = group_loss(self._wrapped, self._state.network, group, self._config)
-                torch.autograd.backward(outcome.loss)
+                batch = collate(group, device)
+                outcome = pair_losses(self._wrapped, self._state.network, batch, self._config, step)
+                loss = outcome.loss_P.mean()
+                torch.autograd.backward(loss)
             if not is_last:
                 self._gradient.set_aside()
             self._statistics.end_group()
-            means.append(torch.stack([outcome.loss.detach(), outcome.hit_ratio]))
-            losses.append(outcome.per_pair_B)
+            means.append(torch.stack([loss.detach(), outcome.hit_ratio]))
+            losses.append(outcome.loss_P.detach())
         self._gradient.finish()
         self._statistics.end_step(self._config.groups)
         summary = torch.stack(means).double().sum(dim=0)

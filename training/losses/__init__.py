@@ -1,10 +1,10 @@
 """Losses over correspondences, one a file, chosen by name.
 
-Each takes the directions of one image pair; a batch's loss is the mean over its pairs, so that it
-does not depend on how the pairs are shared out among workers.
+Each takes the directions of all pairs and gives a loss for each pair; a batch's loss is their mean,
+so that it does not depend on how the pairs are shared out among workers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -13,12 +13,12 @@ from ucn.training.losses.contrastive import contrastive_loss
 from ucn.training.losses.dual_softmax import dual_softmax_loss
 from ucn.training.losses.hardest_contrastive import hardest_contrastive_loss
 from ucn.training.losses.infonce import infonce_loss
-from ucn.training.losses.terms import Direction
+from ucn.training.losses.terms import Directions
 from ucn.training.losses.triplet import triplet_loss
 
-__all__ = ["LOSSES", "OVER_ALL", "Direction", "Loss"]
+__all__ = ["LOSSES", "OVER_ALL", "Directions", "Loss"]
 
-Loss = Callable[[Sequence[Direction], LossConfig], Tensor]
+Loss = Callable[[Directions, LossConfig], Tensor]
 LOSSES: dict[str, Loss] = {
     "contrastive": contrastive_loss,
     "hardest_contrastive": hardest_contrastive_loss,

@@ -9,40 +9,37 @@ A correspondence j that lies within the exclusion radius of i, in the image that
 neither right nor wrong, and is left out of i's sum.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from ucn.training.config import LossConfig
-from ucn.training.losses.terms import Direction, mean_term
+from ucn.training.losses.terms import Directions, mean_term
 
 
-def dual_softmax_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:
-    """Mean over directions and correspondences; cells and mined negatives are not read.
+def dual_softmax_loss(directions: Directions, config: LossConfig) -> Tensor:
+    """Mean over directions and correspondences, [pairs]; cells and mined negatives are not read.
 
-    Holds [N, N] matrices for the gradient. Zero, with a gradient of zero, without
+    Holds [B, N, N] matrices for the gradient. Zero, with a gradient of zero, without
     correspondences.
 
     Args:
-        directions: the two directions of a pair; one direction sums along the rows of S alone.
+        directions: the two directions of each pair.
         config: ``temperature`` is read.
     """
-    return mean_term([_cross_entropy(direction, config.temperature) for direction in directions])
+    present_BN = directions.present_BN
+    logits_BNN = (directions.queries_BND / config.temperature) @ directions.positives_BND.mT
+    right_BN = logits_BNN.diagonal(dim1=1, dim2=2)
+    neutral_BNN = _near(directions.points_BN2, directions.radius) | ~present_BN[:, None]
+    neutral_BNN.diagonal(dim1=1, dim2=2).zero_()
+    logits_BNN = logits_BNN.masked_fill(neutral_BNN, -torch.inf)
+    return mean_term(logits_BNN.logsumexp(dim=2) - right_BN, present_BN)
 
 
-def _cross_entropy(direction: Direction, temperature: float) -> Tensor:
-    logits_NN = (direction.queries_ND / temperature) @ direction.positives_ND.T
-    right_N = logits_NN.diagonal()
-    logits_NN = logits_NN.masked_fill(_near(direction.points_N2, direction.radius), -torch.inf)
-    return logits_NN.logsumexp(dim=1) - right_N
-
-
-def _near(points_N2: Tensor, radius: float) -> Tensor:
-    """Which *other* points lie within ``radius`` pixels (inclusive), bool [N, N].
+def _near(points_BN2: Tensor, radius: float) -> Tensor:
+    """Which points lie within ``radius`` pixels (inclusive) of each point, bool [B, N, N].
 
     Distances are taken in float64, as for cells.
     """
-    x_N, y_N = points_N2.double().unbind(dim=1)
-    squared_NN = (y_N[:, None] - y_N) ** 2 + (x_N[:, None] - x_N) ** 2
-    return (squared_NN <= radius**2).fill_diagonal_(False)
+    x_BN, y_BN = points_BN2.double().unbind(dim=2)
+    squared_BNN = (y_BN[..., None] - y_BN[:, None]) ** 2 + (x_BN[..., None] - x_BN[:, None]) ** 2
+    return squared_BNN <= radius**2

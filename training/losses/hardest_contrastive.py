@@ -12,28 +12,23 @@ over nothing is NaN. And negatives have d, as in FCGF; Open-UCN has d^2 there un
 so that a negative costs nothing from d = 1.18 on.
 """
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from ucn.training.config import LossConfig
-from ucn.training.losses.terms import Direction, mean_term, negative_distance, squared_distance
+from ucn.training.losses.terms import Directions, mean_term, negative_distance, squared_distance
 
 
-def hardest_contrastive_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:
-    """Mean of the positives plus the mean over directions of the means of their negatives.
+def hardest_contrastive_loss(directions: Directions, config: LossConfig) -> Tensor:
+    """Mean of the positives plus the mean over directions of the means of their negatives, [pairs].
 
     A mean over nothing is zero, with a gradient of zero.
 
     Args:
-        directions: the two directions of a pair, or one.
+        directions: the two directions of each pair.
         config: ``positive_margin`` m_p and ``negative_margin`` m_n are read.
     """
-    first = directions[0]
-    squared_N = squared_distance(first.queries_ND, first.positives_ND)
-    loss = mean_term([(squared_N - config.positive_margin).clamp_min(0)])
-    for direction in directions:
-        _, distance_V = negative_distance(direction)
-        negative_V = (config.negative_margin - distance_V).clamp_min(0).square()
-        loss = loss + mean_term([negative_V]) / len(directions)
-    return loss
+    positive_BN = (squared_distance(directions) - config.positive_margin).clamp_min(0)
+    distance_BN, exists_BN = negative_distance(directions)
+    negative_BN = (config.negative_margin - distance_BN).clamp_min(0).square()
+    negative_P = mean_term(negative_BN, exists_BN, (2,)).mean(dim=1)
+    return mean_term(positive_BN, directions.present_BN) + negative_P

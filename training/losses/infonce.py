@@ -4,87 +4,95 @@ van den Oord et al., "Representation Learning with Contrastive Predictive Coding
 with every valid cell beyond the exclusion radius, and every cell of other images, as a negative.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ucn.matching.exclusion import excluded_cells
+from ucn.matching.exclusion import exclude_, excluded_cells
+from ucn.matching.search import chunks
 from ucn.training.config import LossConfig
-from ucn.training.losses.terms import Direction
+from ucn.training.losses.terms import Directions
 
-_CHUNK = 1 << 19
-"""Scores that a CPU holds at once: 2 MiB, about a core's cache."""
+_MEMORY_MIB = 256
+"""Bound on the similarities held at once."""
 
 
-def infonce_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:
+def infonce_loss(directions: Directions, config: LossConfig) -> Tensor:
     """Mean over directions and queries of ``-log(e^(p/t) / (e^(p/t) + sum_cells e^(s/t)))``.
 
-    The gradient is taken along with the value, a few queries at a time, so that on a CPU no
-    [N, M] matrix leaves the cache. Zero, with a gradient of zero, without queries.
+    The gradient is taken along with the value, a few queries at a time, so that memory is bounded
+    and on a CPU no matrix of similarities leaves the cache. Zero, with a gradient of zero, without
+    queries.
 
     Args:
-        directions: the directions of a pair.
+        directions: the two directions of each pair.
         config: ``temperature`` t is read.
+
+    Returns:
+        [pairs].
     """
-    sums = [_cross_entropy(direction, config.temperature) for direction in directions]
-    count = sum(len(direction.queries_ND) for direction in directions)
-    return torch.stack(sums).sum() / max(count, 1)
-
-
-def _cross_entropy(direction: Direction, temperature: float) -> Tensor:
-    queries_ND = direction.queries_ND / temperature
-    positive_N = (queries_ND * direction.positives_ND).sum(dim=1)
-    index_NK, inside_NK = excluded_cells(direction.points_N2, direction.grid, direction.radius)
-    total: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        queries_ND, direction.cells_MD, positive_N, index_NK, inside_NK, direction.valid_M
+    queries_BND = directions.queries_BND / config.temperature
+    # Rows that fill up a pair take no part in the gradient of the cells.
+    queries_BND = queries_BND.where(directions.present_BN[..., None], 0)
+    positive_BN = (queries_BND * directions.positives_BND).sum(dim=2)
+    index_BNK, inside_BNK = excluded_cells(
+        directions.points_BN2, directions.grid, directions.radius
     )
-    return total
+    sum_B: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+        queries_BND,
+        directions.cells_BMD,
+        positive_BN,
+        directions.present_BN,
+        index_BNK,
+        inside_BNK,
+        directions.valid_BM,
+    )
+    count_P = directions.present_BN.sum(dim=1).view(-1, 2).sum(dim=1)
+    return sum_B.view(-1, 2).sum(dim=1) / count_P.clamp(min=1)
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Sum over queries of ``log(e^p + sum_cells e^s) - p``, with s the queries' inner products."""
+    """Sums over queries of ``log(e^p + sum_cells e^s) - p``, s the queries' inner products: [B]."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        queries_ND: Tensor,
-        cells_MD: Tensor,
-        positive_N: Tensor,
-        index_NK: Tensor,
-        inside_NK: Tensor,
-        valid_M: Tensor | None,
+        queries_BND: Tensor,
+        cells_BMD: Tensor,
+        positive_BN: Tensor,
+        present_BN: Tensor,
+        index_BNK: Tensor,
+        inside_BNK: Tensor,
+        valid_BM: Tensor | None,
     ) -> Tensor:
-        slope_queries_ND = torch.empty_like(queries_ND)
-        slope_cells_MD = torch.zeros_like(cells_MD)
-        slope_positive_N = torch.empty_like(positive_N)
-        total = positive_N.new_zeros(())
-        on_cpu = queries_ND.device.type == "cpu"
-        rows = max(1, _CHUNK // max(1, len(cells_MD))) if on_cpu else max(1, len(queries_ND))
-        for first in range(0, len(queries_ND), rows):
-            part = slice(first, first + rows)
-            queries_nD, positive_n = queries_ND[part], positive_N[part]
-            scores_nM = queries_nD @ cells_MD.T
-            row_E, k_E = inside_NK[part].nonzero(as_tuple=True)
-            excluded_E = row_E * len(cells_MD) + index_NK[part][row_E, k_E]
-            scores_nM.view(-1).index_fill_(0, excluded_E, -torch.inf)
-            if valid_M is not None:
-                scores_nM.masked_fill_(~valid_M, -torch.inf)
-            largest_n = torch.maximum(scores_nM.amax(dim=1), positive_n)
-            shares_nM = scores_nM.sub_(largest_n[:, None]).exp_()
-            right_n = (positive_n - largest_n).exp()
-            all_n = shares_nM.sum(dim=1) + right_n
-            total += (all_n.log() + largest_n - positive_n).sum()
-            slope_queries_ND[part] = (shares_nM @ cells_MD) / all_n[:, None]
-            slope_cells_MD.addmm_(shares_nM.T, queries_nD / all_n[:, None])
-            slope_positive_N[part] = right_n / all_n - 1
-        ctx.save_for_backward(slope_queries_ND, slope_cells_MD, slope_positive_N)
-        return total
+        slope_queries_BND = torch.empty_like(queries_BND)
+        slope_cells_BMD = torch.zeros_like(cells_BMD)
+        largest_BN, all_BN = torch.empty_like(positive_BN), torch.empty_like(positive_BN)
+        for part in chunks(queries_BND, cells_BMD.shape[1], _MEMORY_MIB):
+            queries_bnD, cells_bMD = queries_BND[part], cells_BMD[part[0]]
+            scores_bnM = queries_bnD @ cells_bMD.mT
+            exclude_(scores_bnM, index_BNK[part], inside_BNK[part])
+            if valid_BM is not None:
+                scores_bnM.masked_fill_(~valid_BM[part[0], None], -torch.inf)
+            largest_bn1 = torch.maximum(scores_bnM.amax(dim=2), positive_BN[part])[..., None]
+            shares_bnM = scores_bnM.sub_(largest_bn1).exp_()
+            right_bn1 = (positive_BN[part][..., None] - largest_bn1).exp_()
+            all_bn1 = shares_bnM.sum(dim=2, keepdim=True).add_(right_bn1)
+            slope_queries_BND[part] = shares_bnM @ cells_bMD / all_bn1
+            slope_cells_BMD[part[0]].baddbmm_(shares_bnM.mT, queries_bnD / all_bn1)
+            largest_BN[part], all_BN[part] = largest_bn1[..., 0], all_bn1[..., 0]
+        right_BN = (positive_BN - largest_BN).exp_()
+        ctx.save_for_backward(slope_queries_BND, slope_cells_BMD, right_BN / all_BN - 1)
+        terms_BN = all_BN.log() + largest_BN - positive_BN
+        return terms_BN.where(present_BN, 0).sum(dim=1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        queries_ND, cells_MD, positive_N = ctx.saved_tensors
-        return queries_ND * slope, cells_MD * slope, positive_N * slope, None, None, None
+    def backward(ctx: Any, slope_B: Tensor) -> tuple[Tensor | None, ...]:
+        queries_BND, cells_BMD, positive_BN = ctx.saved_tensors
+        slope_B1 = slope_B[:, None]
+        slope_B11 = slope_B1[..., None]
+        slopes = queries_BND * slope_B11, cells_BMD * slope_B11, positive_BN * slope_B1
+        return *slopes, None, None, None, None

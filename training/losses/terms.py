@@ -1,6 +1,5 @@
 """What a loss is computed from, and the parts that losses share."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,57 +10,70 @@ from ucn.matching.features import Grid
 
 
 @dataclass(frozen=True)
-class Direction:
-    """Queries of one image of a pair against the other image.
+class Directions:
+    """Queries of one image of a pair against the other image, for both directions of all pairs.
+
+    Rows 2 p and 2 p + 1 of the first axis, B, are the two directions of pair p.
 
     Attributes:
-        queries_ND: unit features at the correspondences in this image.
-        positives_ND: unit features at the same correspondences in the other image.
-        points_N2: where those are in the other image, pixels.
-        cells_MD: unit features of all cells of the other image, row by row; rows beyond
+        queries_BND: unit features at the correspondences in this image.
+        positives_BND: unit features at the same correspondences in the other image.
+        points_BN2: where those are in the other image, pixels.
+        present_BN: bool, False for rows that fill up pairs with fewer correspondences.
+        cells_BMD: unit features of all cells of the other image, row by row; rows beyond
             ``grid.height * grid.width`` are cells of other pairs' images, wrong for every query.
-        valid_M: bool, which cells are image and not padding; None for all.
+        valid_BM: bool, which cells are image and not padding; None for all.
         grid: the cells' places.
         radius: the exclusion radius, pixels.
         negatives: the mined negatives among the cells; of some queries only where the loss reads
             none.
     """
 
-    queries_ND: Tensor
-    positives_ND: Tensor
-    points_N2: Tensor
-    cells_MD: Tensor
-    valid_M: Tensor | None
+    queries_BND: Tensor
+    positives_BND: Tensor
+    points_BN2: Tensor
+    present_BN: Tensor
+    cells_BMD: Tensor
+    valid_BM: Tensor | None
     grid: Grid
     radius: float
     negatives: Negatives
 
 
-def distance(a_ND: Tensor, b_ND: Tensor) -> Tensor:
-    """L2 distance of corresponding rows, [N]; equal rows give a gradient of zero."""
-    length_N: Tensor = torch.linalg.vector_norm(a_ND - b_ND, dim=-1)
-    return length_N
+def distance(a_BND: Tensor, b_BND: Tensor) -> Tensor:
+    """L2 distance of corresponding rows, [B, N]; equal rows give a gradient of zero."""
+    length_BN: Tensor = torch.linalg.vector_norm(a_BND - b_BND, dim=-1)
+    return length_BN
 
 
-def squared_distance(a_ND: Tensor, b_ND: Tensor) -> Tensor:
-    """Squared L2 distance of corresponding rows, [N]."""
-    return (a_ND - b_ND).square().sum(dim=-1)
+def squared_distance(directions: Directions) -> Tensor:
+    """Squared L2 distance of the queries to their positives, [B, N]."""
+    return (directions.queries_BND - directions.positives_BND).square().sum(dim=-1)
 
 
-def negative_distance(direction: Direction) -> tuple[Tensor, Tensor]:
-    """Measure how far the queries that have a negative are from it.
+def negative_distance(directions: Directions) -> tuple[Tensor, Tensor]:
+    """Measure how far the queries are from their negatives.
 
     Returns:
-        kept_V: int64, those queries.
-        distance_V: L2 distances; their gradient reaches these queries and their negatives only.
+        distance_BN: L2 distances; their gradient reaches the queries and their negatives only.
+        exists_BN: bool, which queries are present and have a negative.
     """
-    negatives = direction.negatives
-    kept_V = negatives.valid_N.nonzero()[:, 0]
-    wrong_VD = direction.cells_MD[negatives.index_N[kept_V]]
-    return kept_V, distance(direction.queries_ND[kept_V], wrong_VD)
+    negatives, cells_BMD = directions.negatives, directions.cells_BMD
+    num_sets, num_cells, _ = cells_BMD.shape
+    first_B1 = torch.arange(0, num_sets * num_cells, num_cells, device=cells_BMD.device)[:, None]
+    row_BN = (negatives.index_N + first_B1).flatten()
+    wrong_BND = cells_BMD.flatten(0, 1).index_select(0, row_BN).view_as(directions.queries_BND)
+    exists_BN = negatives.valid_N & directions.present_BN
+    return distance(directions.queries_BND, wrong_BND), exists_BN
 
 
-def mean_term(terms: Sequence[Tensor]) -> Tensor:
-    """Mean over all elements of vectors; zero, with a gradient of zero, if there are none."""
-    term_T = torch.cat(list(terms))
-    return term_T.sum() / max(len(term_T), 1)
+def mean_term(term_BN: Tensor, weight_BN: Tensor, axis: tuple[int, ...] = (1, 2)) -> Tensor:
+    """Weighted mean of the terms of each pair, over both directions; zero if all weights are.
+
+    Args:
+        weight_BN: bool, or a number; those of a pair add up to at least 1 unless all are 0.
+        axis: (2,) for the mean of each direction, [pairs, 2].
+    """
+    shape = len(term_BN) // 2, 2, term_BN.shape[1]
+    sum_P = (term_BN * weight_BN).view(shape).sum(dim=axis)
+    return sum_P / weight_BN.view(shape).sum(dim=axis).clamp(min=1)

@@ -5,26 +5,21 @@ et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017, sec
 ``L = 1 / |V| sum_V max(0, d_positive - d_negative + m)``.
 """
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from ucn.training.config import LossConfig
-from ucn.training.losses.terms import Direction, distance, mean_term, negative_distance
+from ucn.training.losses.terms import Directions, distance, mean_term, negative_distance
 
 
-def triplet_loss(directions: Sequence[Direction], config: LossConfig) -> Tensor:
-    """Mean over V, the queries of all directions that have a negative.
+def triplet_loss(directions: Directions, config: LossConfig) -> Tensor:
+    """Mean over V, the queries of both directions of a pair that have a negative: [pairs].
 
     Zero, with a gradient of zero, if there are none.
 
     Args:
-        directions: the directions of a pair.
+        directions: the two directions of each pair.
         config: ``margin`` m is read.
     """
-    terms = []
-    for direction in directions:
-        kept_V, negative_V = negative_distance(direction)
-        positive_V = distance(direction.queries_ND[kept_V], direction.positives_ND[kept_V])
-        terms.append((positive_V - negative_V + config.margin).clamp_min(0))
-    return mean_term(terms)
+    negative_BN, exists_BN = negative_distance(directions)
+    positive_BN = distance(directions.queries_BND, directions.positives_BND)
+    return mean_term((positive_BN - negative_BN + config.margin).clamp_min(0), exists_BN)

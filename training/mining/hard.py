@@ -22,7 +22,7 @@ def mine_hard(
     *,
     valid_M: Tensor | None = None,
     memory_mib: int = 64,
-    generator: torch.Generator | None = None,
+    uniform_N: Tensor | None = None,
 ) -> Negatives:
     """Find each query's nearest feature among all valid cells beyond the radius, exactly.
 
@@ -30,7 +30,8 @@ def mine_hard(
     within the radius.
 
     Args:
-        queries_ND: unit features of one image's points.
+        queries_ND: unit features of one image's points; [B, N, D] for B sets that are searched
+            separately. All other tensors then have this axis, too.
         cells_MD: unit features of all cells of the other image, row by row; any rows beyond
             ``grid.height * grid.width`` are of other images, wrong wherever they are.
         points_N2: where the queries truly are in the other image, pixels.
@@ -38,11 +39,8 @@ def mine_hard(
         radius: cells within this distance of the truth (inclusive) are excluded, pixels.
         valid_M: bool, False for padding; None for all valid.
         memory_mib: bound on the similarities held at once.
-        generator: unused; nothing is drawn.
+        uniform_N: unused; nothing is drawn.
     """
-    if len(queries_ND) == 0 or len(cells_MD) == 0:
-        nothing = torch.zeros(len(queries_ND), dtype=torch.bool, device=queries_ND.device)
-        return Negatives(nothing.long(), nothing, nothing)
     exclusion = Exclusion(points_N2, grid, radius)
     found = search(
         queries_ND, cells_MD, valid_M=valid_M, exclusion=exclusion, memory_mib=memory_mib

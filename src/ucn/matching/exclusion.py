@@ -14,7 +14,7 @@ class Exclusion(NamedTuple):
     """Cells that are too close to each query's true position.
 
     Attributes:
-        points_N2: true positions of the queries, pixels.
+        points_N2: true positions of the queries, pixels; [B, N, 2] for B sets.
         grid: positions of the cells; cells beyond ``height * width`` are never too close.
         radius: cells within this distance (inclusive) are excluded, pixels.
     """
@@ -26,7 +26,7 @@ class Exclusion(NamedTuple):
 
 @dataclass(frozen=True)
 class Negatives:
-    """One negative for each query.
+    """One negative for each query; [N], or [B, N] for B sets.
 
     Attributes:
         index_N: int64, index of the negative among the searched cells; 0 if there is none.
@@ -41,11 +41,11 @@ class Negatives:
 
 @dataclass(frozen=True)
 class _Discs:
-    """Square windows of S x S cells around N points, and the discs within them.
+    """Square windows of S x S cells around points of any shape [..., 2], and the discs within them.
 
     Attributes:
         x_NS, y_NS: int64, columns and rows of the windows; may lie outside the map.
-        inside_NSS: bool [N, row, column], whether the cell is in the map and within the radius.
+        inside_NSS: bool [..., row, column], whether the cell is in the map and within the radius.
     """
 
     x_NS: Tensor
@@ -58,14 +58,14 @@ def _discs(points_N2: Tensor, grid: Grid, radius: float) -> _Discs:
     reach = math.ceil(radius / grid.stride + 0.5)
     steps = torch.arange(-reach, reach + 1, device=points.device)
     nearest_N2 = pixels_to_cells(points, grid.stride, grid.offset).round().long()
-    x_NS = nearest_N2[:, :1] + steps
-    y_NS = nearest_N2[:, 1:] + steps
-    dx_NS = cells_to_pixels(x_NS.double(), grid.stride, grid.offset) - points[:, :1]
-    dy_NS = cells_to_pixels(y_NS.double(), grid.stride, grid.offset) - points[:, 1:]
-    near_NSS = dy_NS[:, :, None] ** 2 + dx_NS[:, None, :] ** 2 <= radius**2
+    x_NS = nearest_N2[..., :1] + steps
+    y_NS = nearest_N2[..., 1:] + steps
+    dx_NS = cells_to_pixels(x_NS.double(), grid.stride, grid.offset) - points[..., :1]
+    dy_NS = cells_to_pixels(y_NS.double(), grid.stride, grid.offset) - points[..., 1:]
+    near_NSS = dy_NS[..., :, None] ** 2 + dx_NS[..., None, :] ** 2 <= radius**2
     x_in_NS = (x_NS >= 0) & (x_NS < grid.width)
     y_in_NS = (y_NS >= 0) & (y_NS < grid.height)
-    return _Discs(x_NS, y_NS, near_NSS & y_in_NS[:, :, None] & x_in_NS[:, None, :])
+    return _Discs(x_NS, y_NS, near_NSS & y_in_NS[..., :, None] & x_in_NS[..., None, :])
 
 
 def excluded_cells(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor, Tensor]:
@@ -73,15 +73,32 @@ def excluded_cells(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor
 
     Distances are computed in float64, so rounding does not move the border of the disc.
 
+    Args:
+        points_N2: pixels, [N, 2] or [B, N, 2].
+
     Returns:
         index_NK: int64, row-major cells of a square window around each point, clamped to the map.
-        inside_NK: bool, whether each cell is in the map and within the radius.
+        inside_NK: bool, whether each cell is in the map and within the radius; True at most once
+            for a cell.
     """
     discs = _discs(points_N2, grid, radius)
     x_NS = discs.x_NS.clamp(0, grid.width - 1)
     y_NS = discs.y_NS.clamp(0, grid.height - 1)
-    index_NSS = y_NS[:, :, None] * grid.width + x_NS[:, None, :]
-    return index_NSS.flatten(1), discs.inside_NSS.flatten(1)
+    index_NSS = y_NS[..., :, None] * grid.width + x_NS[..., None, :]
+    return index_NSS.flatten(-2), discs.inside_NSS.flatten(-2)
+
+
+def exclude_(similarity_NM: Tensor, index_NK: Tensor, inside_NK: Tensor) -> None:
+    """Sets the excluded similarities to -inf, in place.
+
+    Args:
+        similarity_NM: [..., N, M].
+        index_NK, inside_NK: from `excluded_cells`.
+    """
+    # The minimum, since cells of a clamped window are listed more than once.
+    bound_NK = similarity_NM.new_full((), torch.inf).expand(index_NK.shape)
+    bound_NK = bound_NK.masked_fill(inside_NK, -torch.inf)
+    similarity_NM.scatter_reduce_(-1, index_NK, bound_NK, "amin")
 
 
 def excluded_spans(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor, Tensor]:
@@ -95,21 +112,8 @@ def excluded_spans(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor
             the disc does not reach that row.
     """
     discs = _discs(points_N2, grid, radius)
-    length_NS = discs.inside_NSS.sum(dim=2)
-    first_NS1 = discs.inside_NSS.byte().argmax(dim=2, keepdim=True)
-    x_NSS = discs.x_NS[:, None].expand_as(discs.inside_NSS)
-    start_NS = discs.y_NS * grid.width + x_NSS.gather(2, first_NS1)[..., 0]
-    return discs.y_NS[:, 0], torch.stack([start_NS, start_NS + length_NS], dim=-1)
-
-
-def compact_cells(valid_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Enumerates the valid cells.
-
-    Returns:
-        kept_V: int64, indices of the valid cells.
-        position_M: int64, index of each cell in ``kept_V``; -1 for invalid cells.
-    """
-    kept_V = valid_M.nonzero()[:, 0]
-    position_M = torch.full_like(valid_M, -1, dtype=torch.long)
-    position_M[kept_V] = torch.arange(len(kept_V), device=valid_M.device)
-    return kept_V, position_M
+    length_NS = discs.inside_NSS.sum(dim=-1)
+    first_NS1 = discs.inside_NSS.byte().argmax(dim=-1, keepdim=True)
+    x_NSS = discs.x_NS[..., None, :].expand_as(discs.inside_NSS)
+    start_NS = discs.y_NS * grid.width + x_NSS.gather(-1, first_NS1)[..., 0]
+    return discs.y_NS[..., 0], torch.stack([start_NS, start_NS + length_NS], dim=-1)

@@ -23,54 +23,55 @@ MAX_PARTS = 32
 
 @torch.no_grad()
 def fused_search(
-    queries_ND: Tensor, cells_MD: Tensor, valid_M: Tensor | None, exclusion: Exclusion | None
+    queries_BND: Tensor, cells_BMD: Tensor, valid_BM: Tensor | None, exclusion: Exclusion | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Searches all cells for each query; arguments and result as in `ucn.matching.search.search`.
 
     Ties are resolved to the lowest cell. At most 32 candidates per query are held.
     """
-    queries_ND, cells_MD = queries_ND.float().contiguous(), cells_MD.float().contiguous()
-    (num_queries, dimension), num_cells = queries_ND.shape, len(cells_MD)
+    queries_BND, cells_BMD = queries_BND.float().contiguous(), cells_BMD.float().contiguous()
+    (num_sets, num_queries, dimension), num_cells = queries_BND.shape, cells_BMD.shape[1]
+    device = queries_BND.device
     if exclusion is None:  # one empty span
         width = 1
-        top_N = torch.zeros(num_queries, device=queries_ND.device)
-        span_NS2 = torch.zeros(num_queries, 1, 2, device=queries_ND.device)
+        top_BN = torch.zeros(num_sets, num_queries, device=device)
+        span_BNS2 = torch.zeros(num_sets, num_queries, 1, 2, device=device)
     else:
-        points_N2, grid, radius = exclusion
+        points_BN2, grid, radius = exclusion
         width = grid.width
-        top_N, span_NS2 = excluded_spans(points_N2.to(queries_ND.device), grid, radius)
+        top_BN, span_BNS2 = excluded_spans(points_BN2.to(device), grid, radius)
     # Several parts keep the GPU busy if there are few queries. Each starts at a block boundary.
     parts = min(MAX_PARTS, triton.cdiv(num_cells, MIN_PART))
     part_cells = triton.cdiv(triton.cdiv(num_cells, parts), BLOCK_CELLS) * BLOCK_CELLS
     parts = triton.cdiv(num_cells, part_cells)
-    outside_PN = queries_ND.new_empty(parts, num_queries)
-    inside_PN = torch.empty_like(outside_PN)
-    index_PN = torch.empty_like(outside_PN, dtype=torch.int32)
-    with torch.cuda.device_of(queries_ND):  # type: ignore[no-untyped-call]
-        _kernel[triton.cdiv(num_queries, BLOCK_QUERIES), parts](
-            queries_ND,
-            cells_MD,
-            None if valid_M is None else valid_M.contiguous().view(torch.uint8),
-            top_N.int(),
-            span_NS2.int().contiguous(),
-            outside_PN,
-            index_PN,
-            inside_PN,
+    outside_PBN = queries_BND.new_empty(parts, num_sets, num_queries)
+    inside_PBN = torch.empty_like(outside_PBN)
+    index_PBN = torch.empty_like(outside_PBN, dtype=torch.int32)
+    with torch.cuda.device_of(queries_BND):  # type: ignore[no-untyped-call]
+        _kernel[triton.cdiv(num_queries, BLOCK_QUERIES), parts, num_sets](
+            queries_BND,
+            cells_BMD,
+            None if valid_BM is None else valid_BM.contiguous().view(torch.uint8),
+            top_BN.int(),
+            span_BNS2.int().contiguous(),
+            outside_PBN,
+            index_PBN,
+            inside_PBN,
             num_queries,
             num_cells,
             dimension,
             width,
             part_cells,
-            SPANS=span_NS2.shape[1],
+            SPANS=span_BNS2.shape[2],
             QUERIES=BLOCK_QUERIES,
             CELLS=BLOCK_CELLS,
             DEPTH=32,
             num_warps=8,
             enable_fp_fusion=True,
         )
-    outside_N = outside_PN.amax(dim=0)
-    index_N = torch.where(outside_PN == outside_N, index_PN, num_cells).amin(dim=0)
-    return index_N.long(), outside_N, inside_PN.amax(dim=0)
+    outside_BN = outside_PBN.amax(dim=0)
+    index_BN = torch.where(outside_PBN == outside_BN, index_PBN, num_cells).amin(dim=0)
+    return index_BN.long(), outside_BN, inside_PBN.amax(dim=0)
 
 
 def _search_part(
@@ -92,7 +93,17 @@ def _search_part(
     CELLS: tl.constexpr,
     DEPTH: tl.constexpr,
 ) -> None:
-    """Searches part ``program_id(1)`` of the cells for block ``program_id(0)`` of the queries."""
+    """Searches part ``program_id(1)`` of the cells for block ``program_id(0)`` of the queries.
+
+    Both are of set ``program_id(2)``.
+    """
+    this_set = tl.program_id(2).to(tl.int64)
+    queries += this_set * num_queries * dimension
+    cells += this_set * num_cells * dimension
+    top += this_set * num_queries
+    span += this_set * num_queries * SPANS * 2
+    if valid is not None:
+        valid += this_set * num_cells
     query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
     is_query = query < num_queries
     query_row = queries + query.to(tl.int64) * dimension
@@ -137,7 +148,7 @@ def _search_part(
     outside_best = tl.max(best_outside, axis=1)
     is_best = best_outside == outside_best[:, None]
     lowest = tl.min(tl.where(is_best, best_cell, num_cells), axis=1)
-    out = tl.program_id(1) * num_queries + query
+    out = (tl.program_id(1) * tl.num_programs(2) + this_set) * num_queries + query
     tl.store(outside + out, outside_best, mask=is_query)
     tl.store(index + out, lowest, mask=is_query)
     tl.store(inside + out, tl.max(best_inside, axis=1), mask=is_query)

@@ -1,11 +1,12 @@
 """Exact nearest-neighbour search among descriptors: the one search of mining and matching.
 
-On a CPU the similarities are computed in tiles that stay in its cache. Where it multiplies bfloat16
-in hardware, a coarse pass finds the blocks of cells that can hold the nearest one, and only these
-are compared in float32. On CUDA a fused kernel does the same work (`ucn.matching.fused_search`).
-All three give the answers of float32.
+Similarities are computed for some queries of some sets at a time; on a CPU for so few that they
+stay in its cache. Where a CPU multiplies bfloat16 in hardware, a coarse pass finds the blocks of
+cells that can hold the nearest one, and only these are compared in float32. On CUDA a fused kernel
+does the same work (`ucn.matching.fused_search`). All three give the answers of float32.
 """
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -13,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ucn.matching.exclusion import Exclusion, compact_cells, excluded_cells
+from ucn.matching.exclusion import Exclusion, exclude_, excluded_cells
 
-# A tile of similarities that fits into a core's cache, where the maximum costs almost nothing.
-_TILE_ROWS, _TILE_COLUMNS = 128, 3072
+CPU_TILE = 3 << 17
+"""Similarities that fit into a core's cache, where the maximum costs almost nothing."""
 _COARSE_ROWS, _COARSE_COLUMNS, _BLOCK = 1024, 4096, 256
 # Below, the coarse pass does not pay.
 _MIN_COARSE_QUERIES, _MIN_COARSE_CELLS = 64, 8192
@@ -66,18 +67,13 @@ def search(
     if queries_ND.shape[-1:] != cells_MD.shape[-1:] or not cells_MD.shape[-2]:
         raise ValueError(f"cannot search {tuple(queries_ND.shape)} in {tuple(cells_MD.shape)}")
     if queries_ND.dim() == 2:
-        return _search_one(queries_ND, cells_MD, valid_M, exclusion, memory_mib)
-    parts = [
-        _search_one(
-            queries_ND[b],
-            cells_MD[b],
-            None if valid_M is None else valid_M[b],
-            None if exclusion is None else exclusion._replace(points_N2=exclusion.points_N2[b]),
-            memory_mib,
+        sets = (
+            None if exclusion is None else exclusion._replace(points_N2=exclusion.points_N2[None])
         )
-        for b in range(len(queries_ND))
-    ]
-    return Found(*(torch.stack(values) for values in zip(*parts, strict=True)))
+        valid_BM = None if valid_M is None else valid_M[None]
+        found = _search_sets(queries_ND[None], cells_MD[None], valid_BM, sets, memory_mib)
+        return Found(*(values_BN[0] for values_BN in found))
+    return _search_sets(queries_ND, cells_MD, valid_M, exclusion, memory_mib)
 
 
 def has_fused_search(device: torch.device) -> bool:
@@ -85,101 +81,83 @@ def has_fused_search(device: torch.device) -> bool:
     return device.type == "cuda" and find_spec("triton") is not None
 
 
-def _search_one(
-    queries_ND: Tensor,
-    cells_MD: Tensor,
-    valid_M: Tensor | None,
+def _search_sets(
+    queries_BND: Tensor,
+    cells_BMD: Tensor,
+    valid_BM: Tensor | None,
     exclusion: Exclusion | None,
     memory_mib: int,
 ) -> Found:
-    if has_fused_search(queries_ND.device):
+    if has_fused_search(queries_BND.device):
         from ucn.matching.fused_search import fused_search
 
-        return Found(*fused_search(queries_ND, cells_MD, valid_M, exclusion))
-    queries_ND, cells_MD = queries_ND.float(), cells_MD.float()
-    kept_V = position_M = None
-    if valid_M is not None and not bool(valid_M.all()):
-        kept_V, position_M = compact_cells(valid_M)
-        cells_MD = cells_MD[kept_V]
-    inside_N = queries_ND.new_full((len(queries_ND),), -torch.inf)
-    if not len(cells_MD) or not len(queries_ND):
-        return Found(torch.zeros_like(inside_N, dtype=torch.long), inside_N.clone(), inside_N)
-    if exclusion is None and _pays_coarse(queries_ND, cells_MD):
+        return Found(*fused_search(queries_BND, cells_BMD, valid_BM, exclusion))
+    queries_BND, cells_BMD = queries_BND.float(), cells_BMD.float()
+    if valid_BM is None and exclusion is None and _pays_coarse(queries_BND, cells_BMD):
         parts = [
-            _search_coarse(rows_RD, cells_MD) for rows_RD in torch.split(queries_ND, _COARSE_ROWS)
+            _search_coarse(rows_RD, cells_MD)
+            for queries_ND, cells_MD in zip(queries_BND, cells_BMD, strict=True)
+            for rows_RD in torch.split(queries_ND, _COARSE_ROWS)
         ]
         index_N, similarity_N = (torch.cat(values) for values in zip(*parts, strict=True))
-    else:
-        index_N, similarity_N = _search_tiles(
-            queries_ND, cells_MD, exclusion, position_M, inside_N, memory_mib
-        )
-    return Found(index_N if kept_V is None else kept_V[index_N], similarity_N, inside_N)
+        found = index_N.view(queries_BND.shape[:2]), similarity_N.view(queries_BND.shape[:2])
+        return Found(*found, torch.full_like(found[1], -torch.inf))
+    return _search_exact(queries_BND, cells_BMD, valid_BM, exclusion, memory_mib)
 
 
-def _search_tiles(
-    queries_ND: Tensor,
-    cells_MD: Tensor,
+def _search_exact(
+    queries_BND: Tensor,
+    cells_BMD: Tensor,
+    valid_BM: Tensor | None,
     exclusion: Exclusion | None,
-    position_M: Tensor | None,
-    inside_N: Tensor,
     memory_mib: int,
-) -> tuple[Tensor, Tensor]:
-    """Searches tile by tile, in float32. Fills ``inside_N``."""
-    room = max(1, memory_mib * 2**18)
-    rows, columns = min(_TILE_ROWS, room), _TILE_COLUMNS
-    if queries_ND.is_cuda:  # large products keep a GPU busy
-        columns = min(len(cells_MD), room)
-        rows = max(1, min(len(queries_ND), room // columns))
-    columns = max(1, min(columns, room // rows))
-    buffer = queries_ND.new_empty(rows * columns)
-    index_N = torch.zeros(len(queries_ND), dtype=torch.long, device=queries_ND.device)
-    similarity_N = torch.full_like(inside_N, -torch.inf)
-    for first in range(0, len(queries_ND), rows):
-        taken = slice(first, first + rows)
-        queries_RD = queries_ND[taken]
-        excluded = None
-        if exclusion is not None:
-            excluded = _excluded_entries(exclusion, taken, position_M)
-        for start in range(0, len(cells_MD), columns):
-            block_CD = cells_MD[start : start + columns]
-            tile = buffer[: len(queries_RD) * len(block_CD)].view(len(queries_RD), -1)
-            torch.mm(queries_RD, block_CD.T, out=tile)
-            if excluded is not None:
-                _exclude(tile, start, *excluded, inside_N[taken])
-            _keep_best(tile, start, taken, index_N, similarity_N)
-    return index_N, similarity_N
+) -> Found:
+    """Searches in float32, chunk by chunk of the queries."""
+    num_sets, num_queries = queries_BND.shape[:2]
+    num_cells = cells_BMD.shape[1]
+    similarity_BN = queries_BND.new_full((num_sets, num_queries), -torch.inf)
+    found = Found(
+        torch.zeros_like(similarity_BN, dtype=torch.long), similarity_BN, similarity_BN.clone()
+    )
+    windows = None
+    if exclusion is not None:
+        windows = excluded_cells(exclusion.points_N2.to(queries_BND.device), *exclusion[1:])
+    for sets, rows in chunks(queries_BND, num_cells, memory_mib):
+        tile = queries_BND[sets, rows] @ cells_BMD[sets].mT
+        if valid_BM is not None:
+            tile.masked_fill_(~valid_BM[sets, None], -torch.inf)
+        if windows is not None:
+            index_NK, inside_NK = (window[sets, rows] for window in windows)
+            near_NK = tile.gather(2, index_NK).masked_fill_(~inside_NK, -torch.inf)
+            found.inside_N[sets, rows] = near_NK.amax(dim=2)
+            exclude_(tile, index_NK, inside_NK)
+        best_N = _argmax(tile)
+        found.index_N[sets, rows] = best_N
+        found.similarity_N[sets, rows] = tile.gather(2, best_N[..., None])[..., 0]
+    return found
 
 
-def _excluded_entries(
-    exclusion: Exclusion, taken: slice, position_M: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Excluded pairs of rows and cells, as int64 [E] each, sorted by cell."""
-    points_N2, grid, radius = exclusion
-    index_NK, inside_NK = excluded_cells(points_N2[taken], grid, radius)
-    if position_M is not None:
-        index_NK = position_M[index_NK]
-        inside_NK = inside_NK & (index_NK >= 0)
-    row_E, k_E = inside_NK.nonzero(as_tuple=True)
-    cell_E, order_E = index_NK[row_E, k_E].sort()
-    return row_E[order_E], cell_E
+def chunks(queries_BND: Tensor, num_cells: int, memory_mib: int) -> Iterator[tuple[slice, slice]]:
+    """Yields parts of sets of queries, as slices of B and N, whose similarities fit into memory.
+
+    On a CPU they fit into its cache, too (`CPU_TILE`). A part is at least one query.
+    """
+    room = memory_mib * 2**18
+    if queries_BND.device.type == "cpu":
+        room = min(room, CPU_TILE)
+    num_sets, num_queries = queries_BND.shape[:2]
+    rows = min(num_queries, max(1, room // num_cells))
+    sets = max(1, room // max(1, rows * num_cells))
+    for first_set in range(0, num_sets if rows else 0, sets):
+        for first in range(0, num_queries, rows):
+            yield slice(first_set, first_set + sets), slice(first, first + rows)
 
 
-def _exclude(tile: Tensor, start: int, row_E: Tensor, cell_E: Tensor, inside_R: Tensor) -> None:
-    """Moves the excluded similarities of a tile to ``inside_R``, as maxima."""
-    bounds = torch.tensor([start, start + tile.shape[1]], device=cell_E.device)
-    first, last = torch.searchsorted(cell_E, bounds).tolist()
-    row_E, column_E = row_E[first:last], cell_E[first:last] - start
-    flat_E = row_E * tile.shape[1] + column_E
-    flat = tile.view(-1)
-    inside_R.scatter_reduce_(0, row_E, flat[flat_E], "amax")
-    flat.index_fill_(0, flat_E, -torch.inf)
-
-
-def _pays_coarse(queries_ND: Tensor, cells_MD: Tensor) -> bool:
+def _pays_coarse(queries_BND: Tensor, cells_BMD: Tensor) -> bool:
     return (
-        not queries_ND.is_cuda
-        and len(queries_ND) >= _MIN_COARSE_QUERIES
-        and len(cells_MD) >= _MIN_COARSE_CELLS
+        not queries_BND.is_cuda
+        and queries_BND.shape[1] >= _MIN_COARSE_QUERIES
+        and cells_BMD.shape[1] >= _MIN_COARSE_CELLS
         and _has_bfloat16_tiles()
     )
 
@@ -226,15 +204,20 @@ def _coarse_maxima(queries_RD: Tensor, cells_MD: Tensor) -> Tensor:
 
 
 def _keep_best(
-    tile: Tensor, start: int, rows: slice | Tensor, index_N: Tensor, similarity_N: Tensor
+    tile: Tensor, start: int, rows: Tensor, index_N: Tensor, similarity_N: Tensor
 ) -> None:
     """Updates the best cells of some rows by a tile of cells from ``start`` on."""
-    if tile.is_cuda:
-        best_R = tile.argmax(dim=1)
-    else:  # NumPy's argmax is several times faster than torch's
-        best_R = torch.from_numpy(np.asarray(tile.numpy().argmax(axis=1)))
+    best_R = _argmax(tile)
     value_R = tile.gather(1, best_R[:, None])[:, 0]
     # Strictly better, so that the lowest of equal cells stays.
     better_R = value_R > similarity_N[rows]
     index_N[rows] = torch.where(better_R, best_R + start, index_N[rows])
     similarity_N[rows] = torch.where(better_R, value_R, similarity_N[rows])
+
+
+def _argmax(tile: Tensor) -> Tensor:
+    """Lowest of the largest entries along the last axis."""
+    if tile.is_cuda:
+        return tile.argmax(dim=-1)
+    # NumPy's argmax is several times faster than torch's.
+    return torch.from_numpy(np.asarray(tile.numpy().argmax(axis=-1)))

@@ -85,6 +85,7 @@ def test_masked_search_in_chunks(seed: int, radius: float, padded: bool, room: i
     valid = torch.from_numpy(rng.random((2, len(cells))) < 0.7) if padded else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CPU_TILE", room)
+        patch.setattr(module, "CPU_COLUMNS", 50)
         found = search(
             queries,
             cells.expand(2, -1, -1),
@@ -110,6 +111,7 @@ def test_memory_is_bounded_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     queries, cells = unit(rng, 50, 8), unit(rng, 60_000, 8)
     monkeypatch.setattr(module, "_pays_coarse", lambda queries, cells: False)
     monkeypatch.setattr(module, "CPU_TILE", 1 << 30)
+    monkeypatch.setattr(module, "CPU_COLUMNS", 1 << 30)
     held = []
     argmax: Callable[[torch.Tensor], torch.Tensor] = module._argmax
 

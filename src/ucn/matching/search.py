@@ -1,14 +1,14 @@
 """Exact nearest-neighbour search among descriptors: the one search of mining and matching.
 
-Similarities are computed for some queries of some sets at a time; on a CPU for so few that they
-stay in its cache. Where a CPU multiplies bfloat16 in hardware, a coarse pass finds the blocks of
-cells that can hold the nearest one, and only these are compared in float32. On CUDA a fused kernel
-does the same work (`ucn.matching.fused_search`). All three give the answers of float32.
+On a CPU the similarities are computed in tiles that stay in its cache. Where a CPU multiplies
+bfloat16 in hardware, a coarse pass finds the blocks of cells that can hold the nearest one, and
+only these are compared in float32. On CUDA a fused kernel does the same work
+(`ucn.matching.fused_search`). All three give the answers of float32.
 """
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ucn.matching.exclusion import Exclusion, exclude_, excluded_cells
 
-CPU_TILE = 3 << 17
-"""Similarities that fit into a core's cache, where the maximum costs almost nothing."""
+CPU_TILE, CPU_COLUMNS = 3 << 17, 3 << 10
+"""Similarities that fit into a core's cache, where the maximum costs almost nothing; and the cells
+of a tile."""
 _COARSE_ROWS, _COARSE_COLUMNS, _BLOCK = 1024, 4096, 256
 # Below, the coarse pass does not pay.
 _MIN_COARSE_QUERIES, _MIN_COARSE_CELLS = 64, 8192
@@ -112,28 +113,31 @@ def _search_exact(
     exclusion: Exclusion | None,
     memory_mib: int,
 ) -> Found:
-    """Searches in float32, chunk by chunk of the queries."""
-    num_sets, num_queries = queries_BND.shape[:2]
+    """Searches in float32, tile by tile of queries and cells."""
     num_cells = cells_BMD.shape[1]
-    similarity_BN = queries_BND.new_full((num_sets, num_queries), -torch.inf)
+    similarity_BN = torch.full_like(queries_BND[..., 0], -torch.inf)
     found = Found(
         torch.zeros_like(similarity_BN, dtype=torch.long), similarity_BN, similarity_BN.clone()
     )
     windows = None
     if exclusion is not None:
         windows = excluded_cells(exclusion.points_N2.to(queries_BND.device), *exclusion[1:])
-    for sets, rows in chunks(queries_BND, num_cells, memory_mib):
-        tile = queries_BND[sets, rows] @ cells_BMD[sets].mT
-        if valid_BM is not None:
-            tile.masked_fill_(~valid_BM[sets, None], -torch.inf)
-        if windows is not None:
-            index_NK, inside_NK = (window[sets, rows] for window in windows)
-            near_NK = tile.gather(2, index_NK).masked_fill_(~inside_NK, -torch.inf)
-            found.inside_N[sets, rows] = near_NK.amax(dim=2)
-            exclude_(tile, index_NK, inside_NK)
-        best_N = _argmax(tile)
-        found.index_N[sets, rows] = best_N
-        found.similarity_N[sets, rows] = tile.gather(2, best_N[..., None])[..., 0]
+    columns = num_cells if queries_BND.is_cuda else min(num_cells, CPU_COLUMNS)
+    for sets, rows in chunks(queries_BND, columns, memory_mib):
+        for start in range(0, num_cells, columns):
+            stop = min(start + columns, num_cells)
+            tile = queries_BND[sets, rows] @ cells_BMD[sets, start:stop].mT
+            if valid_BM is not None:
+                tile.masked_fill_(~valid_BM[sets, None, start:stop], -torch.inf)
+            if windows is not None:
+                index_NK, inside_NK = (window[sets, rows] for window in windows)
+                if columns < num_cells:
+                    inside_NK = inside_NK & (index_NK >= start) & (index_NK < stop)
+                    index_NK = (index_NK - start).clamp_(0, stop - start - 1)
+                near_NK = tile.gather(2, index_NK).masked_fill_(~inside_NK, -torch.inf)
+                found.inside_N[sets, rows] = found.inside_N[sets, rows].maximum(near_NK.amax(dim=2))
+                exclude_(tile, index_NK, inside_NK)
+            _keep_best(tile, start, (sets, rows), found.index_N, found.similarity_N)
     return found
 
 
@@ -203,12 +207,10 @@ def _coarse_maxima(queries_RD: Tensor, cells_MD: Tensor) -> Tensor:
     return torch.cat(maxima).view(torch.bfloat16).float()
 
 
-def _keep_best(
-    tile: Tensor, start: int, rows: Tensor, index_N: Tensor, similarity_N: Tensor
-) -> None:
+def _keep_best(tile: Tensor, start: int, rows: Any, index_N: Tensor, similarity_N: Tensor) -> None:
     """Updates the best cells of some rows by a tile of cells from ``start`` on."""
     best_R = _argmax(tile)
-    value_R = tile.gather(1, best_R[:, None])[:, 0]
+    value_R = tile.gather(-1, best_R[..., None])[..., 0]
     # Strictly better, so that the lowest of equal cells stays.
     better_R = value_R > similarity_N[rows]
     index_N[rows] = torch.where(better_R, best_R + start, index_N[rows])

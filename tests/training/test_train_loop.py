@@ -1,5 +1,6 @@
 """The loop without Ray: learning, exact resume, and a loss that is not finite."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ucn.errors import UserError
+from ucn.matching import search
 from ucn.matching.features import sample_features
 from ucn.training.config import (
     LossConfig,
@@ -26,12 +29,21 @@ from ucn.training.loop.checkpoint import STATE, load_checkpoint
 from ucn.training.loop.loop import Worker, WriteState, best_weights, fit
 from ucn.training.loop.optimise import build_optimiser, learning_rate
 from ucn.training.loop.state import initial_state
-from ucn.training.loop.step import Stepper
+from ucn.training.loop.step import Stepper, read
 from ucn.training.loop.validate import validate, validation_indices
-from ucn.training.losses.pair_losses import pair_losses
+from ucn.training.losses import LOSSES
+from ucn.training.losses.pair_losses import PairLosses, pair_losses
 from ucn.training.networks import build_network
+from ucn.training.networks.base import DenseNetwork
 
 CPU = torch.device("cpu")
+
+
+def losses_of(
+    network: DenseNetwork, items: Sequence[Item], config: TrainConfig, step: int = 0
+) -> PairLosses:
+    batch = collate(items, CPU)
+    return pair_losses(network(batch.images_BCHW.float() / 255), network, batch, config, step)
 
 
 class Recorder:
@@ -180,16 +192,95 @@ def test_groups_add_up_to_the_gradient_of_the_batch(
     groups = [items[:2], items[2:]]
     alone = initial_state(tiny_config, torch.device("cpu"))
     alone.network.train()
-    losses = [
-        pair_losses(alone.network, alone.network, collate(group, CPU), tiny_config, 0).loss_P
-        for group in groups
-    ]
+    losses = [losses_of(alone.network, group, tiny_config).loss_P for group in groups]
     torch.autograd.backward(torch.cat(losses).mean())
     gradients = [parameter.grad.clone() for parameter in alone.network.parameters()]
     norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
-    metrics = Stepper(tiny_config, state, state.network).step(0, groups)
+    (metrics,) = read([Stepper(tiny_config, state, state.network).step(0, groups)])
     assert metrics["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-6)
     assert metrics["gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
+
+
+def test_one_pass_of_all_groups_is_the_step_of_passes_of_each(
+    tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
+) -> None:
+    config = tiny_config.model_copy(update={"optimiser": OptimiserConfig(name="sgd")})
+    items = [load_item(pairs(4), index, 0, 1, config) for index in range(4)]
+    states = [initial_state(config, CPU) for _ in range(2)]
+    outcomes = []
+    for state, images_in_pass in zip(states, (4, 8), strict=True):
+        stepper = Stepper(config, state, state.network)
+        stepper._images_in_pass = images_in_pass
+        outcomes.append(stepper.step(0, [items[:2], items[2:]]).values)
+    torch.testing.assert_close(*outcomes, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        *(state.network.state_dict() for state in states), rtol=1e-4, atol=1e-6
+    )
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if not function.is_view:
+            self.count[function.overloadpacket.__name__] += 1
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_number_of_operators_does_not_grow_with_the_pairs(
+    loss: str,
+    tiny_config: TrainConfig,
+    pairs: Callable[[int], PairDataset],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond those of the network's own passes; without its views, which compute nothing."""
+    monkeypatch.setattr(search, "CPU_TILE", 1 << 40)
+    values = {
+        "loss": LossConfig(name=loss),
+        "mining": MiningConfig(radius=6, memory_mib=4096),
+        "schedule": ScheduleConfig(warmup_steps=1, ema_decay=0.9),
+    }
+    numbers = []
+    for num_pairs in (2, 32):
+        config = tiny_config.model_copy(
+            update=values | {"batch_size": num_pairs, "group_size": num_pairs}
+        )
+        state = initial_state(config, CPU)
+        stepper = Stepper(config, state, state.network)
+        items = [load_item(pairs(32), index, 0, 1, config) for index in range(num_pairs)]
+        stepper.step(0, [items])
+        with Calls() as whole:
+            stepper.step(1, [items])
+        images_BCHW = torch.rand(2 * num_pairs, 1, 64, 64)
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+        state.network.zero_grad()
+        with Calls() as bare:
+            features_BDHW = state.network(images_BCHW)
+            features_BDHW.backward(torch.ones_like(features_BDHW))
+        numbers.append(whole.count.total() - bare.count.total())
+        forbidden = {"nonzero", "index", "index_put", "_local_scalar_dense", "masked_select"}
+        assert not forbidden & whole.count.keys()
+    assert numbers[0] == numbers[1] < 250
+
+
+def test_metrics_of_every_step_are_reported(
+    tmp_path: Path, tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
+) -> None:
+    """They are read together, also where nothing else asks for them."""
+    config = tiny_config.model_copy(
+        update={"steps": 21, "checkpoint_every": 10, "validate_every": 50}
+    )
+    recorder, state = run(config, pairs(4), tmp_path)
+    assert sorted(recorder.metrics) == list(range(21))
+    assert sorted(state.recent) == list(range(1, 21))
+    assert [step for step in range(21) if "validation/pck/5" in recorder.metrics[step]] == [20]
+    assert load_checkpoint(tmp_path / "10")["step"] == 10
+    assert sorted(load_checkpoint(tmp_path / "10")["recent"]) == list(range(10))
 
 
 def test_negatives_of_the_group_include_the_other_pairs(
@@ -204,10 +295,9 @@ def test_negatives_of_the_group_include_the_other_pairs(
     )
     item = load_item(pairs(4), 1, 0, 1, config)
     network = build_network("small", config.network.options).eval()
-    batch = collate([item, item], CPU)
-    twice = pair_losses(network, network, batch, config, 0)
+    twice = losses_of(network, [item, item], config)
     alone = config.model_copy(update={"mining": MiningConfig(radius=6)})
-    once = pair_losses(network, network, batch, alone, 0)
+    once = losses_of(network, [item, item], alone)
     assert (twice.loss_P > once.loss_P).all()
     assert twice.hit_ratio <= once.hit_ratio
 
@@ -225,7 +315,7 @@ def test_negatives_among_every_other_cell(
         item = load_item(pairs(4), step, 0, 1, config)
         with torch.no_grad():
             maps = [network(image[None].float() / 255)[0] for image in item.images]
-            outcome = pair_losses(network, network, collate([item], CPU), config, step)
+            outcome = losses_of(network, [item], config, step)
         offset = network.offset + 2 * (step % 2)
         expected = _infonce(item, maps, offset, 2 * network.stride, config)
         assert float(outcome.loss_P) == pytest.approx(expected, rel=1e-4)
@@ -269,7 +359,7 @@ def test_padding_never_gives_a_negative(
     assert item.valid is not None
     assert item.valid[0].sum() == 96 * 80
     network = build_network("small", config.network.options).eval()
-    losses = pair_losses(network, network, collate([item], CPU), config, 0)
+    losses = losses_of(network, [item], config)
     assert losses.loss_P.shape == (1,)
     assert losses.loss_P.isfinite()
 

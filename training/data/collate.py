@@ -32,24 +32,21 @@ class Batch:
 
 def collate(items: Sequence[Item], device: torch.device) -> Batch:
     """Put pairs with images of one size together, and copy them to a device without waiting."""
-    num_points = max(len(item.matches_N4) for item in items)
-    points = np.zeros((len(items), 2, num_points, 2), np.float32)
-    present = np.zeros((len(items), 2, num_points), np.bool_)
-    uniform = np.zeros((len(items), 2, num_points))
-    for pair, item in enumerate(items):
-        count = len(item.matches_N4)
-        points[pair, :, :count] = item.matches_N4.numpy().reshape(count, 2, 2).swapaxes(0, 1)
+    counts = [len(item.matches_N4) for item in items]
+    present = np.zeros((len(items), 2, max(counts)), np.bool_)
+    points = np.zeros((*present.shape, 2), np.float32)
+    uniform = np.zeros(present.shape)
+    matches = torch.cat([item.matches_N4 for item in items]).numpy().reshape(-1, 2, 2)
+    for pair, (item, count, end) in enumerate(zip(items, counts, np.cumsum(counts), strict=True)):
+        points[pair, :, :count] = matches[end - count : end].swapaxes(0, 1)
         present[pair, :, :count] = True
         uniform[pair, :, :count] = np.random.default_rng(item.seed).random((2, count))
-    images = np.stack([image.numpy() for item in items for image in item.images])
+    images = torch.stack([image for item in items for image in item.images]).numpy()
     arrays: list[Array] = [uniform, points, images, present]
     if any(item.valid is not None for item in items):
-        size = images.shape[2:]
-        whole = np.ones(size, np.bool_)
-        masks = [
-            item.valid[side].numpy() if item.valid else whole for item in items for side in (0, 1)
-        ]
-        arrays.append(np.stack(masks))
+        whole = torch.ones(images.shape[2:], dtype=torch.bool)
+        masks = [mask for item in items for mask in item.valid or (whole, whole)]
+        arrays.append(torch.stack(masks).numpy())
     uniform_BN, points_BN2, images_BCHW, present_BN, *valid = _to_device(arrays, device)
     return Batch(
         images_BCHW,
@@ -70,7 +67,8 @@ def _to_device(arrays: Sequence[Array], device: torch.device) -> list[Tensor]:
     packed = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=device.type == "cuda")
     np.concatenate([array.reshape(-1).view(np.uint8) for array in arrays], out=packed.numpy())
     parts = torch.split(packed.to(device, non_blocking=True), sizes)
+    types = {array.dtype: getattr(torch, array.dtype.name) for array in arrays}
     return [
-        part.view(torch.from_numpy(array[:0]).dtype).view(array.shape)
+        part.view(types[array.dtype]).view(array.shape)
         for part, array in zip(parts, arrays, strict=True)
     ]

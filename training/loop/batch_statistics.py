@@ -1,4 +1,4 @@
-"""Running statistics of batch normalisation over a global batch that is seen in groups.
+"""Batch normalisation per group of images, of which one pass may hold many.
 
 Each group is normalised by its own statistics, so that gradients do not depend on how the groups
 are shared out among workers ("ghost batch normalisation", Hoffer et al., "Train longer, generalize
@@ -9,54 +9,77 @@ all groups of the step.
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn import functional as F
+
+
+class GroupedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that keeps the statistics of each group, for `BatchStatistics`.
+
+    Attributes:
+        images_in_group: consecutive images that are normalised together.
+        statistics: of each pass since the last step, mean and unbiased variance of its groups,
+            float32 [groups, 2, C].
+    """
+
+    images_in_group: int
+    statistics: list[Tensor]
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x_BCHW)
+        parts = torch.split(x_BCHW, self.images_in_group)
+        shape = len(parts), 2, self.num_features
+        statistics_G2C = x_BCHW.new_zeros(shape, dtype=self.weight.dtype)
+        self.statistics.append(statistics_G2C)
+        # With a momentum of 1, the running statistics become those of the group.
+        normalised = [
+            F.batch_norm(part, mean_C, var_C, self.weight, self.bias, True, 1.0, self.eps)
+            for part, (mean_C, var_C) in zip(parts, statistics_G2C, strict=True)
+        ]
+        return normalised[0] if len(parts) == 1 else torch.cat(normalised)
 
 
 class BatchStatistics:
-    """Brings the running statistics of a network through a step.
+    """Makes a network normalise by groups, and keeps its running statistics.
 
     Args:
-        network: without one of these norms every method does nothing.
+        network: its `nn.BatchNorm2d` with running statistics become `GroupedBatchNorm2d`. Without
+            any, nothing is done. Their momentum is a number.
+        images_in_group: consecutive images that are normalised together.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self._running: list[Tensor] = [
-            statistic
-            for module in network.modules()
-            if isinstance(module, _BatchNorm)
-            for statistic in (module.running_mean, module.running_var)
-            if statistic is not None
+    def __init__(self, network: nn.Module, images_in_group: int) -> None:
+        self._norms: list[GroupedBatchNorm2d] = []
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+                module.__class__ = GroupedBatchNorm2d
+                assert isinstance(module, GroupedBatchNorm2d)
+                module.images_in_group, module.statistics = images_in_group, []
+                self._norms.append(module)
+        self._running = [
+            [getattr(norm, name) for norm in self._norms]
+            for name in ("running_mean", "running_var", "num_batches_tracked")
         ]
-        self._before = [statistic.clone() for statistic in self._running]
-        # In float64 the order of the groups leaves no trace.
-        self._sums = [torch.zeros_like(one, dtype=torch.float64) for one in self._running]
-
-    def begin_step(self) -> None:
-        """Remember where the step starts from."""
-        if self._running:
-            torch._foreach_copy_(self._before, self._running)
-            torch._foreach_zero_(self._sums)
-
-    def end_group(self) -> None:
-        """Take what the group's forward pass left; the next group starts from where this one did.
-
-        To be called after the group's backward pass.
-        """
-        if self._running:
-            torch._foreach_add_(self._sums, [one.double() for one in self._running])
-            torch._foreach_copy_(self._running, self._before)
 
     def end_step(self, num_groups: int) -> None:
-        """Set the mean over all groups of all workers.
+        """Move the running statistics towards the mean over all groups of all workers.
 
         Args:
             num_groups: of all workers together.
         """
-        if not self._running:
+        if not self._norms:
             return
-        flat = torch.cat([total.flatten() for total in self._sums])
+        passes = zip(*(norm.statistics for norm in self._norms), strict=True)
+        groups_G2S = torch.cat([torch.cat(norms, dim=2) for norms in passes])
+        # In float64 the order of the groups leaves no trace.
+        total_2S = groups_G2S.sum(dim=0, dtype=torch.float64)
         if dist.is_initialized():
-            dist.all_reduce(flat)
-        flat /= num_groups
-        means = torch.split(flat, [statistic.numel() for statistic in self._running])
-        torch._foreach_copy_(self._running, list(means))
+            dist.all_reduce(total_2S)
+        sizes = [norm.num_features for norm in self._norms]
+        momenta = [norm.momentum or 0.0 for norm in self._norms]
+        *running_2, steps = self._running
+        for running, mean_S in zip(running_2, (total_2S / num_groups).float(), strict=True):
+            torch._foreach_lerp_(running, torch.split(mean_S, sizes), momenta)
+        torch._foreach_add_(steps, 1)
+        for norm in self._norms:
+            norm.statistics.clear()

@@ -30,14 +30,14 @@ class EMA:
     def update(self, network: nn.Module, step: int) -> None:
         """Update the average with the weights after ``step`` (from 0)."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        averages, values = [], []
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                averages.append(self.weights[name])
-                values.append(value)
-            else:
-                self.weights[name].copy_(value)
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        state = network.state_dict(keep_vars=True)
+        averaged = [name for name, value in state.items() if value.is_floating_point()]
+        copied = [name for name in state if name not in averaged]
+        weights, values = ([of[name] for name in averaged] for of in (self.weights, state))
+        torch._foreach_lerp_(weights, values, 1 - decay)
+        if copied:
+            counts, values = ([of[name] for name in copied] for of in (self.weights, state))
+            torch._foreach_copy_(counts, values)
 
     @contextmanager
     def in_place(self, network: nn.Module) -> Iterator[None]:

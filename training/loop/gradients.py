@@ -5,6 +5,9 @@ with it the number of workers, leaves no trace once the mean is rounded to float
 divide by the size of the gradient would blow such traces up.
 """
 
+from collections.abc import Sequence
+
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
@@ -13,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class GradientMean:
-    """Adds up the gradients of a worker's groups, and takes the mean over all groups of all.
+    """Adds up the gradients of a worker's passes, and takes the mean over all groups of all.
 
     Args:
         wrapped: the network; one for distributed training shares its gradients through here.
@@ -28,23 +31,29 @@ class GradientMean:
         if isinstance(wrapped, DistributedDataParallel):
             wrapped.register_comm_hook(None, self._share)
 
-    def set_aside(self) -> None:
-        """Take the gradients of a group that is not the worker's last."""
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                if parameter in self._sums:
-                    self._sums[parameter] += parameter.grad
-                else:
-                    self._sums[parameter] = parameter.grad.double()
-                parameter.grad = None
+    def backward(self, outputs: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
+        """Leave in the parameters the mean gradient of all passes of all workers.
 
-    def finish(self) -> None:
-        """Leave the mean in the parameters, after the backward pass of the worker's last group."""
+        Args:
+            outputs: of this worker's passes; the last one was called for distributed training.
+            slopes: gradients with respect to these outputs.
+        """
+        for output, slope in zip(outputs[:-1], slopes[:-1], strict=True):
+            gradients = torch.autograd.grad(output, self._parameters, slope, allow_unused=True)
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                if gradient is not None:
+                    before = self._sums.get(parameter)
+                    exact = gradient.double()
+                    self._sums[parameter] = exact if before is None else before.add_(exact)
+        torch.autograd.backward(outputs[-1], slopes[-1])
         if not self._is_shared and self._num_groups > 1:
-            for parameter in self._parameters:
-                if parameter.grad is not None:
-                    total = parameter.grad.double().add_(self._sums[parameter])
-                    parameter.grad.copy_(total.div_(self._num_groups))
+            used = {p: p.grad for p in self._parameters if p.grad is not None}
+            means = list(used.values())
+            if self._sums:
+                means = list(torch._foreach_add([self._sums[p] for p in used], means))
+            torch._foreach_div_(means, self._num_groups)
+            if self._sums:
+                torch._foreach_copy_(list(used.values()), means)
         self._sums.clear()
 
     def _share(self, _: object, bucket: GradBucket) -> Future[Tensor]:

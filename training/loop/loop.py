@@ -13,12 +13,14 @@ from ucn.training.data.pairs import PairDataset, training_batches
 from ucn.training.data.sampler import Sampler
 from ucn.training.loop.checkpoint import load_checkpoint, save_checkpoint, unusable
 from ucn.training.loop.state import Best, Metrics, TrainState, initial_state
-from ucn.training.loop.step import Stepper
+from ucn.training.loop.step import Outcome, Stepper, read
 from ucn.training.loop.validate import MatchedPair, validate
 from ucn.training.networks.compiled import compile_network
 
 CPU = torch.device("cpu")
 WriteState = Callable[[Path], None]
+READ_EVERY = 8
+"""Most steps whose metrics are read together, since reading waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +85,29 @@ def fit(
         worker.world_size,
     )
     clock = time.perf_counter()
+    pending: list[Outcome] = []
     for step, groups in enumerate(batches, start=state.step):
-        metrics = stepper.step(step, groups)
-        metrics["pairs_per_second"] = config.batch_size / (time.perf_counter() - clock)
-        metrics["workers"] = float(worker.world_size)
-        state.step = step + 1
-        ends = state.step == config.steps
-        if validation is not None and (state.step % config.validate_every == 0 or ends):
-            metrics |= _validate(config, state, validation, worker)
-        # A kill can lose metrics from before the last checkpoint: they are logged again on resume.
-        state.report(metrics, 2 * config.checkpoint_every)
-        if worker.rank == 0:
-            worker.log(step, metrics)
-        if state.step % config.checkpoint_every == 0 or ends:
+        pending.append(stepper.step(step, groups))
+        done = step + 1
+        ends = done == config.steps
+        validates = validation is not None and (done % config.validate_every == 0 or ends)
+        saves = done % config.checkpoint_every == 0 or ends
+        if not (validates or saves or len(pending) == READ_EVERY):
+            continue
+        rows = read(pending)
+        speed = len(rows) * config.batch_size / (time.perf_counter() - clock)
+        state.step = done
+        if validation is not None and validates:
+            rows[-1] |= _validate(config, state, validation, worker)
+        for state.step, metrics in enumerate(rows, start=done + 1 - len(rows)):
+            metrics |= {"pairs_per_second": speed, "workers": float(worker.world_size)}
+            # A kill can lose metrics from before the last checkpoint: a resume logs them again.
+            state.report(metrics, 2 * config.checkpoint_every)
+            if worker.rank == 0:
+                worker.log(state.step - 1, metrics)
+        if saves:
             worker.checkpoint(state.step, _state_writer(state))
+        pending.clear()
         clock = time.perf_counter()
     state.network.eval()
     return state

@@ -18,9 +18,14 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
     if config.name == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(
-            groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov
+            groups,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            nesterov=nesterov,
+            fused=True,
         )
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
+    betas = config.momentum, 0.999
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
 
 
 def learning_rate(step: int, steps: int, peak: float, config: ScheduleConfig) -> float:

@@ -1,7 +1,8 @@
 """One optimiser step over a global batch that is distributed over the workers."""
 
+import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,25 @@ from ucn.training.loop.gradients import GradientMean
 from ucn.training.loop.optimise import learning_rate, set_learning_rate
 from ucn.training.loop.state import Metrics, TrainState
 from ucn.training.losses.pair_losses import pair_losses
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step leaves on its device, for `read`.
+
+    Attributes:
+        step: its number.
+        learning_rate: that it used.
+        values: float64 [3], loss, hit ratio and gradient norm of the batch.
+        keys: of this worker's pairs.
+        loss_P: losses of this worker's pairs.
+    """
+
+    step: int
+    learning_rate: float
+    values: Tensor
+    keys: list[str]
+    loss_P: Tensor
 
 
 class Stepper:
@@ -36,81 +56,97 @@ class Stepper:
         self._config = config
         self._state = state
         self._wrapped = wrapped
+        # Without the hooks of distributed training, for passes whose gradient is not yet shared.
+        self._alone = wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped
         self._gradient = GradientMean(wrapped, config.groups)
-        self._statistics = BatchStatistics(state.network)
+        images_in_group = 2 * config.pairs_in_group
+        self._statistics = BatchStatistics(state.network, images_in_group)
+        # The sums inside a convolution depend on what passes together. On a CPU, where passes of
+        # groups cost no more, they must not depend on the number of workers.
+        on_cpu = next(state.network.parameters()).device.type == "cpu"
+        self._images_in_pass = images_in_group if on_cpu else 2 * config.batch_size
 
-    def step(self, step: int, groups: Sequence[Sequence[Item]]) -> Metrics:
-        """Take one step with this worker's groups of the batch.
-
-        Returns:
-            ``loss``, ``hit_ratio``, ``gradient_norm`` (before clipping) and ``learning_rate``,
-            means over the batch.
-
-        Raises:
-            UserError: the loss or its gradient is not finite; names the pairs.
-        """
+    def step(self, step: int, groups: Sequence[Sequence[Item]]) -> Outcome:
+        """Take one step with this worker's groups of the batch, without waiting for its outcome."""
         config, state = self._config, self._state
         rate = learning_rate(step, config.steps, config.optimiser.learning_rate, config.schedule)
         set_learning_rate(state.optimiser, rate)
         state.optimiser.zero_grad(set_to_none=True)
         state.network.train()
-        summary, losses = self._backward(step, groups)
-        norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip_norm)
-        # The gradient is the same on all workers, so that all stop in the same step.
-        if not bool(torch.isfinite(norm) & torch.isfinite(summary).all()):
-            raise UserError(_not_finite(step, groups, losses))
+        items = [item for group in groups for item in group]
+        summary, loss_P = self._backward(step, items)
+        norm = nn.utils.clip_grad_norm_(
+            state.network.parameters(), config.optimiser.clip_norm, foreach=True
+        )
         state.optimiser.step()
         if state.ema is not None:
             state.ema.update(state.network, step)
-        loss, hit_ratio = summary.tolist()
-        return {
-            "loss": loss,
-            "hit_ratio": hit_ratio,
-            "gradient_norm": float(norm),
-            "learning_rate": rate,
-        }
+        values = torch.cat([summary, norm[None].double()])
+        return Outcome(step, rate, values, [item.key for item in items], loss_P)
 
-    def _backward(self, step: int, groups: Sequence[Sequence[Item]]) -> tuple[Tensor, list[Tensor]]:
+    def _backward(self, step: int, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
         """Compute the gradient of the batch, in place in the network.
 
         Returns:
             mean loss and hit ratio over the batch [2], and the losses of this worker's pairs.
         """
-        means: list[Tensor] = []
-        losses: list[Tensor] = []
-        device = next(self._state.network.parameters()).device
-        self._statistics.begin_step()
-        for place, group in enumerate(groups):
-            is_last = place + 1 == len(groups)
-            with nullcontext() if is_last else self._apart():
-                batch = collate(group, device)
-                outcome = pair_losses(self._wrapped, self._state.network, batch, self._config, step)
-                loss = outcome.loss_P.mean()
-                torch.autograd.backward(loss)
-            if not is_last:
-                self._gradient.set_aside()
-            self._statistics.end_group()
-            means.append(torch.stack([loss.detach(), outcome.hit_ratio]))
-            losses.append(outcome.loss_P.detach())
-        self._gradient.finish()
-        self._statistics.end_step(self._config.groups)
-        summary = torch.stack(means).double().sum(dim=0)
+        config, network = self._config, self._state.network
+        batch = collate(items, next(network.parameters()).device)
+        passes = self._describe(batch.images_BCHW)
+        joined_BDHW = passes[0] if len(passes) == 1 else torch.cat(passes)
+        features_BDHW = joined_BDHW.detach().requires_grad_()
+        losses = pair_losses(features_BDHW, network, batch, config, step)
+        total = losses.loss_P.sum() / config.pairs_in_group
+        (slope_BDHW,) = torch.autograd.grad(total, features_BDHW)
+        self._gradient.backward(passes, torch.split(slope_BDHW, len(passes[0])))
+        self._statistics.end_step(config.groups)
+        num_groups = len(items) // config.pairs_in_group
+        summary = torch.stack([total.detach(), losses.hit_ratio * num_groups]).double()
         if dist.is_initialized():
             dist.all_reduce(summary)
-        return summary / self._config.groups, losses
+        return summary / config.groups, losses.loss_P.detach()
 
-    def _apart(self) -> AbstractContextManager[None]:
-        """Context without a reduction of gradients over the workers."""
-        if isinstance(self._wrapped, DistributedDataParallel):
-            return self._wrapped.no_sync()
-        return nullcontext()
+    def _describe(self, images_BCHW: Tensor) -> list[Tensor]:
+        """Describe images, in one or several passes.
+
+        Returns:
+            features [images, D, h, w] of each pass.
+        """
+        config = self._config
+        images_BCHW = images_BCHW.float().div_(255)
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+        parts = torch.split(images_BCHW, self._images_in_pass)
+        networks = [self._alone] * (len(parts) - 1) + [self._wrapped]
+        with torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=config.bfloat16):
+            return [network(part) for network, part in zip(networks, parts, strict=True)]
 
 
-def _not_finite(step: int, groups: Sequence[Sequence[Item]], losses: Sequence[Tensor]) -> str:
+def read(outcomes: Sequence[Outcome]) -> list[Metrics]:
+    """Wait for steps, the same on all workers, and read their metrics.
+
+    Returns:
+        of each step ``loss``, ``hit_ratio``, ``gradient_norm`` (before clipping) and
+        ``learning_rate``, means over the batch.
+
+    Raises:
+        UserError: the loss or its gradient is not finite; names the first such step and its pairs.
+    """
+    names = "loss", "hit_ratio", "gradient_norm"
+    rows = torch.stack([outcome.values for outcome in outcomes]).tolist()
+    for outcome, row in zip(outcomes, rows, strict=True):
+        # The gradient is the same on all workers, so that all stop.
+        if not all(map(math.isfinite, row)):
+            raise UserError(_not_finite(outcome.step, outcome.keys, outcome.loss_P))
+    return [
+        dict(zip(names, row, strict=True)) | {"learning_rate": outcome.learning_rate}
+        for outcome, row in zip(outcomes, rows, strict=True)
+    ]
+
+
+def _not_finite(step: int, keys: Sequence[str], loss_P: Tensor) -> str:
     """Name the pairs, of all workers, whose loss is not finite; all pairs if there are none."""
-    keys = [item.key for group in groups for item in group]
-    finite = torch.cat(list(losses)).isfinite().tolist()
-    mine = keys, [key for key, is_finite in zip(keys, finite, strict=True) if not is_finite]
+    finite = loss_P.isfinite().tolist()
+    mine = list(keys), [key for key, is_finite in zip(keys, finite, strict=True) if not is_finite]
     everyone = [mine]
     if dist.is_initialized():
         everyone = [mine] * dist.get_world_size()

@@ -1,6 +1,5 @@
 """The loss and the hit ratio of pairs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,24 +33,16 @@ class PairLosses:
 
 
 def pair_losses(
-    network: Callable[[Tensor], Tensor],
-    geometry: DenseNetwork,
-    batch: Batch,
-    config: TrainConfig,
-    step: int,
+    features_BDHW: Tensor, geometry: DenseNetwork, batch: Batch, config: TrainConfig, step: int
 ) -> PairLosses:
-    """Describe both images of all pairs in one pass, mine negatives, and compute the losses.
+    """Mine negatives for all pairs, both ways, and compute the losses.
 
     Args:
-        network: the module to call, which may be wrapped for distributed training.
-        geometry: the network itself, for its stride and offset.
+        features_BDHW: of the batch's images.
+        geometry: the network, for its stride and offset.
         batch: whole groups of pairs.
         step: chooses which cells are searched, if not all are.
     """
-    images_BCHW = batch.images_BCHW.float().div_(255)
-    images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=config.bfloat16):
-        features_BDHW = network(images_BCHW)
     directions = _directions(features_BDHW, geometry, batch, config, step)
     loss_P = LOSSES[config.loss.name](directions, config.loss)
     return PairLosses(loss_P, _hit_ratio(directions, config))
@@ -115,8 +106,8 @@ def _mined_every(config: TrainConfig) -> int:
 def _hit_ratio(directions: Directions, config: TrainConfig) -> Tensor:
     present_BN = directions.present_BN[:, :: _mined_every(config)]
     hits_BN = directions.negatives.hit_N & present_BN
-    size = 2 * config.pairs_in_group
-    hits_G, count_G = (x_BN.sum(dim=1).view(-1, size).sum(dim=1) for x_BN in (hits_BN, present_BN))
+    num_groups = len(present_BN) // (2 * config.pairs_in_group)
+    hits_G, count_G = torch.stack([hits_BN, present_BN]).view(2, num_groups, -1).sum(dim=2)
     ratio: Tensor = (hits_G / count_G.clamp(min=1)).mean()
     return ratio
 

@@ -58,14 +58,15 @@ def _discs(points_N2: Tensor, grid: Grid, radius: float) -> _Discs:
     reach = math.ceil(radius / grid.stride + 0.5)
     steps = torch.arange(-reach, reach + 1, device=points.device)
     nearest_N2 = pixels_to_cells(points, grid.stride, grid.offset).round().long()
-    x_NS = nearest_N2[..., :1] + steps
-    y_NS = nearest_N2[..., 1:] + steps
-    dx_NS = cells_to_pixels(x_NS.double(), grid.stride, grid.offset) - points[..., :1]
-    dy_NS = cells_to_pixels(y_NS.double(), grid.stride, grid.offset) - points[..., 1:]
-    near_NSS = dy_NS[..., :, None] ** 2 + dx_NS[..., None, :] ** 2 <= radius**2
-    x_in_NS = (x_NS >= 0) & (x_NS < grid.width)
-    y_in_NS = (y_NS >= 0) & (y_NS < grid.height)
-    return _Discs(x_NS, y_NS, near_NSS & y_in_NS[..., :, None] & x_in_NS[..., None, :])
+    cells_N2S = nearest_N2[..., None] + steps
+    pixels_N2S = cells_to_pixels(cells_N2S.double(), grid.stride, grid.offset)
+    x_NS, y_NS = cells_N2S.unbind(dim=-2)
+    # Beyond the map the distance is infinite.
+    squared_N2S = (pixels_N2S - points[..., None]) ** 2
+    dx_NS, dy_NS = squared_N2S.unbind(dim=-2)
+    dx_NS.masked_fill_(x_NS != x_NS.clamp(0, grid.width - 1), torch.inf)
+    dy_NS.masked_fill_(y_NS != y_NS.clamp(0, grid.height - 1), torch.inf)
+    return _Discs(x_NS, y_NS, dy_NS[..., :, None] + dx_NS[..., None, :] <= radius**2)
 
 
 def excluded_cells(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor, Tensor]:

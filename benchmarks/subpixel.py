@@ -91,7 +91,7 @@ def errors(
         ends_N4 = np.hstack([points_N2, truth_N2])
         inside_N = ((ends_N4 > MARGIN) & (ends_N4 < np.tile([width, height], 2) - MARGIN)).all(1)
         features1 = describe(np.asarray(image1, np.uint8))
-        matched_N2, _ = find(features0.read(points_N2[inside_N]), features1, step_px=step)
+        matched_N2, _ = find(features0, points_N2[inside_N], features1, step_px=step)
         found.append(matched_N2 - truth_N2[inside_N])
     return np.concatenate(found).astype(np.float32)
 

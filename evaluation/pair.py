@@ -83,8 +83,9 @@ def _match_densely(
     features0, features1 = extract(sample.image0), extract(sample.image1)
     search = {"step_px": matching.grid_step, "memory_mib": matching.memory_mib}
     dense_N2 = np.concatenate(list(queries.dense.values()))
-    queries_ND = features0.read(dense_N2)
-    positions_N2, similarity_N = find(queries_ND, features1, subpixel=matching.subpixel, **search)
+    positions_N2, similarity_N = find(
+        features0, dense_N2, features1, subpixel=matching.subpixel, **search
+    )
     matches = replace(
         Matches.bare(np.concatenate([dense_N2, positions_N2], axis=1)), similarity_N=similarity_N
     )
@@ -93,7 +94,9 @@ def _match_densely(
         matches = replace(matches, back_px_N=back_px_N)
     if config.filters:
         radius_px = matching.second_radius_px
-        second_N = second_similarities(queries_ND, features1, positions_N2, radius_px, **search)
+        second_N = second_similarities(
+            features0, dense_N2, features1, positions_N2, radius_px, **search
+        )
         rng = np.random.default_rng(queries.seed)
         shifted_N2 = shift_positions(positions_N2, features1.size, rng)
         stability_px_N = backward_errors(dense_N2, features0, shifted_N2, features1, **search)
@@ -103,7 +106,8 @@ def _match_densely(
         asked_N2 = queries.dense[POINT][task.asked_N]
         answers_N2 = np.full_like(asked_N2, np.nan)
         if len(task.points1_K2):
-            asked_ND, keypoints_KD = features0.read(asked_N2), features1.read(task.points1_K2)
+            asked_ND = features0.read_sharp(asked_N2)
+            keypoints_KD = features1.read(task.points1_K2)
             index_N, *_ = nearest_at_any_scale(
                 asked_ND, keypoints_KD, features1.levels, matching.memory_mib
             )

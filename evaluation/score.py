@@ -73,7 +73,7 @@ def filter_scores(points: Matches) -> dict[str, Floats]:
     """
     nearest_N, second_N = unit_distances(points.similarity_N), unit_distances(points.second_N)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio_N = np.where(nearest_N == second_N, 1, nearest_N / second_N).astype(np.float32)
+        ratio_N = np.where(nearest_N >= second_N, 1, nearest_N / second_N).astype(np.float32)
     scores = {
         "similarity": points.similarity_N,
         "ratio": -ratio_N,

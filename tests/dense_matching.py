@@ -38,8 +38,6 @@ def match_points(
     """Matches of points of image 0 in image 1."""
     features0, features1 = describe_pair((image0, image1), describe, config)
     step = float(config.grid_step)
-    positions_N2, _ = find(
-        features0.read(queries_N2), features1, step_px=step, subpixel=config.subpixel
-    )
+    positions_N2, _ = find(features0, queries_N2, features1, step_px=step, subpixel=config.subpixel)
     back_N = backward_errors(queries_N2, features0, positions_N2, features1, step_px=step)
     return PointMatches(positions_N2, back_N <= config.reciprocity_px)

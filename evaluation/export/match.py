@@ -103,8 +103,7 @@ def match_features(
     if not len(points0_N2):
         nothing = np.zeros((0, 4), np.float32)
         return ImageMatches(nothing, nothing[:, 0], (("starting points", 0),))
-    queries_ND = features0.read(points0_N2)
-    points1_N2, similarity_N = find(queries_ND, features1)
+    points1_N2, similarity_N = find(features0, points0_N2, features1)
     kept = np.arange(len(points0_N2))
     counts = [("starting points", len(kept))]
 
@@ -117,7 +116,7 @@ def match_features(
         keep("similarity", similarity_mask(similarity_N, options.min_similarity))
     if options.ratio < 1:
         second_N = second_similarities(
-            queries_ND[kept], features1, points1_N2[kept], SECOND_RADIUS_PX
+            features0, points0_N2[kept], features1, points1_N2[kept], SECOND_RADIUS_PX
         )
         nearest_N, second_N = unit_distances(similarity_N[kept]), unit_distances(second_N)
         keep("ratio", ratio_mask(np.minimum(nearest_N, second_N), second_N, options.ratio))

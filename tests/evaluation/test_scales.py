@@ -20,6 +20,7 @@ from ucn.matching.scales import (
     level_points,
     nearest_at_any_scale,
     relative_scales,
+    shift_stacks,
 )
 from ucn.preprocessing.sample import Sample
 
@@ -60,7 +61,8 @@ def test_equals_its_definition(seed: int, levels: int) -> None:
     for moved_ND, expected_NM in zip(moved, expected_KNM, strict=True):
         np.testing.assert_allclose(moved_ND @ references.T, expected_NM, atol=1e-6)
 
-    index_N, similarity_N, aligned_ND = nearest_at_any_scale(queries, references, levels, 1)
+    index_N, similarity_N, scale_N = nearest_at_any_scale(queries, references, levels, 1)
+    aligned_ND = shift_stacks(queries, levels, scale_N)
     best_NM = expected_KNM.max(axis=0)
     np.testing.assert_allclose(similarity_N, best_NM.max(axis=1), atol=1e-6)
     np.testing.assert_allclose(best_NM[np.arange(12), index_N], best_NM.max(axis=1), atol=1e-6)
@@ -124,7 +126,9 @@ def test_the_second_best_is_looked_for_at_every_scale(shifted: Callable[..., Sam
     features0, features1 = describe_pair(images, describe_sift, config)
     queries_ND = features0.read(queries)
     found = match_points(*images, queries, describe_sift, config)
-    second_N = second_similarities(queries_ND, features1, found.positions_N2, 8.0, step_px=4)
+    second_N = second_similarities(
+        features0, queries, features1, found.positions_N2, 8.0, step_px=4
+    )
 
     cells_MD, grid = features1.lattice(4)
     moved = list(relative_scales(queries_ND, 3))

@@ -47,7 +47,7 @@ def test_an_image_matches_itself(stride: int, offset: float, step: int) -> None:
     features = described(0, (61, 47), stride, offset)
     # Beyond the outermost cells the border is repeated, so that positions are less distinct.
     points = np.random.default_rng(1).uniform(1.5, [57.5, 43.5], (300, 2)).astype(np.float32)
-    found, similarity = find(features.read(points), features, step_px=step)
+    found, similarity = find(features, points, features, step_px=step)
     np.testing.assert_allclose(found, points, atol=0.01)
     np.testing.assert_allclose(similarity, 1, atol=1e-6)
     np.testing.assert_allclose(
@@ -69,7 +69,7 @@ def test_shifts_are_found_without_bias(
     first = described(2, (96, 80), stride, offset)
     second = described(2, (96, 80), stride, offset, (x, y))
     points = np.random.default_rng(3).uniform(16, [80, 64], (200, 2)).astype(np.float32)
-    found, _ = find(first.read(points), second, step_px=step)
+    found, _ = find(first, points, second, step_px=step)
     error = found - points - np.float32([x, y])
     assert np.abs(error).max() < 0.5
     assert np.abs(error.mean(axis=0)).max() < 0.03
@@ -79,37 +79,41 @@ def test_shifts_are_found_without_bias(
 @given(st.integers(0, 2**16), st.sampled_from([1.0, 2.0, 4.0]))
 def test_second_best_lies_beyond_the_radius(seed: int, step: float) -> None:
     features = described(seed, (60, 40), 2, 0.5)
-    rng = np.random.default_rng(seed)
-    queries = F.normalize(torch.from_numpy(rng.standard_normal((30, DIMENSION))), dim=1).float()
-    found, similarity = find(queries, features, step_px=step)
-    second = second_similarities(queries, features, found, 7.5, step_px=step)
+    other = described(seed + 1, (60, 40), 2, 0.5)
+    points = np.random.default_rng(seed).uniform(5, 35, (30, 2)).astype(np.float32)
+    found, similarity = find(other, points, features, step_px=step)
+    second = second_similarities(other, points, features, found, 7.5, step_px=step)
     cells, grid = features.lattice(step)
     assert grid.stride == step
     y, x = np.mgrid[: grid.height, : grid.width]
     pixels = np.stack([x.ravel(), y.ravel()], axis=1) * grid.stride + grid.offset
     apart = np.linalg.norm(pixels[None] - found[:, None].astype(np.float64), axis=2)
-    products = queries.double().numpy() @ cells.double().numpy().T
-    np.testing.assert_allclose(second, np.where(apart <= 7.5, -np.inf, products).max(1), atol=1e-6)
-    assert (second <= similarity + 1e-6).all()
-    # The found position is at least as similar as every position of the lattice.
-    assert (similarity >= products.max(axis=1) - 1e-6).all()
+    smooth, sharp = (
+        (rows.double() @ cells.double().T).numpy()
+        for rows in (other.read(points), other.read_sharp(points))
+    )
+    np.testing.assert_allclose(second, np.where(apart <= 7.5, -np.inf, smooth).max(1), atol=1e-6)
+    # The found position is at least as similar as the position of the lattice that is nearest by
+    # the bilinear reading.
+    assert (similarity >= smooth[np.arange(30), sharp.argmax(axis=1)] - 1e-6).all()
 
 
 def test_without_subpixel_matches_lie_on_the_lattice() -> None:
     features = described(4, (30, 30), 2, 0.5)
     points = np.float32([[10, 11], [21, 8]])
-    found, _ = find(features.read(points), features, subpixel=False)
+    found, _ = find(features, points, features, subpixel=False)
     np.testing.assert_allclose((found - 0.5) % 2, 0)
     assert np.abs(found - points).max() <= 2
 
 
 def test_positions_stay_inside_the_image() -> None:
     features = described(5, (31, 22), 4, 1.5)
-    queries = F.normalize(torch.randn(400, DIMENSION, generator=torch.Generator()), dim=1)
-    found, _ = find(queries, features)
+    other = described(6, (90, 80), 4, 1.5)
+    points = np.random.default_rng(0).uniform(0, 79, (400, 2)).astype(np.float32)
+    found, _ = find(other, points, features)
     assert (found >= 0).all()
     assert (found <= [30, 21]).all()
-    nothing, similarity = find(queries[:0], features)
+    nothing, similarity = find(other, points[:0], features)
     assert nothing.shape == (0, 2)
     assert similarity.shape == (0,)
 

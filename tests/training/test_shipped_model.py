@@ -27,6 +27,6 @@ def test_it_finds_the_motorcycle_in_the_other_view() -> None:
     sample = source.load(source.pairs()[0])
     model = load_model(SHIPPED)
     features0, features1 = (model.extract(image) for image in (sample.image0, sample.image1))
-    found_N2, _ = find(features0.read(sample.matches_N4[:500, :2]), features1)
+    found_N2, _ = find(features0, sample.matches_N4[:500, :2], features1)
     errors_N = np.linalg.norm(found_N2 - sample.matches_N4[:500, 2:], axis=1)
     assert (errors_N <= 10).mean() > 0.85

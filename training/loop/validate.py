@@ -106,9 +106,7 @@ def match_pair(
         extract(image, partial(_describe_map, network, config.bfloat16))
         for image in (sample.image0, sample.image1)
     )
-    found_N2, _ = find(
-        features0.read(matches[:, :2]), features1, memory_mib=config.mining.memory_mib
-    )
+    found_N2, _ = find(features0, matches[:, :2], features1, memory_mib=config.mining.memory_mib)
     return MatchedPair(sample, matches[:, :2], matches[:, 2:], found_N2)
 
 

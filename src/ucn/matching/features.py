@@ -129,9 +129,19 @@ class Features:
 
     def read(self, points_N2: NDArray[np.floating] | Tensor) -> Tensor:
         """As :meth:`at`, on the device of the feature map."""
-        points = torch.as_tensor(points_N2, dtype=torch.float64, device=self.map_HWD.device)
-        cells_N2 = pixels_to_cells(points, self.grid.stride, self.grid.offset)
+        cells_N2 = pixels_to_cells(self._points(points_N2), self.grid.stride, self.grid.offset)
         return read_spline(self.map_HWD, cells_N2)
+
+    def read_sharp(self, points_N2: NDArray[np.floating] | Tensor) -> Tensor:
+        """Bilinear readings, as in training: float32 [N, D] of unit length.
+
+        As queries they find more points than smoothed descriptors.
+        """
+        points = self._points(points_N2).float()
+        return sample_features(self.dense.map_DHW, points, self.grid.stride, self.grid.offset)
+
+    def _points(self, points_N2: NDArray[np.floating] | Tensor) -> Tensor:
+        return torch.as_tensor(points_N2, dtype=torch.float64, device=self.map_HWD.device)
 
     def lattice(self, step_px: float) -> tuple[Tensor, Grid]:
         """Descriptors [M, D] on a lattice of about ``step_px`` pixels, row by row, and its grid.

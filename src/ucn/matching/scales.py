@@ -136,10 +136,18 @@ def nearest_at_any_scale(
 
     Returns:
         index_N: int64; similarity_N: float32, the mean cosine over the levels that overlap; and
-        the stacks, shifted by their relative scale: float32 [N, D].
+        scale_N: int64, the place of the best relative scale in :func:`relative_scales`.
     """
-    moved_KND = torch.stack(list(relative_scales(stacks_ND, levels)))
-    found = [search(moved_ND, references_MD, memory_mib=memory_mib) for moved_ND in moved_KND]
+    found = [
+        search(moved_ND, references_MD, memory_mib=memory_mib)
+        for moved_ND in relative_scales(stacks_ND, levels)
+    ]
     similarity_N, scale_N = torch.stack([one.similarity_N for one in found]).max(dim=0)
     index_N = torch.stack([one.index_N for one in found]).gather(0, scale_N[None])[0]
-    return index_N, similarity_N, moved_KND[scale_N, torch.arange(len(scale_N))]
+    return index_N, similarity_N, scale_N
+
+
+def shift_stacks(stacks_ND: Tensor, levels: int, scale_N: Tensor) -> Tensor:
+    """Shifts each stack by its own relative scale."""
+    moved_KND = torch.stack(list(relative_scales(stacks_ND, levels)))
+    return moved_KND[scale_N, torch.arange(len(scale_N), device=scale_N.device)]

@@ -2,10 +2,14 @@
 
 Whole: images to the device, both passes, sampling, mining, loss, gradient norm, optimiser, running
 statistics. The pairs are made, augmented and at hand; `benchmarks/loading.py` measures that part.
+On a GPU, the last column counts the synchronisations of host and device in a step; reading the
+metrics, every few steps, is not part of it.
 """
 
 import argparse
 import time
+import warnings
+from collections.abc import Callable
 from statistics import median
 
 import numpy as np
@@ -14,6 +18,7 @@ from torch import Tensor
 
 from ucn.training.config import TrainConfig
 from ucn.training.data.pairs import Item
+from ucn.training.loop.batch_statistics import GroupedBatchNorm2d
 from ucn.training.loop.state import initial_state
 from ucn.training.loop.step import Stepper
 
@@ -30,8 +35,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print("| network | loss | bare network | whole step | ratio |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| network | loss | bare network | whole step | ratio | synchronisations |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for network in options.networks:
         for loss in options.losses:
             values = {"network": {"name": network}, "loss": {"name": loss}}
@@ -42,12 +47,17 @@ def _report(config: TrainConfig, rounds: int, device: str) -> None:
     state = initial_state(config, torch.device(device))
     stepper = Stepper(config, state, state.network)
     pairs = [_pair(number, state.network.channels, config) for number in range(config.batch_size)]
-    groups = [pairs[i : i + config.pairs_in_group] for i in range(0, len(pairs), 2)]
+    in_group = config.pairs_in_group
+    groups = [pairs[i : i + in_group] for i in range(0, len(pairs), in_group)]
+    in_pass = len(pairs) if device == "cuda" else in_group  # as the step has it
     images = [
         (
-            torch.stack([pair.images[side] for side in (0, 1) for pair in group]).to(device) / 255
-        ).contiguous(memory_format=torch.channels_last)
-        for group in groups
+            torch.stack([image for pair in pairs[i : i + in_pass] for image in pair.images])
+            .to(device)
+            .div(255)
+            .contiguous(memory_format=torch.channels_last)
+        )
+        for i in range(0, len(pairs), in_pass)
     ]
     with torch.autocast(device, torch.bfloat16):
         slope = torch.randn_like(state.network(images[0]))
@@ -58,7 +68,12 @@ def _report(config: TrainConfig, rounds: int, device: str) -> None:
             with torch.autocast(device, torch.bfloat16):
                 features: Tensor = state.network(batch)
             features.backward(slope)  # type: ignore[no-untyped-call]
+        for norm in norms:
+            norm.statistics.clear()
 
+    norms = [norm for norm in state.network.modules() if isinstance(norm, GroupedBatchNorm2d)]
+    for norm in norms:
+        norm.statistics.clear()
     times: dict[str, list[float]] = {"bare": [], "whole": []}
     for number in range(rounds + 1):
         for name, work in (("bare", bare), ("whole", lambda: stepper.step(1, groups))):
@@ -71,9 +86,20 @@ def _report(config: TrainConfig, rounds: int, device: str) -> None:
     ratio = median(a / b for a, b in zip(times["whole"], times["bare"], strict=True))
     print(
         f"| {config.network.name} | {config.loss.name} | {1e3 * median(times['bare']):.0f} ms | "
-        f"{1e3 * median(times['whole']):.0f} ms | {ratio:.2f} |",
+        f"{1e3 * median(times['whole']):.0f} ms | {ratio:.2f} | "
+        f"{_synchronisations(lambda: stepper.step(1, groups)) if device == 'cuda' else '-'} |",
         flush=True,
     )
+
+
+def _synchronisations(work: Callable[[], object]) -> int:
+    """How often the host waits for the GPU."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        work()
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
 def _pair(number: int, channels: int, config: TrainConfig) -> Item:

@@ -19,7 +19,7 @@ from ucn.matching.exclusion import Exclusion, exclude_, excluded_cells
 CPU_TILE, CPU_COLUMNS = 3 << 17, 3 << 10
 """Similarities that fit into a core's cache, where the maximum costs almost nothing; and the cells
 of a tile."""
-_COARSE_ROWS, _COARSE_COLUMNS, _BLOCK = 1024, 4096, 256
+_COARSE_ROWS, _COARSE_COLUMNS, _BLOCK = 1024, 1024, 256
 # Below, the coarse pass does not pay.
 _MIN_COARSE_QUERIES, _MIN_COARSE_CELLS = 64, 8192
 # Bound on the error of a bfloat16 similarity of unit vectors: both factors and the result are
@@ -195,8 +195,9 @@ def _coarse_maxima(queries_RD: Tensor, cells_MD: Tensor) -> Tensor:
     """Largest bfloat16 similarity of each block of cells: float32 [blocks, R]."""
     queries_DR = queries_RD.bfloat16().T
     maxima = []
+    buffer_CR = queries_DR.new_empty(_COARSE_COLUMNS, len(queries_RD))
     for cells_CD in torch.split(cells_MD, _COARSE_COLUMNS):
-        similarity_CR = cells_CD.bfloat16() @ queries_DR
+        similarity_CR = torch.mm(cells_CD.bfloat16(), queries_DR, out=buffer_CR[: len(cells_CD)])
         # The bits of non-negative bfloat16 numbers are ordered like integers, whose maximum is
         # several times faster.
         bits_CR = similarity_CR.view(torch.int16)

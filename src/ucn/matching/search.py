@@ -6,6 +6,7 @@ only these are compared in float32. On CUDA a fused kernel does the same work
 (`ucn.matching.fused_search`). All three give the answers of float32.
 """
 
+import math
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -123,10 +124,15 @@ def _search_exact(
     if exclusion is not None:
         windows = excluded_cells(exclusion.points_N2.to(queries_BND.device), *exclusion[1:])
     columns = num_cells if queries_BND.is_cuda else min(num_cells, CPU_COLUMNS)
+    buffer = queries_BND.new_empty(0)
     for sets, rows in chunks(queries_BND, columns, memory_mib):
         for start in range(0, num_cells, columns):
             stop = min(start + columns, num_cells)
-            tile = queries_BND[sets, rows] @ cells_BMD[sets, start:stop].mT
+            left_BRD, right_BDC = queries_BND[sets, rows], cells_BMD[sets, start:stop].mT
+            shape = (*left_BRD.shape[:2], stop - start)
+            if buffer.numel() < math.prod(shape):
+                buffer = queries_BND.new_empty(math.prod(shape))
+            tile = torch.bmm(left_BRD, right_BDC, out=buffer[: math.prod(shape)].view(shape))
             if valid_BM is not None:
                 tile.masked_fill_(~valid_BM[sets, None, start:stop], -torch.inf)
             if windows is not None:

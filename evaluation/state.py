@@ -13,6 +13,7 @@ from typing import Any
 
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.matches import MatchTable
+from ucn.evaluation.methods.baselines.registry import method_name
 from ucn.evaluation.methods.build import named_models
 from ucn.evaluation.methods.external import ExternalFiles
 from ucn.evaluation.scores.brown_patches import POINTS, TEST_LIST
@@ -24,7 +25,7 @@ from ucn.training.model import model_digests
 
 _FINISHED = "finished.json"
 # To be increased when the same options give other matches.
-_MATCHES_VERSION = 2
+_MATCHES_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,10 @@ def match_identity(config: EvaluateConfig, inputs: Inputs, which: int, method: s
     if method in inputs.external:
         content: Any = inputs.external[method][which].digest
     else:
-        content = inputs.models.get(
-            method, [method, inputs.weights if method == "googlenet" else None]
-        )
+        entry = next((one for one in config.baselines if method_name(one) == method), method)
+        weights = inputs.weights if entry == "googlenet" else None
+        options_of = config.baseline_options.get(entry, {})
+        content = inputs.models.get(method, [entry, options_of, weights])
     return digest([_MATCHES_VERSION, options, list(inputs.data.values())[which], content])
 
 

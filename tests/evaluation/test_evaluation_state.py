@@ -58,6 +58,18 @@ def test_matches_are_identified_by_set_and_method() -> None:
     assert found[0] != found[1]
 
 
+def test_matches_of_a_baseline_are_identified_by_its_class_and_options() -> None:
+    one, other = "mine.first:Fast", "mine.second:Fast"
+    configs = [
+        changed(baselines=(one, "sift")),
+        changed(baselines=(other, "sift")),
+        changed(baselines=(one, "sift"), baseline_options={one: {"radius": 3}}),
+        changed(baselines=(one, "sift"), baseline_options={one: {"radius": 4}}),
+    ]
+    assert len({match_identity(config, INPUTS, 0, "Fast") for config in configs}) == 4
+    assert {match_identity(config, INPUTS, 0, "sift") for config in configs} == {identities()[2]}
+
+
 @pytest.mark.parametrize(
     "change",
     [

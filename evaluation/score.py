@@ -29,7 +29,7 @@ def score_method(truth: PairTruth, found: PairMatches, config: EvaluateConfig) -
     """
     points = found[POINT]
     return MethodResult(
-        errors_N=_errors(points, truth.truth_N4),
+        errors_N=match_errors(points.matches_N4[:, 2:], truth.truth_N4[:, 2:]),
         reciprocal=int(reciprocal(points, config.matching.reciprocity_px).sum()),
         poses=_pose_errors(truth, found, config),
         sparse=_sparse_errors(truth, found),
@@ -91,16 +91,12 @@ def pair_moves(truth_N4: Floats, geometry: Geometry, config: PoseConfig) -> bool
     return parallax >= config.min_parallax_px
 
 
-def _errors(matches: Matches, truth_N4: Floats) -> Floats:
-    """Errors in pixels; infinite for a point without a match."""
-    errors_N = match_errors(matches.matches_N4[:, 2:], truth_N4[:, 2:])
-    return np.where(np.isnan(errors_N), np.float32(np.inf), errors_N)
-
-
 def _sparse_errors(truth: PairTruth, found: PairMatches) -> Mapping[str, Floats]:
     """Errors by detector; empty for a method without descriptors."""
     return {
-        name: _errors(found[f"sparse/{name}"], truth.truth_N4[task.asked_N])
+        name: match_errors(
+            found[f"sparse/{name}"].matches_N4[:, 2:], truth.truth_N4[task.asked_N, 2:]
+        )
         for name, task in truth.sparse.items()
         if f"sparse/{name}" in found
     }

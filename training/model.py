@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ucn.training.config import NetworkConfig
 from ucn.training.networks import build_network
 from ucn.training.networks.base import DenseNetwork
 from ucn.training.networks.folded_norms import fold_norms
-from ucn.training.networks.tiling import describe_tiled
+from ucn.training.networks.tiling import activation_bytes, describe_tiled
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -106,8 +106,12 @@ class Model:
 
     def describe_map(self, image: NDArray[np.uint8], memory_mib: int = 2048) -> Dense:
         """Describes an image at its own scale: unit descriptors on the network's device."""
-        map_DHW = describe_tiled(self.network, image, memory_mib)
+        map_DHW = describe_tiled(self.network, image, memory_mib, self._pixel_bytes)
         return Dense.of(map_DHW, self.stride, self.offset)
+
+    @cached_property
+    def _pixel_bytes(self) -> float:
+        return activation_bytes(self.network)
 
 
 def save_model(

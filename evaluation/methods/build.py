@@ -168,7 +168,10 @@ def build_methods(config: EvaluateConfig) -> list[Method]:
         if not kind.unavailable():
             baseline = kind.model_validate(_options(kind, entry, config))
             methods.append(_method(method_name(entry), baseline, config))
-    cache: LRUCache[Any, Features] = LRUCache(CACHED_BYTES, lambda features: features.num_bytes)
+    step_px = config.matching.grid_step
+    cache: LRUCache[Any, Features] = LRUCache(
+        CACHED_BYTES, lambda features: features.num_bytes(step_px)
+    )
     return [
         replace(method, extract=_cached(method.name, method.extract, cache))
         if method.extract
@@ -185,7 +188,7 @@ def _cached(name: str, extract: Extract, cache: "LRUCache[Any, Features]") -> Ex
         features = cache.get(key)
         if features is None:
             features = extract(image)
-            if features.num_bytes <= cache.maxsize:
+            if cache.getsizeof(features) <= cache.maxsize:
                 cache[key] = features
         return features
 

@@ -15,7 +15,10 @@ PROBE = 128
 
 
 def describe_tiled(
-    network: DenseNetwork, image: NDArray[np.uint8], memory_mib: int = 1024
+    network: DenseNetwork,
+    image: NDArray[np.uint8],
+    memory_mib: int = 1024,
+    pixel_bytes: float | None = None,
 ) -> Tensor:
     """Describe an image of any size without a gradient, in bounded memory.
 
@@ -28,12 +31,14 @@ def describe_tiled(
         image: uint8 [H, W] or [H, W, 3] RGB.
         memory_mib: bound on the activations of a pass; the features themselves come on top. Tiles
             are never smaller than half of their overlap.
+        pixel_bytes: :func:`activation_bytes` of the network; None measures them.
 
     Returns:
         float32 [D, h, w], L2-normalised, on the network's device.
     """
     margin = tile_margin(network)
-    return describe_in_tiles(network, image, tile_core(network, margin, memory_mib), margin)
+    core = tile_core(network, margin, memory_mib, pixel_bytes)
+    return describe_in_tiles(network, image, core, margin)
 
 
 def tile_margin(network: DenseNetwork) -> int:
@@ -41,9 +46,11 @@ def tile_margin(network: DenseNetwork) -> int:
     return round_up(network.receptive_field // 2 + network.stride, ALIGNMENT)
 
 
-def tile_core(network: DenseNetwork, margin: int, memory_mib: int) -> int:
+def tile_core(
+    network: DenseNetwork, margin: int, memory_mib: int, pixel_bytes: float | None = None
+) -> int:
     """Side of the square that is kept of a tile, pixels, such that a pass stays in the memory."""
-    pixels = memory_mib * 2**20 / activation_bytes(network)
+    pixels = memory_mib * 2**20 / (pixel_bytes or activation_bytes(network))
     core = int(pixels**0.5) - 2 * margin
     return max(core // ALIGNMENT * ALIGNMENT, round_up(margin, ALIGNMENT))
 

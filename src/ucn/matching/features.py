@@ -110,10 +110,10 @@ class Features:
         height, width = self.image.shape[:2]
         return width, height
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the descriptors, and of those on one lattice of the cells' step."""
-        return 2 * self.map_HWD.nbytes + self.image.nbytes
+    def num_bytes(self, step_px: float) -> int:
+        """Memory of the image, its descriptors, and those on a lattice, about."""
+        every, parts = self._spacing(step_px)
+        return self.map_HWD.nbytes * (every**2 + parts**2) // every**2 + self.image.nbytes
 
     def at(self, points_N2: NDArray[np.floating] | Tensor) -> Floats:
         """Descriptors of points.
@@ -148,10 +148,14 @@ class Features:
 
         The step is rounded to whole cells, or to a whole part of a cell.
         """
-        stride = self.grid.stride
-        every, parts = max(1, round(step_px / stride)), max(1, round(stride / step_px))
+        every, parts = self._spacing(step_px)
         if (every, parts) not in self._lattices:
             self._lattices[every, parts] = resample_spline(self.map_HWD, every, parts)
         height, width, dimension = self._lattices[every, parts].shape
-        grid = Grid(height, width, stride * every / parts, self.grid.offset)
+        grid = Grid(height, width, self.grid.stride * every / parts, self.grid.offset)
         return self._lattices[every, parts].view(-1, dimension), grid
+
+    def _spacing(self, step_px: float) -> tuple[int, int]:
+        """A step as a number of cells, and a number of positions a cell; one of them is 1."""
+        stride = self.grid.stride
+        return max(1, round(step_px / stride)), max(1, round(stride / step_px))

@@ -56,17 +56,18 @@ def resample_spline(map_HWD: Tensor, every: int, parts: int) -> Tensor:
     )
     # The outer taps are zero on cells.
     low, high = (0, 5) if parts > 1 else (1, 4)
+    phases = list(itertools.product(range(parts), range(parts)))
+    offsets_P2 = map_HWD.new_tensor(phases, dtype=torch.float64).flip(1) / parts
+    kernels_P55 = _weights(offsets_P2)[:, 0].view(-1, 5, 5)[:, low:high, low:high].to(map_HWD.dtype)
     for start in range(0, height, _BAND * every):
         stop = min(start + _BAND * every, height)
         rows = torch.arange(start - 2 + low, stop - 3 + high, device=map_HWD.device)
         band_HWD = map_HWD[rows.clamp(0, height - 1)][:, columns[low : width + high - 1]]
         last = (stop - 1) * parts // every + parts
-        for y, x in itertools.product(range(parts), range(parts)):
-            offset_12 = map_HWD.new_tensor([[x, y]], dtype=torch.float64) / parts
-            kernel_55 = _weights(offset_12)[0, 0].view(5, 5).to(map_HWD.dtype)
+        for (y, x), kernel_55 in zip(phases, kernels_P55, strict=True):
             part_HWD = F.conv2d(
                 band_HWD.permute(2, 0, 1)[None],
-                kernel_55[low:high, low:high].expand(dimension, 1, -1, -1),
+                kernel_55.expand(dimension, 1, -1, -1),
                 stride=every,
                 groups=dimension,
             )[0].permute(1, 2, 0)

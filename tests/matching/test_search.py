@@ -43,7 +43,9 @@ def test_ties_go_to_the_lowest_cell(seed: int, copies: int) -> None:
 
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.5])
 @pytest.mark.parametrize("num_cells", [1, 255, 256, 9000])
-def test_coarse_pass_finds_the_answers_of_float32(noise: float, num_cells: int) -> None:
+def test_coarse_pass_finds_the_answers_of_float32(
+    noise: float, num_cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Smooth maps have many cells within the error of bfloat16 of the best one."""
     rng = np.random.default_rng(num_cells)
     coarse = torch.from_numpy(rng.standard_normal((1, 24, 12, 12)))
@@ -51,7 +53,8 @@ def test_coarse_pass_finds_the_answers_of_float32(noise: float, num_cells: int) 
     cells = F.normalize(smooth.flatten(1).T, dim=1).float()[:num_cells]
     picked = cells[rng.integers(0, num_cells, 130)]
     queries = F.normalize(picked + noise * unit(rng, 130, 24), dim=1)
-    index, similarity = module._search_coarse(queries, cells)
+    force_coarse(monkeypatch)
+    index, similarity, _ = search(queries, cells)
     products = queries.double() @ cells.double().T
     best = products.amax(dim=1)
     torch.testing.assert_close(products[torch.arange(130), index], best, atol=2e-7, rtol=0)
@@ -63,19 +66,31 @@ def test_coarse_pass_of_dissimilar_cells(monkeypatch: pytest.MonkeyPatch) -> Non
     rng = np.random.default_rng(1)
     cells = unit(rng, 700, 5).abs()
     queries = torch.cat([-unit(rng, 60, 5).abs(), torch.zeros(4, 5)])
-    index, similarity = module._search_coarse(queries, cells)
     products = queries.double() @ cells.double().T
-    torch.testing.assert_close(similarity.double(), products.amax(1), atol=1e-6, rtol=0)
-    assert index[-4:].tolist() == [0] * 4
-    monkeypatch.setattr(module, "_pays_coarse", lambda queries, cells: True)
-    assert torch.equal(search(queries, cells).index_N, index)
+    for share in (0, module._CELLS_PER_CANDIDATE):
+        force_coarse(monkeypatch, share)
+        index, similarity, _ = search(queries, cells)
+        torch.testing.assert_close(similarity.double(), products.amax(1), atol=1e-6, rtol=0)
+        assert index[-4:].tolist() == [0] * 4
 
 
-@settings(max_examples=60, deadline=None)
+def force_coarse(patch: pytest.MonkeyPatch, share: int = 0) -> None:
+    """Whatever the CPU; without a share, also where nearly all cells are candidates."""
+    patch.setattr(module, "_pays_coarse", lambda queries, cells: True)
+    patch.setattr(module, "_CELLS_PER_CANDIDATE", share)
+
+
+@settings(max_examples=120, deadline=None)
 @given(
-    st.integers(0, 2**32 - 1), st.floats(0, 40), st.booleans(), st.sampled_from([1, 2000, 1 << 20])
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 40),
+    st.booleans(),
+    st.sampled_from([1, 2000, 1 << 20]),
+    st.booleans(),
 )
-def test_masked_search_in_chunks(seed: int, radius: float, padded: bool, room: int) -> None:
+def test_masked_search_in_chunks(
+    seed: int, radius: float, padded: bool, room: int, is_coarse: bool
+) -> None:
     rng = np.random.default_rng(seed)
     grid = Grid(int(rng.integers(1, 12)), int(rng.integers(1, 12)), 4, 1.5)
     others = int(rng.integers(0, 30))
@@ -86,6 +101,11 @@ def test_masked_search_in_chunks(seed: int, radius: float, padded: bool, room: i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CPU_TILE", room)
         patch.setattr(module, "CPU_COLUMNS", 50)
+        if is_coarse:
+            force_coarse(patch)
+            patch.setattr(module, "_COARSE_ROWS", 5)
+            patch.setattr(module, "_COARSE_COLUMNS", 64)
+            patch.setattr(module, "_BLOCK", 16)
         found = search(
             queries,
             cells.expand(2, -1, -1),

@@ -18,7 +18,7 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
     Attributes:
         images_in_group: consecutive images that are normalised together.
         statistics: of each pass since the last step, mean and unbiased variance of its groups,
-            float32 [groups, 2, C].
+            float32 [2, groups, C].
     """
 
     images_in_group: int
@@ -27,16 +27,26 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x_BCHW)
-        parts = torch.split(x_BCHW, self.images_in_group)
-        shape = len(parts), 2, self.num_features
-        statistics_G2C = x_BCHW.new_zeros(shape, dtype=self.weight.dtype)
-        self.statistics.append(statistics_G2C)
+        num_groups = len(x_BCHW) // self.images_in_group
+        shape = 2, num_groups, self.num_features
+        statistics_2GC = x_BCHW.new_zeros(shape, dtype=self.weight.dtype)
+        self.statistics.append(statistics_2GC)
+        mean_C, var_C = statistics_2GC.flatten(1)
+        weight_C: Tensor = self.weight
+        bias_C: Tensor = self.bias
+        if num_groups > 1:
+            weight_C, bias_C = weight_C.repeat(num_groups), bias_C.repeat(num_groups)
+            # Groups become channels.
+            x_BHWC = x_BCHW.movedim(1, 3)
+            x_GnHWC = x_BHWC.reshape(num_groups, -1, *x_BHWC.shape[1:])
+            x_BCHW = x_GnHWC.movedim(0, 3).flatten(3, 4).movedim(3, 1)
         # With a momentum of 1, the running statistics become those of the group.
-        normalised = [
-            F.batch_norm(part, mean_C, var_C, self.weight, self.bias, True, 1.0, self.eps)
-            for part, (mean_C, var_C) in zip(parts, statistics_G2C, strict=True)
-        ]
-        return normalised[0] if len(parts) == 1 else torch.cat(normalised)
+        y_BCHW = F.batch_norm(x_BCHW, mean_C, var_C, weight_C, bias_C, True, 1.0, self.eps)
+        if num_groups > 1:
+            y_nHWS = y_BCHW.movedim(1, 3)
+            y_nHWGC = y_nHWS.reshape(*y_nHWS.shape[:3], num_groups, -1)
+            y_BCHW = y_nHWGC.movedim(3, 0).flatten(0, 1).movedim(3, 1)
+        return y_BCHW
 
 
 class BatchStatistics:
@@ -70,9 +80,9 @@ class BatchStatistics:
         if not self._norms:
             return
         passes = zip(*(norm.statistics for norm in self._norms), strict=True)
-        groups_G2S = torch.cat([torch.cat(norms, dim=2) for norms in passes])
+        groups_2GS = torch.cat([torch.cat(norms, dim=2) for norms in passes], dim=1)
         # In float64 the order of the groups leaves no trace.
-        total_2S = groups_G2S.sum(dim=0, dtype=torch.float64)
+        total_2S = groups_2GS.sum(dim=1, dtype=torch.float64)
         if dist.is_initialized():
             dist.all_reduce(total_2S)
         sizes = [norm.num_features for norm in self._norms]

@@ -14,7 +14,7 @@ from ucn.training.config import TrainConfig
 from ucn.training.data.collate import collate
 from ucn.training.data.pairs import Item
 from ucn.training.loop.batch_statistics import BatchStatistics
-from ucn.training.loop.gradients import GradientMean
+from ucn.training.loop.gradients import GradientSum
 from ucn.training.loop.optimise import learning_rate, set_learning_rate
 from ucn.training.loop.state import Metrics, TrainState
 from ucn.training.losses.pair_losses import pair_losses
@@ -58,12 +58,12 @@ class Stepper:
         self._wrapped = wrapped
         # Without the hooks of distributed training, for passes whose gradient is not yet shared.
         self._alone = wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped
-        self._gradient = GradientMean(wrapped, config.groups)
         images_in_group = 2 * config.pairs_in_group
         self._statistics = BatchStatistics(state.network, images_in_group)
         # The sums inside a convolution depend on what passes together. On a CPU, where passes of
         # groups cost no more, they must not depend on the number of workers.
         on_cpu = next(state.network.parameters()).device.type == "cpu"
+        self._gradient = GradientSum(wrapped, exact=on_cpu and config.groups > 2)
         self._images_in_pass = images_in_group if on_cpu else 2 * config.batch_size
 
     def step(self, step: int, groups: Sequence[Sequence[Item]]) -> Outcome:
@@ -97,7 +97,7 @@ class Stepper:
         features_BDHW = joined_BDHW.detach().requires_grad_()
         losses = pair_losses(features_BDHW, network, batch, config, step)
         total = losses.loss_P.sum() / config.pairs_in_group
-        (slope_BDHW,) = torch.autograd.grad(total, features_BDHW)
+        (slope_BDHW,) = torch.autograd.grad(total / config.groups, features_BDHW)
         # In the layout of the features: the passes back take twice the time otherwise.
         slope_BDHW = slope_BDHW.contiguous(memory_format=torch.channels_last)
         self._gradient.backward(passes, torch.split(slope_BDHW, len(passes[0])))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ucn.matching.features import Grid, sample_features
+from ucn.matching.features import Grid, pixels_to_cells
 from ucn.training.config import TrainConfig
 from ucn.training.data.collate import Batch
 from ucn.training.losses import LOSSES, OVER_ALL, Directions
@@ -61,9 +61,7 @@ def _directions(
     offset = geometry.offset + geometry.stride * first
     height, width = cells_BHWD.shape[1:3]
     grid = Grid(height, width, geometry.stride * stride, offset)
-    positives_BND = sample_features(
-        features_BDHW, batch.points_BN2, geometry.stride, geometry.offset
-    )
+    positives_BND = _sample(features_BDHW, batch.points_BN2, geometry)
     queries_BND = (
         positives_BND.view(len(positives_BND) // 2, 2, *positives_BND.shape[1:])
         .flip(1)
@@ -97,6 +95,30 @@ def _directions(
         mining.radius,
         negatives,
     )
+
+
+def _sample(features_BDHW: Tensor, points_BN2: Tensor, geometry: DenseNetwork) -> Tensor:
+    """As `sample_features`, with a gradient in the layout of features whose channels are last."""
+    height, width = features_BDHW.shape[2:]
+    x_BN, y_BN = pixels_to_cells(points_BN2, geometry.stride, geometry.offset).unbind(dim=2)
+    (left_BN, x_BN), (top_BN, y_BN) = _lower_cell(x_BN, width), _lower_cell(y_BN, height)
+    image_B1 = torch.arange(len(points_BN2), device=points_BN2.device)[:, None]
+    row_BN = (image_B1 * height + top_BN) * width + left_BN
+    right, below = min(1, width - 1), min(1, height - 1) * width
+    rows_4BN = torch.stack([row_BN, row_BN + right, row_BN + below, row_BN + below + right])
+    weights_4BN = torch.stack(
+        [(1 - y_BN) * (1 - x_BN), (1 - y_BN) * x_BN, y_BN * (1 - x_BN), y_BN * x_BN]
+    )
+    rows_RD = features_BDHW.permute(0, 2, 3, 1).flatten(0, 2)
+    corners_4BND = rows_RD.index_select(0, rows_4BN.flatten()).view(*rows_4BN.shape, -1)
+    return F.normalize((corners_4BND * weights_4BN[..., None]).sum(dim=0), dim=2)
+
+
+def _lower_cell(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Lower of the two cells around each position, clamped to the map; distance from it in cells."""
+    position = position.clamp(0, size - 1)
+    lower = position.floor().clamp_(max=max(0, size - 2))
+    return lower.long(), position - lower
 
 
 def _mined_every(config: TrainConfig) -> int:

@@ -110,13 +110,16 @@ def _search_sets(
     if not _pays_coarse(queries_BND, cells_BMD):
         return _search_exact(queries_BND, cells_BMD, valid_BM, window, memory_mib)
     parts = []
-    num_rows = max(1, min(_COARSE_ROWS, (memory_mib << 19) // _COARSE_COLUMNS))
+    num_rows = min(_COARSE_ROWS, queries_BND.shape[1])
+    num_rows = max(1, min(num_rows, (memory_mib << 19) // _COARSE_COLUMNS))
+    # Fresh memory would cost as much as the product.
+    buffer = torch.empty(num_rows * _COARSE_COLUMNS, dtype=torch.bfloat16)
     for b, first in product(range(len(queries_BND)), range(0, queries_BND.shape[1], num_rows)):
         sets, rows = slice(b, b + 1), slice(first, first + num_rows)
         near = None if window is None else (window[0][sets, rows], window[1][sets, rows])
         valid_1M = None if valid_BM is None else valid_BM[sets]
         inputs = queries_BND[sets, rows], cells_BMD[sets], valid_1M, near
-        parts.append(_search_coarse(*inputs) or _search_exact(*inputs, memory_mib))
+        parts.append(_search_coarse(*inputs, buffer) or _search_exact(*inputs, memory_mib))
     found = Found(*(torch.cat(values, dim=1) for values in zip(*parts, strict=True)))
     return Found(*(values.view(queries_BND.shape[:2]) for values in found))
 
@@ -198,11 +201,13 @@ def _search_coarse(
     cells_1MD: Tensor,
     valid_1M: Tensor | None,
     window: tuple[Tensor, Tensor] | None,
+    buffer: Tensor,
 ) -> Found | None:
     """Searches in bfloat16, then in float32 among the cells that can be the nearest.
 
     Args:
         window: excluded cells of each query, from `excluded_cells`.
+        buffer: bfloat16, room for the similarities of all queries to `_COARSE_COLUMNS` cells.
 
     Returns:
         None if that would be too many cells.
@@ -212,7 +217,6 @@ def _search_coarse(
     rounded_ND = queries_ND.bfloat16()
     margin_N = 2 * _COARSE_ERROR * queries_ND.norm(dim=1)
     best_N = torch.full_like(margin_N, -torch.inf)
-    buffer = rounded_ND.new_empty(num_queries * _COARSE_COLUMNS)
     outside: list[_Candidates] = []
     inside: list[_Candidates] = []
     num_candidates = 0

@@ -115,7 +115,7 @@ def _sample(features_BDHW: Tensor, points_BN2: Tensor, geometry: DenseNetwork) -
 
 
 def _lower_cell(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Lower of the two cells around each position, clamped to the map; distance from it in cells."""
+    """Lower of the two cells around each position, clamped to the map; cells beyond it."""
     position = position.clamp(0, size - 1)
     lower = position.floor().clamp_(max=max(0, size - 2))
     return lower.long(), position - lower

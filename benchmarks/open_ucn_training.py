@@ -33,7 +33,7 @@ from ucn.training.config import TrainConfig
 from ucn.training.data.pairs import Item
 from ucn.training.loop.state import initial_state
 from ucn.training.loop.step import Stepper
-from ucn.training.mining import MINERS
+from ucn.training.mining.hard import mine_hard
 
 SHIFT = 16
 NOISE = 4.0
@@ -194,12 +194,12 @@ def ours(settings: Settings, pairs: Sequence[Item], changes: Settings) -> Traini
         }
         | changes
     )
-    search = Timed(MINERS[config.mining.name])
+    search = Timed(mine_hard)
     state = initial_state(config, torch.device("cpu"))
     stepper = Stepper(config, state, state.network)
 
     def step() -> None:
-        with patch.dict(MINERS, {config.mining.name: search}):
+        with patch("ucn.training.mining.hard.mine_hard", search):
             stepper.step(1, [pairs])
 
     return Training(step, search)

@@ -80,6 +80,8 @@ class EvaluateConfig(FrozenConfig):
     model: Annotated[tuple[str, ...], BeforeValidator(_strings)] = ()
     """Folders or URIs of trained models, optionally as NAME=FOLDER; `shipped` is the bundled one.
     Metrics of models after the first are named `model/NAME/...`. None evaluates baselines only."""
+    imports: tuple[str, ...] = ()
+    """Modules of your own to import first, such as that of a model's network."""
     baselines: tuple[Annotated[str, AfterValidator(BASELINES.check)], ...] = Field(
         default=("sift", "daisy"),
         description=f"Baselines to compare with: {', '.join(BASELINES.builtin)}; or "

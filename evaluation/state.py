@@ -100,7 +100,7 @@ class EvaluationState:
 # Options that do not determine the results, or that are replaced by a digest of what they name.
 _NOT_CONTENT = {
     "output", "json_path", "tracking", "run_name", "workers", "shards", "model",
-    "googlenet_weights", "patches", "external",
+    "googlenet_weights", "patches", "external", "imports",
 }
 # Options that determine the matches.
 _MATCH_OPTIONS = {"points", "seed", "sparse", "keypoints", "filters", "matching"}

@@ -18,6 +18,7 @@ from ucn.evaluation.export.config import MatchOptions
 from ucn.pipeline.arguments import join_repeated, parse, read_layers
 from ucn.pipeline.config import RunConfig
 from ucn.preprocessing.sources.registry import SOURCES
+from ucn.registry import import_own
 from ucn.storage.addresses import redact
 from ucn.training.config import TrainConfig
 
@@ -53,6 +54,8 @@ class MatchArguments(MatchOptions):
     """Paths of two photos."""
     model: str = "shipped"
     """Folder or URI of a trained model; `shipped` comes with ucn."""
+    imports: tuple[str, ...] = ()
+    """Modules of your own to import first, such as that of the model's network."""
     pairs: Path | None = None
     """Match all pairs of this file, two names a line, as hloc's pairs.txt."""
     root: Path = Path()
@@ -185,6 +188,8 @@ def match(args: Sequence[str]) -> int:
         )
     from ucn.pipeline.match import match_photos, read_pairs
 
+    for module in arguments.imports:
+        import_own(module)
     if arguments.pairs is None:
         pairs = [(arguments.images[0], arguments.images[1])]
     else:

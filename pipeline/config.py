@@ -11,6 +11,7 @@ from ucn.config import FrozenConfig
 from ucn.evaluation.config import EvaluateConfig
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sources.registry import SOURCES
+from ucn.registry import is_own
 from ucn.storage.addresses import redact
 from ucn.training.config import TrackingConfig, TrainConfig, sqlite_uri
 
@@ -81,7 +82,9 @@ class RunConfig(FrozenConfig):
             "shards": [folders[split] for split in mixed],
             "validation_shards": folders.get(VALIDATION),
         } | _options(train, "data")
+        network = str(_options(train, "network").get("name", ""))
         evaluate = {
+            "imports": [network.partition(":")[0]] if is_own(network) else [],
             "shards": [folders[split] for split in held_out or [VALIDATION]],
             "model": str(Path(train["output"]) / "model"),
             "output": str(out / "evaluate"),

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import quote, unquote
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ucn.config import FrozenConfig
 from ucn.preprocessing.shards.format import digest
+from ucn.registry import is_own
+from ucn.training.registry import LOSSES, MINERS, NETWORKS, OVER_ALL
 
 Option = bool | int | float | str
 
@@ -98,9 +100,9 @@ class DataConfig(FrozenConfig):
 class NetworkConfig(FrozenConfig):
     """The network."""
 
-    name: Literal["small", "googlenet", "resunet"] = "small"
+    name: Annotated[str, AfterValidator(NETWORKS.check)] = "small"
     """`small`: 2.0 M parameters, for CPUs; `googlenet`: the network of the UCN paper; `resunet`:
-    the networks of Open-UCN."""
+    the networks of Open-UCN; or `package.module:Class`, a `DenseNetwork` of your own."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Options of the network, such as `dimension`."""
     weights: Path | None = None
@@ -112,12 +114,10 @@ class NetworkConfig(FrozenConfig):
 class LossConfig(FrozenConfig):
     """The loss."""
 
-    name: Literal["contrastive", "hardest_contrastive", "triplet", "infonce", "dual_softmax"] = (
-        "infonce"
-    )
+    name: Annotated[str, AfterValidator(LOSSES.check)] = "infonce"
     """`contrastive`: Eq. 1 of the UCN paper; `hardest_contrastive`: as in Open-UCN; `triplet`:
     triplet margin; `infonce`: cross entropy over all positions; `dual_softmax`: cross entropy in
-    both directions over the correspondences of a pair."""
+    both directions over the correspondences of a pair; or `package.module:function`."""
     margin: float = Field(default=1.0, gt=0, le=2)
     """Margin of the feature distance (`contrastive`, `triplet`)."""
     positive_margin: float = Field(default=0.1, ge=0, le=4)
@@ -141,8 +141,10 @@ class MiningConfig(FrozenConfig):
         "pool": ("cross_pair_negatives", _is_group),
     }
 
-    name: Literal["hard", "random"] = "hard"
-    """`hard`: the nearest wrong feature of the other image; `random`: any wrong one."""
+    name: Annotated[str, AfterValidator(MINERS.check)] = "hard"
+    """`hard`: the nearest feature of the other image beyond `radius`; `nearest`: the nearest of
+    all, dropped if within `radius`, as in the UCN paper; `random`: any beyond `radius`; or
+    `package.module:function`."""
     radius: float = Field(default=5.0, gt=0)
     """Exclusion radius around the true position, pixels; also the radius of the hit ratio. The UCN
     paper uses 16; smaller ones train finer localisation."""
@@ -198,7 +200,7 @@ class OptimiserConfig(FrozenConfig):
 
 
 class ScheduleConfig(FrozenConfig):
-    """Learning rate schedule (linear warm-up, then cosine) and EMA of the weights."""
+    """Learning rate schedule (linear warm-up, then decay) and EMA of the weights."""
 
     renamed: ClassVar = {"average": "ema_decay"}
 
@@ -206,6 +208,8 @@ class ScheduleConfig(FrozenConfig):
     """Steps of linear warm-up."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate of the last step, as a fraction of the peak."""
+    decay: Literal["cosine", "exponential"] = "cosine"
+    """Decay from the peak to `final_fraction`: half a cosine, or an equal factor each step."""
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average (EMA) of the weights, which is then validated and
     published; 0 is off. At most (1 + step) / (10 + step), which is lower early on."""
@@ -285,7 +289,12 @@ class TrainConfig(FrozenConfig):
                 f"schedule.warmup_steps: {self.schedule.warmup_steps} leaves nothing of "
                 f"{self.steps} steps; lower schedule.warmup_steps or raise steps"
             )
-        if self.loss.name in ("infonce", "dual_softmax") and self.mining.name == "random":
+        if self.schedule.decay == "exponential" and not self.schedule.final_fraction:
+            raise ValueError(
+                "schedule.final_fraction: 0, which no exponential decay reaches; raise it, or set "
+                "schedule.decay to cosine"
+            )
+        if self.loss.name in OVER_ALL and self.mining.name != "hard":
             raise ValueError(
                 f"mining.name: {self.loss.name} takes all positions as negatives; set mining.name "
                 "to hard"
@@ -302,6 +311,17 @@ class TrainConfig(FrozenConfig):
                 f"mining.radius: {self.mining.radius} px leaves no negatives in a crop; lower "
                 "mining.radius or raise augmentation.crop_width and augmentation.crop_height"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _own_code_is_there(self) -> Self:
+        """Imports the user's own network, loss and miner, before anything starts."""
+        if is_own(self.network.name):
+            NETWORKS.load(self.network.name)
+        if is_own(self.loss.name):
+            LOSSES.load(self.loss.name)
+        if is_own(self.mining.name):
+            MINERS.load(self.mining.name)
         return self
 
     @property

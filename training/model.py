@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,6 +22,7 @@ from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.matching.features import Dense, Features
 from ucn.matching.scales import extract
+from ucn.registry import is_own
 from ucn.storage.files import as_json, atomic_folder
 from ucn.storage.stores import absolute_uri, open_store
 from ucn.training.config import NetworkConfig
@@ -146,14 +148,15 @@ def save_model(
 
 
 def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
-    """Load a model; executes nothing of what is in it.
+    """Load a model; executes nothing of what is in it, and imports nothing that it names.
 
     Args:
         folder: a local folder, the URI of one in an object store, or `SHIPPED`.
         device: ``auto`` uses the GPU if there is one.
 
     Raises:
-        UserError: the folder is no model, or is damaged.
+        UserError: the folder is no model, is damaged, or its network is of a module of the user
+            that is not imported.
     """
     config_json, weights = _read_files(folder)
     try:
@@ -163,6 +166,12 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
                 f"{folder}/{CONFIG}: not of a model; give a folder that `ucn train` made"
             )
         config = _read_config(f"{folder}/{CONFIG}", record)
+        module = config.network.name.partition(":")[0]
+        if is_own(config.network.name) and module not in sys.modules:
+            raise UserError(
+                f"{folder}: its network {config.network.name} is not imported; if you trust it, "
+                f"import {module} first, in commands by --imports {module}"
+            )
         network = _network_of(config.network, load(weights))
     except (ValueError, RuntimeError, OverflowError, SafetensorError) as error:
         reason = str(error).splitlines()[0]

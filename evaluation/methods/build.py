@@ -30,6 +30,7 @@ from ucn.matching.descriptors import Floats, Match, Pixels
 from ucn.matching.features import Features
 from ucn.matching.scales import Extract, dense_descriptor, extract
 from ucn.preprocessing.sample import Sample
+from ucn.registry import import_own
 from ucn.training.model import SHIPPED, load_model
 
 UCN = "ucn"
@@ -159,6 +160,8 @@ def build_methods(config: EvaluateConfig) -> list[Method]:
         UserError: a model or weights cannot be read, or an option of a baseline is invalid.
     """
     methods = []
+    for module in config.imports:
+        import_own(module)
     for name, folder in named_models(config.model):
         model = load_model(folder, config.device)
         described = partial(model.extract, scales=config.matching.scales)

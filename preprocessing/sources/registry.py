@@ -3,9 +3,8 @@
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.registry import Registry
 
-SOURCES: Registry[PreprocessConfig] = Registry(
+SOURCES: Registry[type[PreprocessConfig]] = Registry(
     "source",
-    PreprocessConfig,  # type: ignore[type-abstract]  # only compared, never instantiated
     {
         "kitti-raw": "ucn.preprocessing.sources.kitti.raw:KittiRawConfig",
         "kitti-odometry": "ucn.preprocessing.sources.kitti.odometry:KittiOdometryConfig",
@@ -23,4 +22,5 @@ SOURCES: Registry[PreprocessConfig] = Registry(
         "synthetic": "ucn.preprocessing.sources.synthetic.source:SyntheticConfig",
         "motorcycle": "ucn.preprocessing.sources.stereo.motorcycle:MotorcycleConfig",
     },
+    "ucn.preprocessing.config:PreprocessConfig",
 )

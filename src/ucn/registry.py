@@ -1,7 +1,7 @@
-"""Registries: a class by its short name, or by ``package.module:Class``.
+"""Registries: a class or function by its short name, or by ``package.module:Name``.
 
-A registry lists the built-in classes by import path and imports them on demand. Classes of a
-user's own package need no entry; they are loaded by their full name.
+A registry lists the built-in entries by import path and imports them on demand. Those of a user's
+own package need no entry; they are loaded by their full name.
 """
 
 import importlib
@@ -10,7 +10,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Generic, TypeVar
+from types import ModuleType
+from typing import Generic, TypeVar, cast
 
 from ucn.errors import UserError
 
@@ -19,62 +20,83 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Registry(Generic[T]):
-    """A registry of classes of one kind.
+    """A registry of classes or functions of one kind; T is the type of an entry.
 
     Attributes:
-        kind: kind of the classes, used in error messages, such as ``source``.
-        base: base class of all classes.
-        builtin: short name -> ``package.module:Class``.
+        kind: kind of the entries, used in error messages, such as ``source``.
+        builtin: short name -> ``package.module:Name``.
+        base: ``package.module:Class`` that all classes derive from; None for functions.
     """
 
     kind: str
-    base: type[T]
     builtin: Mapping[str, str]
+    base: str | None = None
 
     def check(self, name: str) -> str:
         """Returns a name that :meth:`load` accepts, without importing anything.
 
         Raises:
-            UserError: no class is listed under a short name.
+            UserError: nothing is listed under a short name.
         """
-        if name not in self.builtin and ":" not in name:
+        if name not in self.builtin and not is_own(name):
             close = get_close_matches(name, self.builtin, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise UserError(
                 f"{name}: no such {self.kind}; {hint}there are {', '.join(self.builtin)}, and "
-                "package.module:Class of your own"
+                f"package.module:{self._what} of your own"
             )
         return name
 
-    def load(self, name: str) -> type[T]:
-        """Imports a class.
+    def load(self, name: str) -> T:
+        """Imports an entry.
 
         Args:
-            name: short name, or ``package.module:Class``. It must be importable on every node.
+            name: short name, or ``package.module:Name``. It must be importable on every node.
 
         Raises:
-            UserError: the name or module does not exist, or the class is not a subclass of the
-                base.
+            UserError: the name or module does not exist, or the entry is of another kind.
         """
-        module, _, attribute = self.builtin.get(self.check(name), name).partition(":")
-        if name not in self.builtin:
-            _prepare_foreign_import()
-        try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        path = self.builtin.get(self.check(name), name)
+        module, _, attribute = path.partition(":")
+        entries = import_own(module) if path == name else importlib.import_module(module)
+        found = getattr(entries, attribute, None)
+        fits = callable(found)
+        if self.base is not None:
+            place, _, base = self.base.partition(":")
+            kind = getattr(importlib.import_module(place), base)
+            fits = isinstance(found, type) and issubclass(found, kind)
+        if not fits:
+            wanted = f"subclass of {self.base}" if self.base else "function"
             raise UserError(
-                f"{name}: {error}; name a {self.kind} as package.module:Class"
-            ) from error
-        if not (isinstance(found, type) and issubclass(found, self.base)):
-            raise UserError(
-                f"{name}: not a subclass of {self.base.__module__}.{self.base.__qualname__}"
+                f"{name}: not a {wanted}; name a {self.kind} as package.module:{self._what}"
             )
-        return found
+        return cast(T, found)
+
+    @property
+    def _what(self) -> str:
+        return "Class" if self.base else "function"
 
 
-def _prepare_foreign_import() -> None:
+def is_own(name: str) -> bool:
+    """Whether a name is ``package.module:Name`` of the user rather than a short name."""
+    return ":" in name
+
+
+def import_own(module: str) -> ModuleType:
+    """Imports a module of the user, also from the working directory.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
     # OpenCV aborts on its first PNG if pycolmap was imported before it.
     importlib.import_module("cv2")
     # Console scripts do not have the working directory on their path. Ray passes sys.path on.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # a user's module can raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"{module}: cannot be imported ({reason}); correct it, or put its folder on PYTHONPATH"
+        ) from error

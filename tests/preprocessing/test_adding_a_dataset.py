@@ -85,7 +85,7 @@ def test_what_is_no_source_is_told(stereo_root: Path, tmp_path: Path) -> None:
         SOURCES.load("nonsense")
     with pytest.raises(UserError, match=r"kitti_raw: .* did you mean kitti-raw\?"):
         SOURCES.load("kitti_raw")
-    with pytest.raises(UserError, match=r"name a source as package\.module:Class"):
+    with pytest.raises(UserError, match=r"no_such_module_here: cannot be imported"):
         SOURCES.load("no_such_module_here:Config")
     with pytest.raises(UserError, match="not a subclass"):
         SOURCES.load("pathlib:Path")

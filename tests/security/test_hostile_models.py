@@ -113,13 +113,33 @@ def test_addresses_that_are_no_folders(
 
 
 @pytest.mark.parametrize(
-    "name", ["small; import os", "../evil", "__class__", "ucn.training.networks.small"]
+    "name",
+    [
+        "small; import os",
+        "../evil",
+        "__class__",
+        "ucn.training.networks.small",
+        "evil:Network",
+        "model.evil:Network",
+        "os:system",
+        "torch.nn:Linear",
+        "os:",
+        ":",
+    ],
 )
-def test_networks_come_from_the_list_alone(model: Path, name: str) -> None:
+def test_networks_come_from_the_list_or_from_imported_modules(
+    model: Path, name: str, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from the model's folder nor its neighbours, even where these are on the path."""
+    monkeypatch.chdir(model.parent)
+    monkeypatch.syspath_prepend(str(model.parent))
+    for path in (model / "evil.py", model.parent / "evil.py"):
+        path.write_text(f"from pathlib import Path\nPath({str(victim)!r}).touch()\n")
     record = json.loads((model / CONFIG).read_text())
     record["network"]["name"] = name
     (model / CONFIG).write_text(json.dumps(record))
     assert refusal(lambda: load_model(model))
+    assert not victim.exists()
 
 
 def test_a_safetensors_header_that_promises_too_much(model: Path) -> None:

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from ucn.matching.features import Grid
 from ucn.training.config import LossConfig
-from ucn.training.losses import LOSSES
 from ucn.training.losses.dual_softmax import dual_softmax_loss
 from ucn.training.losses.terms import Directions
 from ucn.training.mining.hard import mine_hard
+from ucn.training.registry import LOSSES
 
 GRID = Grid(4, 5, 4, 1.5)
 NUM_CELLS = 20
@@ -179,7 +179,7 @@ FORMULAS: dict[str, Callable[[Pair], float]] = {
 }
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSSES.builtin)
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
@@ -192,27 +192,27 @@ def test_equal_to_the_formula(
     name: str, seed: int, count: int, radius: float, padded: bool, strangers: int
 ) -> None:
     pair = make_pair(seed, count, radius, padded, strangers)
-    loss = LOSSES[name](directions(pair), CONFIG)
+    loss = LOSSES.load(name)(directions(pair), CONFIG)
     assert loss.item() == pytest.approx(FORMULAS[name](pair), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSSES.builtin)
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 7), min_size=2, max_size=4))
 def test_pairs_of_different_sizes_are_independent(name: str, seed: int, counts: list[int]) -> None:
     """Values and gradients of a batch are those of each pair alone."""
     pairs = [make_pair(seed + i, n, 5.0, i % 2 == 0, 2) for i, n in enumerate(counts)]
-    together = LOSSES[name](directions(*pairs), CONFIG)
+    together = LOSSES.load(name)(directions(*pairs), CONFIG)
     weights = torch.arange(1.0, len(pairs) + 1).double()
     leaves = [leaf for pair in pairs for leaf in pair.tensors()]
     gradients = torch.autograd.grad((together * weights).sum(), leaves, materialize_grads=True)
-    alone = torch.cat([LOSSES[name](directions(pair), CONFIG) for pair in pairs])
+    alone = torch.cat([LOSSES.load(name)(directions(pair), CONFIG) for pair in pairs])
     expected = torch.autograd.grad((alone * weights).sum(), leaves, materialize_grads=True)
     assert together.tolist() == pytest.approx([FORMULAS[name](pair) for pair in pairs], abs=1e-6)
     torch.testing.assert_close(gradients, expected, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSSES.builtin)
 def test_gradients(name: str) -> None:
     pair = make_pair(11, 6, padded=True, strangers=3)
     mined = directions(pair)
@@ -225,7 +225,7 @@ def test_gradients(name: str) -> None:
             positives_BND=torch.stack([b, a]),
             cells_BMD=torch.stack([cells1, cells0]),
         )
-        return LOSSES[name](tensors_of, CONFIG)
+        return LOSSES.load(name)(tensors_of, CONFIG)
 
     assert torch.autograd.gradcheck(loss, pair.tensors())
 
@@ -243,7 +243,7 @@ def all_padding(pair: Pair) -> Pair:
     return pair
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSSES.builtin)
 @pytest.mark.parametrize(
     "pair",
     [
@@ -255,18 +255,18 @@ def all_padding(pair: Pair) -> Pair:
     ],
 )
 def test_value_and_gradient_are_finite(name: str, pair: Pair) -> None:
-    loss = LOSSES[name](directions(pair), CONFIG)
+    loss = LOSSES.load(name)(directions(pair), CONFIG)
     gradients = torch.autograd.grad(loss, pair.tensors(), allow_unused=True)
     assert loss.isfinite()
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
     assert loss.item() == pytest.approx(FORMULAS[name](pair), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSSES.builtin)
 def test_gradients_reach_the_winners_only(name: str) -> None:
     pair = make_pair(4, 6, 6.0, padded=True, strangers=2)
     mined = directions(pair)
-    loss = LOSSES[name](mined, replace_margins(2.0))
+    loss = LOSSES.load(name)(mined, replace_margins(2.0))
     gradients = torch.autograd.grad(loss, pair.cells, allow_unused=True)
     for row, (way, gradient) in enumerate(zip(one_ways(pair), gradients[::-1], strict=True)):
         reached = torch.zeros(mined.cells_BMD.shape[1], dtype=torch.bool)
@@ -288,7 +288,7 @@ def test_a_query_without_negatives_gets_no_gradient(name: str) -> None:
     pair = make_pair(5, 3, radius=7.0)
     pair.points = [torch.tensor([[1.0, 1.0], [1.0, 3.0], [17.0, 13.0]])] * 2
     pair.valid = [torch.arange(NUM_CELLS) < 1] * 2  # the cell in the corner, near two points
-    LOSSES[name](directions(pair), replace_margins(2.0)).backward()
+    LOSSES.load(name)(directions(pair), replace_margins(2.0)).backward()
     for features in pair.sampled:
         assert features.grad is not None
         assert (features.grad[:2] == 0).all()
@@ -302,7 +302,7 @@ def test_zero_at_the_optimum(name: str) -> None:
     pole = F.normalize(torch.tensor([[1.0, 2.0, 2.0]]), dim=1)
     pair.sampled = [pole.repeat(5, 1).requires_grad_() for _ in range(2)]
     pair.cells = [-pole.repeat(NUM_CELLS, 1).requires_grad_() for _ in range(2)]
-    loss = LOSSES[name](directions(pair), CONFIG)
+    loss = LOSSES.load(name)(directions(pair), CONFIG)
     loss.backward()
     assert loss.item() == 0
     assert all((features.grad == 0).all() for features in pair.sampled)
@@ -315,7 +315,7 @@ def test_dual_softmax_of_equal_features(radius: float, expected: float) -> None:
     assert dual_softmax_loss(directions(pair), CONFIG).item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSSES.builtin)
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.permutations(range(7)))
 def test_order_of_correspondences_does_not_matter(name: str, seed: int, order: list[int]) -> None:
@@ -325,14 +325,14 @@ def test_order_of_correspondences_does_not_matter(name: str, seed: int, order: l
         sampled=[features[order] for features in pair.sampled],
         points=[points[order] for points in pair.points],
     )
-    losses = [LOSSES[name](directions(each), CONFIG) for each in (pair, shuffled)]
+    losses = [LOSSES.load(name)(directions(each), CONFIG) for each in (pair, shuffled)]
     torch.testing.assert_close(*losses)
 
 
 def test_equal_features_of_a_negative_give_a_gradient_of_zero() -> None:
     pair = coincident(make_pair(8, 1))
     mined = directions(pair)
-    loss = LOSSES["contrastive"](mined, LossConfig(margin=1.0))
+    loss = LOSSES.load("contrastive")(mined, LossConfig(margin=1.0))
     loss.backward()
     assert loss.item() == pytest.approx(1 / 3)  # terms 0, 1 and 1, N = 3
     assert all((features.grad == 0).all() for features in pair.sampled)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ucn.matching.exclusion import excluded_cells, excluded_spans
 from ucn.matching.features import Grid, cell_centres
 from ucn.training.mining.hard import mine_hard
+from ucn.training.mining.nearest import mine_nearest
 from ucn.training.mining.random import mine_random
 
 cases = st.builds(
@@ -72,6 +73,42 @@ def test_hard_negatives_are_those_of_brute_force(case: dict) -> None:
 
 @settings(max_examples=120, deadline=None)
 @given(cases)
+def test_nearest_negatives_are_those_of_brute_force(case: dict) -> None:
+    """The nearest of all valid cells, dropped if within the radius; the radius comes last."""
+    queries, cells, points, grid, valid = make_case(case)
+    found = mine_nearest(queries, cells, points, grid, case["radius"], valid_M=valid)
+    distance, outside, inside = brute_force(queries, cells, points, grid, case["radius"], valid)
+    either = np.where(outside | inside, distance, np.inf)
+    nearest = either.argmin(axis=1)
+    rows = np.arange(len(queries))
+    first, second = np.partition(np.c_[either, np.full((17, 2), np.inf)], 1, axis=1)[:, :2].T
+    clear = (second - first > 1e-5) & np.isfinite(first)
+    is_negative = outside[rows, nearest]
+    np.testing.assert_array_equal(found.valid_N.numpy()[clear], is_negative[clear])
+    np.testing.assert_array_equal(found.hit_N.numpy()[clear], ~is_negative[clear])
+    expected = np.where(is_negative, nearest, 0)
+    np.testing.assert_array_equal(found.index_N.numpy()[clear], expected[clear])
+    assert not found.valid_N.numpy()[~np.isfinite(first)].any()
+
+
+def test_the_rules_of_the_paper_and_of_the_exact_search_differ_in_hits_alone() -> None:
+    """Cells along a line, the feature of each turned by 10 degrees; radius of one cell."""
+    grid = Grid(1, 10, 4, 0.0)
+    angle = torch.arange(10) * torch.pi / 18
+    cells = torch.stack([angle.cos(), angle.sin()], dim=1)
+    # Features of cells 2 and 7, both said to lie at cell 2 (x = 8).
+    queries, points = cells[[2, 7]], torch.tensor([[8.0, 0.0]] * 2)
+    hard, nearest = (
+        miner(queries, cells, points, grid, 4.0) for miner in (mine_hard, mine_nearest)
+    )
+    assert hard.index_N.tolist() in ([0, 7], [4, 7])
+    assert nearest.index_N.tolist() == [0, 7]
+    assert (hard.valid_N.tolist(), nearest.valid_N.tolist()) == ([True, True], [False, True])
+    assert nearest.hit_N.tolist() == hard.hit_N.tolist() == [True, False]
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases)
 def test_random_negatives_are_valid_and_outside(case: dict) -> None:
     queries, cells, points, grid, valid = make_case(case)
     generator = torch.Generator().manual_seed(case["seed"])
@@ -95,7 +132,7 @@ def test_sets_are_mined_separately(case: dict) -> None:
     queries, cells, points, valid = (
         torch.stack([one[place], other[place]]) for place in (0, 1, 2, 4)
     )
-    for miner in (mine_hard, mine_random):
+    for miner in (mine_hard, mine_nearest, mine_random):
         found = miner(
             queries, cells, points, one[3], case["radius"], valid_M=valid, uniform_N=uniform
         )

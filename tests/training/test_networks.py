@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ucn.errors import UserError
-from ucn.training.networks import NETWORKS, build_network
+from ucn.training.networks import build_network
 from ucn.training.networks.base import DenseNetwork
+from ucn.training.registry import NETWORKS
 
 
 def build(name: str) -> DenseNetwork:
@@ -15,7 +16,7 @@ def build(name: str) -> DenseNetwork:
     return build_network(name, {"dimension": 8}).eval()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS.builtin)
 @pytest.mark.parametrize("size", [(1, 1), (5, 9), (64, 96), (61, 83), (66, 95)])
 def test_any_size_is_covered(name: str, size: tuple[int, int]) -> None:
     network = build(name)
@@ -30,7 +31,7 @@ def test_any_size_is_covered(name: str, size: tuple[int, int]) -> None:
         assert pixels - 1 - network.stride < last < pixels - 1 + network.stride
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS.builtin)
 @pytest.mark.parametrize("cell", [(14, 20), (15, 23)])
 def test_receptive_field_is_centred_on_the_cell(name: str, cell: tuple[int, int]) -> None:
     """The gradient of a cell, averaged over random images and weights, has its centre there."""
@@ -50,7 +51,7 @@ def test_receptive_field_is_centred_on_the_cell(name: str, cell: tuple[int, int]
     assert x == pytest.approx(cell[1] * network.stride + network.offset, abs=1.0)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS.builtin)
 def test_shifting_the_image_by_a_stride_shifts_the_cells(name: str) -> None:
     """Offset and stride, exactly: away from the border the map moves with the image."""
     network = build(name)
@@ -65,7 +66,7 @@ def test_shifting_the_image_by_a_stride_shifts_the_cells(name: str) -> None:
     torch.testing.assert_close(here[..., middle], there[..., shifted], atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS.builtin)
 def test_mirroring_tells_the_offset_exactly(name: str) -> None:
     """With mirrored kernels, the map of the mirrored image is the mirrored map.
 
@@ -89,7 +90,7 @@ def test_mirroring_tells_the_offset_exactly(name: str) -> None:
     torch.testing.assert_close(straight[..., inner], mirrored[..., inner], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS.builtin)
 def test_same_seed_same_network_same_features(name: str) -> None:
     first, second = build(name), build(name)
     image = torch.rand(1, first.channels, 48, 64, generator=torch.Generator().manual_seed(1))
@@ -125,7 +126,7 @@ def test_googlenet_parameters_are_named_as_in_torchvision() -> None:
 
 
 def test_unknown_names_and_options_are_refused() -> None:
-    with pytest.raises(UserError, match=r"network\.name.*small"):
+    with pytest.raises(UserError, match=r"vgg: no such network; there are small"):
         build_network("vgg", {})
-    with pytest.raises(UserError, match=r"network\.options.*depth"):
+    with pytest.raises(UserError, match=r"network\.options: .* depth; there are dimension, width$"):
         build_network("small", {"depth": 3})

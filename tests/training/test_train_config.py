@@ -26,6 +26,8 @@ from ucn.training.config import TrainConfig
         ({"loss": {"name": "dual_softmax"}, "mining": {"name": "random"}}, r"dual_softmax.*hard"),
         ({"steps": 10, "schedule": {"warmup_steps": 10}}, r"schedule\.warmup_steps.*lower"),
         ({"loss": {"name": "infonce"}, "mining": {"name": "random"}}, r"mining\.name.*hard"),
+        ({"loss": {"name": "infonce"}, "mining": {"name": "nearest"}}, r"mining\.name.*hard"),
+        ({"schedule": {"decay": "exponential"}}, r"schedule\.final_fraction: 0.*raise it"),
         ({"mining": {"radius": 200}}, r"mining\.radius.*lower"),
         ({"lr": 1}, "lr"),
         ({"optimiser": {"learning_rate": -1}}, r"learning_rate: "),

@@ -31,10 +31,10 @@ from ucn.training.loop.optimise import build_optimiser, learning_rate
 from ucn.training.loop.state import initial_state
 from ucn.training.loop.step import Stepper, read
 from ucn.training.loop.validate import validate, validation_indices
-from ucn.training.losses import LOSSES
 from ucn.training.losses.pair_losses import PairLosses, pair_losses
 from ucn.training.networks import build_network
 from ucn.training.networks.base import DenseNetwork
+from ucn.training.registry import LOSSES
 
 CPU = torch.device("cpu")
 
@@ -231,7 +231,7 @@ class Calls(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", LOSSES.builtin)
 def test_number_of_operators_does_not_grow_with_the_pairs(
     loss: str,
     tiny_config: TrainConfig,
@@ -377,6 +377,14 @@ def test_learning_rate_warms_up_and_anneals(tiny_config: TrainConfig) -> None:
     assert learning_rate(19, 20, 1.0, schedule.model_copy(update={"final_fraction": 0.1})) == (
         pytest.approx(0.1)
     )
+
+
+def test_exponential_decay_is_that_of_an_equal_factor_each_epoch() -> None:
+    """Open-UCN's schedule: 0.99 an epoch over 100 epochs; here of 20 steps each."""
+    schedule = ScheduleConfig(warmup_steps=0, decay="exponential", final_fraction=0.99**100)
+    for epoch in range(101):
+        rate = learning_rate(20 * epoch, 2001, 0.1, schedule)
+        assert rate == pytest.approx(0.1 * 0.99**epoch)
 
 
 def test_weight_decay_spares_norms_and_biases(tiny_config: TrainConfig) -> None:

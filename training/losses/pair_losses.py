@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from ucn.matching.features import Grid, pixels_to_cells
 from ucn.training.config import TrainConfig
 from ucn.training.data.collate import Batch
-from ucn.training.losses import LOSSES, OVER_ALL, Directions
-from ucn.training.mining import MINERS
+from ucn.training.losses import Directions
 from ucn.training.networks.base import DenseNetwork
+from ucn.training.registry import LOSSES, MINERS, OVER_ALL
 
 HIT_SAMPLE = 64
 
@@ -44,7 +44,7 @@ def pair_losses(
         step: chooses which cells are searched, if not all are.
     """
     directions = _directions(features_BDHW, geometry, batch, config, step)
-    loss_P = LOSSES[config.loss.name](directions, config.loss)
+    loss_P = LOSSES.load(config.loss.name)(directions, config.loss)
     return PairLosses(loss_P, _hit_ratio(directions, config))
 
 
@@ -74,7 +74,7 @@ def _directions(
         cells_BMD = _pooled(cells_BMD, pool_BI)
         valid_BM = None if valid_BM is None else _pooled(valid_BM, pool_BI)
     mined = slice(None, None, _mined_every(config))
-    negatives = MINERS[mining.name](
+    negatives = MINERS.load(mining.name)(
         queries_BND[:, mined].detach(),
         cells_BMD.detach(),
         batch.points_BN2[:, mined],

@@ -1,19 +1,12 @@
-"""Fully convolutional networks, one a file, built by name."""
+"""Fully convolutional networks, one a file, in the registry `ucn.training.registry.NETWORKS`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from inspect import signature
 
 from ucn.errors import UserError
 from ucn.training.config import Option
 from ucn.training.networks.base import DenseNetwork
-from ucn.training.networks.googlenet import GoogLeNetUCN
-from ucn.training.networks.resunet import ResUNetUCN
-from ucn.training.networks.small import SmallUCN
-
-NETWORKS: dict[str, Callable[..., DenseNetwork]] = {
-    "small": SmallUCN,
-    "googlenet": GoogLeNetUCN,
-    "resunet": ResUNetUCN,
-}
+from ucn.training.registry import NETWORKS
 
 
 def build_network(name: str, options: Mapping[str, Option]) -> DenseNetwork:
@@ -22,14 +15,17 @@ def build_network(name: str, options: Mapping[str, Option]) -> DenseNetwork:
     Raises:
         UserError: no such network, or an option or a value it does not have.
     """
-    if name not in NETWORKS:
-        raise UserError(f"network.name: no network {name!r}; choose from {', '.join(NETWORKS)}")
+    network = NETWORKS.load(name)
+    known = list(signature(network).parameters)
+    if unknown := [option for option in options if option not in known]:
+        raise UserError(
+            f"network.options: {name} has no option {unknown[0]}; there are {', '.join(known)}"
+        )
     try:
-        return NETWORKS[name](**options)
+        return network(**options)
     except (TypeError, ValueError, RuntimeError) as error:
         # Torch's may go on with its stack.
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"network.options: {dict(options)} do not fit network {name!r} ({reason}); see "
-            f"ucn.training.networks.{name} for its options"
+            f"network.options: {dict(options)} do not fit network {name} ({reason}); change a value"
         ) from error

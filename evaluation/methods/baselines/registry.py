@@ -5,9 +5,8 @@ from ucn.registry import Registry
 
 _HERE = "ucn.evaluation.methods.baselines"
 
-BASELINES: Registry[Baseline] = Registry(
+BASELINES: Registry[type[Baseline]] = Registry(
     "baseline",
-    Baseline,
     {
         "sift": f"{_HERE}.dense_sift:Sift",
         "daisy": f"{_HERE}.opencv_descriptors:Daisy",
@@ -33,6 +32,7 @@ BASELINES: Registry[Baseline] = Registry(
         "sparse-orb": f"{_HERE}.sparse_keypoints:SparseOrb",
         "sparse-brisk": f"{_HERE}.sparse_keypoints:SparseBrisk",
     },
+    f"{_HERE}.base:Baseline",
 )
 
 

@@ -13,6 +13,7 @@ from ucn.errors import UserError
 from ucn.pipeline import commands
 from ucn.pipeline.cluster import commands as cluster
 from ucn.pipeline.doctor.command import doctor
+from ucn.pipeline.import_model import import_model
 from ucn.pipeline.stages import DEBUG
 from ucn.storage.addresses import redact
 
@@ -36,6 +37,7 @@ _COMMANDS = {
     "train": _Command("train a network on shards", commands.train),
     "evaluate": _Command("PCK and pose accuracy of models and baselines", commands.evaluate),
     "match": _Command("match photos", commands.match),
+    "import": _Command("make a model folder of a published checkpoint", import_model),
     "run": _Command("preprocess, train and evaluate, resuming what is done", commands.run),
     "sync": _Command("deliver to MLflow what it has missed", commands.sync),
     "submit": _Command("run a stage as a job of a Ray cluster", cluster.submit),

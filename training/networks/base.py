@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from ucn.training.config import Option
+
 
 class DenseNetwork(nn.Module):
     """A fully convolutional network from an image to a map of unit features.
@@ -37,6 +39,18 @@ class DenseNetwork(nn.Module):
             one stride at its borders.
         """
         raise NotImplementedError
+
+    @classmethod
+    def published_options(cls, state: Mapping[str, Tensor]) -> dict[str, Option]:
+        """Options with which published weights describe images without further training.
+
+        Args:
+            state: as in :meth:`load_published`.
+
+        Raises:
+            ValueError: they are of another network; one line says how.
+        """
+        raise ValueError("no published weights are known for this network")
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Start from weights as others publish them for this network; nothing fits by default.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ucn.training.config import Option
 from ucn.training.networks.base import DenseNetwork
 from ucn.training.networks.spatial_transformer import SpatialTransformerConv2d
 
@@ -30,10 +31,13 @@ class GoogLeNetUCN(DenseNetwork):
     no padding) is centred on its cells 2j + 1: offset 2 at stride 4.
 
     Args:
-        dimension: descriptor length D; 128 in the published derivative.
+        dimension: descriptor length D of the head, a 1x1 convolution; 128 in the published
+            derivative.
         transformer: how the taps of inception_4a's spatial kernels are transformed at each
             location: ``none``, or one of `WARPS`. The receptive field is that of the identity, at
             which they start; each cell that a tap moves adds 4 pixels to both sides.
+        head: False leaves the head out: descriptors are the 512 values of inception_4a. So
+            ImageNet weights, which have no head, can be used without training.
 
     Raises:
         ValueError: no such transformer.
@@ -46,9 +50,11 @@ class GoogLeNetUCN(DenseNetwork):
     receptive_field = 2 * (5 + 6 * 4) + 1
     channels = 3
 
-    def __init__(self, dimension: int = 128, transformer: str = "none") -> None:
+    def __init__(
+        self, dimension: int = 128, transformer: str = "none", *, head: bool = True
+    ) -> None:
         super().__init__()
-        self.dimension = dimension
+        self.dimension = dimension if head else 512
         self.conv1 = _ConvNorm(3, 64, 7, stride=2)
         self.maxpool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.conv2 = _ConvNorm(64, 64, 1)
@@ -58,7 +64,7 @@ class GoogLeNetUCN(DenseNetwork):
         self.inception3b = _Inception(256, 128, 128, 192, 32, 96, 64)
         self.maxpool3 = nn.MaxPool2d(3, stride=1, padding=1)
         self.inception4a = _Inception(480, 192, 96, 208, 16, 48, 64, transformer)
-        self.head = nn.Conv2d(512, dimension, 1)
+        self.head = nn.Conv2d(512, dimension, 1) if head else nn.Identity()
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """See `DenseNetwork.forward`; grey images are taken three times."""
@@ -72,6 +78,11 @@ class GoogLeNetUCN(DenseNetwork):
         features = self.head(self.inception4a(x))
         features = features[..., : -(-height // 4), : -(-width // 4)]
         return F.normalize(features.float(), dim=1)
+
+    @classmethod
+    def published_options(cls, state: Mapping[str, Tensor]) -> dict[str, Option]:
+        """inception_4a itself: torchvision's weights have no head."""
+        return {"head": False}
 
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Load the state dict of torchvision's ``googlenet``, such as its ImageNet weights.

@@ -58,6 +58,9 @@ def read_published(path: Path) -> dict[str, Tensor]:
     tensors = _tensors(content)
     if not tensors:
         raise UserError(f"{path}: holds no tensors by name; give a file with a state dict")
+    # A tensor can repeat its data: a small file would ask for a huge network.
+    if any(value.nbytes > value.untyped_storage().nbytes() for value in tensors.values()):
+        raise UserError(f"{path}: a tensor has less data than its shape; download the file again")
     return tensors
 
 

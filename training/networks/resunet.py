@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ucn.training.config import Option
 from ucn.training.networks.base import DenseNetwork
 
 
@@ -127,6 +128,12 @@ class ResUNetUCN(DenseNetwork):
         y = _stage(conv(x, [height, width] if self.centred else None), norm, blocks)
         return torch.cat((y[..., :height, :width], skip), dim=1)
 
+    @classmethod
+    def published_options(cls, state: Mapping[str, Tensor]) -> dict[str, Option]:
+        """The variant and dimension of an Open-UCN checkpoint, in Open-UCN's geometry."""
+        variant, dimension = published_variant(state)
+        return {"variant": variant, "dimension": dimension, "centred": False}
+
     def load_published(self, state: Mapping[str, Tensor]) -> None:
         """Load the ``state_dict`` of an Open-UCN checkpoint.
 
@@ -137,14 +144,13 @@ class ResUNetUCN(DenseNetwork):
         Raises:
             ValueError: it is of another variant or dimension, which is named, or no ResUNet.
         """
-        state = {name.removeprefix("module."): value for name, value in state.items()}
         variant, dimension = published_variant(state)
         if (variant, dimension) != (self.variant, self.dimension):
             raise ValueError(
                 f"the weights are of variant {variant}, dimension {dimension}; the network is of "
                 f"variant {self.variant}, dimension {self.dimension}"
             )
-        own = self.state_dict()
+        state, own = _without_prefix(state), self.state_dict()
         wrong = [
             name
             for name in sorted(own.keys() | state.keys())
@@ -176,6 +182,7 @@ def published_variant(state: Mapping[str, Tensor]) -> tuple[str, int]:
     Raises:
         ValueError: it is of no variant.
     """
+    state = _without_prefix(state)
     try:
         found = Variant(
             down=_widths(state, ("conv1", "conv2", "conv3", "conv4"), 0),
@@ -190,6 +197,10 @@ def published_variant(state: Mapping[str, Tensor]) -> tuple[str, int]:
         if variant == found:
             return name, dimension
     raise ValueError(f"the weights are of an unknown ResUNet: {found}")
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 class _Block(nn.Module):

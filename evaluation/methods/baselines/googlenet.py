@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from pydantic import PrivateAttr
-from torch import nn
 
 from ucn.errors import UserError
 from ucn.evaluation.methods.baselines.base import DenseDescriber
@@ -14,9 +13,6 @@ from ucn.training.config import NetworkConfig
 from ucn.training.model import ImageConfig, Model, ModelConfig
 from ucn.training.networks.googlenet import GoogLeNetUCN
 from ucn.training.networks.published_weights import read_published
-
-DIMENSION = 512
-"""Number of channels of inception_4a."""
 
 
 class GoogLeNet(DenseDescriber):
@@ -37,19 +33,16 @@ class GoogLeNet(DenseDescriber):
     _model: Model = PrivateAttr()
 
     def model_post_init(self, context: object) -> None:
-        network = GoogLeNetUCN(DIMENSION)
+        network = GoogLeNetUCN(head=False)
         try:
             network.load_published(read_published(self.weights))
         except ValueError as error:
             raise UserError(f"{self.weights}: {error}") from error
-        network.register_module("head", nn.Identity())
         config = ModelConfig(
-            network=NetworkConfig(
-                name="googlenet", options={"dimension": DIMENSION}, weights=self.weights
-            ),
+            network=NetworkConfig(name="googlenet", options={"head": False}, weights=self.weights),
             stride=network.stride,
             offset=network.offset,
-            descriptor_dimension=DIMENSION,
+            descriptor_dimension=network.dimension,
             image=ImageConfig(channels=network.channels),
         )
         self._model = Model(config, network.eval())

@@ -122,9 +122,13 @@ class EvaluateConfig(FrozenConfig):
     pictures: int = Field(default=3, ge=0)
     """Number of pairs drawn per set, from the best to the worst."""
     workers: int = Field(default=0, ge=0)
-    """Number of parallel processes. 0 uses one per CPU. Results do not depend on it."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Device of the network. `cuda` uses one GPU per worker."""
+    """Number of parallel processes. 0 uses all CPUs, and all GPUs with `workers_per_gpu`. Results
+    do not depend on it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the networks. `cuda`: a cluster waits for GPUs. `auto`: `cuda` if Ray has usable
+    GPUs when the evaluation starts, else `cpu`."""
+    workers_per_gpu: int = Field(default=4, ge=1)
+    """Maximum number of workers that share a GPU."""
     output: Path = Path("runs/evaluate")
     """Output folder for the report, tables and pictures."""
     json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None

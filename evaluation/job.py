@@ -73,7 +73,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     sets = [ShardDataset(folder) for folder in config.shards]
     names = set_names(config.shards)
     chosen = [choose_indices(one, config.pairs) for one in sets]
-    build_methods(config)  # fail early on an invalid model
+    # Fail early on an invalid model; this machine may have no GPU.
+    build_methods(config.model_copy(update={"device": "cpu"}))
     patch_sets = {folder: read_pairs(folder) for folder in config.patches}
     external = {
         name: check_external(name, folder, list(zip(sets, chosen, strict=True)))

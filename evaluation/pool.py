@@ -1,7 +1,10 @@
 """The pool of worker processes of an evaluation, on Ray."""
 
+import logging
+import math
+import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -15,9 +18,49 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import named_external, named_models
 from ucn.evaluation.worker import PairWorker
 from ucn.storage.stores import absolute_uri
+from ucn.training.device import cluster_cuda_error, use_gpus
 from ucn.training.model import model_place
 
 Task = TypeVar("Task")
+
+
+logger = logging.getLogger(__name__)
+
+
+def pool_size(
+    config: EvaluateConfig,
+    num_tasks: int,
+    resources: Mapping[str, float],
+    *,
+    nodes_may_come: bool,
+    gpu_error: str = "",
+) -> tuple[int, float]:
+    """Chooses the number of workers, and the GPUs of each (0 on CPUs).
+
+    Args:
+        config: configuration of the evaluation.
+        num_tasks: number of tasks; more workers would have nothing to do.
+        resources: ``CPU`` and ``GPU`` of all nodes that are up.
+        nodes_may_come: whether Ray is a cluster, where workers wait for nodes with a warning.
+        gpu_error: why PyTorch cannot use the GPUs; empty if it can.
+
+    Raises:
+        UserError: `device` is `cuda`, and there are no usable GPUs and none will come.
+    """
+    gpus, room = resources.get("GPU", 0), int(resources.get("CPU", 1))
+    use_gpu = use_gpus(config.device, gpus, gpu_error)
+    if use_gpu:
+        room = min(room, int(gpus * config.workers_per_gpu))
+        if not room and not nodes_may_come:
+            raise UserError("device: cuda, but Ray has no GPU; set device to cpu")
+    wanted = config.workers or room or config.workers_per_gpu
+    count = max(1, min(wanted, num_tasks))
+    if count > room and nodes_may_come:
+        logger.warning("workers: %d, but Ray has room for %d; waiting for more", count, room)
+    else:
+        count = max(1, min(count, room))
+    sharing = min(config.workers_per_gpu, math.ceil(count / max(1, gpus)))
+    return count, 1 / sharing if use_gpu else 0
 
 
 @contextmanager
@@ -27,22 +70,23 @@ def worker_pool(config: EvaluateConfig, num_tasks: int) -> Iterator[list[Any]]:
         import ray
 
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        limit = int(resources.get("CPU", 1))
-        if config.device == "cuda":
-            limit = min(limit, int(resources.get("GPU", 0)))
-            if limit == 0:
-                raise UserError("--device cuda: Ray has no GPU; use --device cpu")
+        count, gpus = pool_size(
+            config,
+            num_tasks,
+            resources,
+            nodes_may_come=bool(os.environ.get("RAY_ADDRESS")),
+            gpu_error="" if config.device == "cpu" else cluster_cuda_error(),
+        )
         remote = ray.remote(PairWorker).options(
-            num_cpus=1,
-            num_gpus=1 if config.device == "cuda" else 0,
-            max_restarts=3,
-            max_task_retries=3,
+            num_cpus=1, num_gpus=gpus, max_restarts=3, max_task_retries=3
         )
         shards = [absolute_uri(uri) for uri in config.shards]
         models = tuple(f"{name}={model_place(place)}" for name, place in named_models(config.model))
         external = tuple(f"{name}={path.resolve()}" for name, path in named_external(config))
-        absolute = config.model_copy(update={"model": models, "external": external})
-        count = max(1, min(config.workers or limit, limit, num_tasks))
+        device = "cuda" if gpus else "cpu"
+        absolute = config.model_copy(
+            update={"model": models, "external": external, "device": device}
+        )
         workers = [remote.remote(absolute, shards) for _ in range(count)]
         try:
             yield workers

@@ -100,7 +100,8 @@ class EvaluationState:
 # Options that do not determine the results, or that are replaced by a digest of what they name.
 _NOT_CONTENT = {
     "output", "json_path", "tracking", "run_name", "workers", "shards", "model",
-    "googlenet_weights", "patches", "external", "imports",
+    "googlenet_weights", "patches", "external", "imports", "device",
+    "workers_per_gpu",
 }
 # Options that determine the matches.
 _MATCH_OPTIONS = {"points", "seed", "sparse", "keypoints", "filters", "matching"}
@@ -199,6 +200,8 @@ def _options_0_1_0(config: EvaluateConfig) -> dict[str, Any] | None:
     known = {f"{group}.{name}" for group, names in _GROUPS_0_1_0.items() for name in names}
     if config.identity(exclude=_NOT_CONTENT | known | _OPTIONS_0_1_0):
         return None
-    return config.model_dump(
+    options = config.model_dump(
         mode="json", include={**_GROUPS_0_1_0, **dict.fromkeys(_OPTIONS_0_1_0, True)}
     )
+    # Its default device, which was not called `auto`.
+    return options | ({"device": "cpu"} if config.device == "auto" else {})

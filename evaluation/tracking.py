@@ -15,7 +15,10 @@ from ucn.training.model import WEIGHTS, model_digests, model_place
 from ucn.training.tracking import TRACKING, DatasetLink, ModelLink, RunLog, Tracker
 
 # Options that a resumed evaluation may change.
-_NOT_IN_KEY = {"tracking", "workers", "device", "output", "json_path", "shards", "model"}
+_NOT_IN_KEY = {
+    *("tracking", "workers", "workers_per_gpu", "device", "output", "json_path", "shards", "model"),
+    "imports",
+}
 
 
 @dataclass(frozen=True)

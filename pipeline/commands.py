@@ -66,8 +66,8 @@ class MatchArguments(MatchOptions):
     """Matches to write: .npz, .h5 (hloc) or .db (COLMAP; an existing one is extended)."""
     max_side: int = Field(1600, ge=0)
     """Longest side for matching, pixels; 0 never resizes. Matches refer to the originals."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Device of the network."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the network; `auto` is the GPU if there is a usable one."""
 
 
 class SyncArguments(FrozenConfig):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -77,8 +76,6 @@ def match_photos(
         check_matches_path(out, len(pairs))
     if save is not None:
         _check_picture_path(save, len(pairs))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no GPU; use --device cpu")
     extract = partial(load_model(model, device).extract, scales=options.scales)
     for names in pairs:
         _check_pair(root, names)

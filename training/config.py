@@ -248,7 +248,7 @@ class TrainConfig(FrozenConfig):
     come and go. None: always `workers`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of each worker. `cuda`: one GPU a worker; a cluster waits until it has them. `auto`:
-    `cuda` if Ray has a GPU when the run starts, else `cpu`."""
+    `cuda` if Ray has usable GPUs when the run starts, else `cpu`."""
     threads: int | None = Field(default=None, ge=1)
     """Torch threads of each worker; None divides the CPUs among the workers."""
     bfloat16: bool = True

@@ -28,6 +28,7 @@ from ucn.training.data.inputs import (
     open_datasets,
     training_sampler,
 )
+from ucn.training.device import cluster_cuda_error
 from ucn.training.loop.checkpoint import load_checkpoint
 from ucn.training.loop.checkpoint_record import mend_record, sweep_unfinished
 from ucn.training.loop.loop import CPU, best_weights
@@ -156,6 +157,7 @@ def _train_with_ray(config: TrainConfig, fingerprint: str, run: RunLog) -> Check
         config,
         ray.cluster_resources(),  # type: ignore[no-untyped-call]
         nodes_may_come=bool(os.environ.get("RAY_ADDRESS")),
+        gpu_error="" if config.device == "cpu" else cluster_cuda_error(),
     )
     # On the node of the driver: the run survives the loss of any other node.
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}

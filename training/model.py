@@ -26,6 +26,7 @@ from ucn.registry import is_own
 from ucn.storage.files import as_json, atomic_folder
 from ucn.storage.stores import absolute_uri, open_store
 from ucn.training.config import NetworkConfig
+from ucn.training.device import resolve_device
 from ucn.training.networks import build_network
 from ucn.training.networks.base import DenseNetwork
 from ucn.training.networks.folded_norms import fold_norms
@@ -152,11 +153,11 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
 
     Args:
         folder: a local folder, the URI of one in an object store, or `SHIPPED`.
-        device: ``auto`` uses the GPU if there is one.
+        device: ``auto`` is the GPU if there is a usable one.
 
     Raises:
         UserError: the folder is no model, is damaged, or its network is of a module of the user
-            that is not imported.
+            that is not imported; or the device cannot be used.
     """
     config_json, weights = _read_files(folder)
     try:
@@ -176,9 +177,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     except (ValueError, RuntimeError, OverflowError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder}: damaged model ({reason}); train or copy it again") from error
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = network.to(device).eval()
+    network = network.to(resolve_device(device)).eval()
     fold_norms(network)
     return Model(config, network)
 

@@ -7,6 +7,7 @@ from ray.train import ScalingConfig
 
 from ucn.errors import UserError
 from ucn.training.config import TrainConfig
+from ucn.training.device import use_gpus
 
 RESIZE_INTERVAL_S = 60.0
 """How often Ray Train considers to resize an elastic run. A resize repeats the steps since the last
@@ -16,7 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 def scaling(
-    config: TrainConfig, resources: Mapping[str, float], *, nodes_may_come: bool
+    config: TrainConfig,
+    resources: Mapping[str, float],
+    *,
+    nodes_may_come: bool,
+    gpu_error: str = "",
 ) -> ScalingConfig:
     """Choose the number of workers and their device, and check that there is room for them.
 
@@ -25,9 +30,11 @@ def scaling(
         resources: ``CPU`` and ``GPU`` of all nodes that are up.
         nodes_may_come: whether Ray is a cluster, where workers wait for nodes with a warning. A
             local Ray never gets more room.
+        gpu_error: why PyTorch cannot use the GPUs; empty if it can.
 
     Raises:
-        UserError: there is no room for the workers and none will come, or `auto` is ambiguous.
+        UserError: there is no room for the workers and none will come, `auto` is ambiguous, or the
+            GPUs cannot be used.
     """
     gpus = resources.get("GPU", 0)
     if config.device == "auto" and gpus == 0 and nodes_may_come:
@@ -37,7 +44,7 @@ def scaling(
                 "GPUs, or to cpu"
             )
         logger.warning("device: Ray has no GPU; training on CPUs (device=cuda waits for GPUs)")
-    use_gpu = config.device == "cuda" or (config.device == "auto" and gpus > 0)
+    use_gpu = use_gpus(config.device, gpus, gpu_error)
     _check_room(config, "GPU" if use_gpu else "CPU", resources, nodes_may_come)
     return ScalingConfig(  # type: ignore[call-arg] # typed as that of version 1
         num_workers=(config.min_workers, config.workers) if config.min_workers else config.workers,  # type: ignore[arg-type]

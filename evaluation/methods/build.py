@@ -31,6 +31,7 @@ from ucn.matching.features import Features
 from ucn.matching.scales import Extract, dense_descriptor, extract
 from ucn.preprocessing.sample import Sample
 from ucn.registry import import_own
+from ucn.training.device import resolve_device
 from ucn.training.model import SHIPPED, load_model
 
 UCN = "ucn"
@@ -160,17 +161,18 @@ def build_methods(config: EvaluateConfig) -> list[Method]:
         UserError: a model or weights cannot be read, or an option of a baseline is invalid.
     """
     methods = []
+    device = str(resolve_device(config.device))
     for module in config.imports:
         import_own(module)
     for name, folder in named_models(config.model):
-        model = load_model(folder, config.device)
+        model = load_model(folder, device)
         described = partial(model.extract, scales=config.matching.scales)
         methods.append(Method(name, described, patches=network_patch_describer(model)))
     for entry in config.baselines:
         kind = BASELINES.load(entry)
         if not kind.unavailable():
             baseline = kind.model_validate(_options(kind, entry, config))
-            methods.append(_method(method_name(entry), baseline, config))
+            methods.append(_method(method_name(entry), baseline, config, device))
     step_px = config.matching.grid_step
     cache: LRUCache[Any, Features] = LRUCache(
         CACHED_BYTES, lambda features: features.num_bytes(step_px)
@@ -208,11 +210,11 @@ def _options(kind: type[Baseline], entry: str, config: EvaluateConfig) -> dict[s
     return options
 
 
-def _method(name: str, baseline: Baseline, config: EvaluateConfig) -> Method:
+def _method(name: str, baseline: Baseline, config: EvaluateConfig, device: str) -> Method:
     scales = config.matching.scales
     if isinstance(baseline, PointDescriber):
         describe = baseline.describe
-        describe_map = dense_descriptor(describe, config.matching.grid_step, config.device)
+        describe_map = dense_descriptor(describe, config.matching.grid_step, device)
         return Method(
             name,
             extract=partial(extract, describe=describe_map, levels=scales),

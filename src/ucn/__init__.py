@@ -33,10 +33,11 @@ def load_model(folder: Path | str = "shipped", device: str = "auto") -> "Model":
     Args:
         folder: folder or URI with ``model.safetensors`` and ``config.json``. The default is the
             model that comes with the project.
-        device: device of the network: ``cpu``, ``cuda``, or ``auto`` for the GPU if there is one.
+        device: device of the network: ``cpu``, ``cuda``, or ``auto`` for the GPU if there is a
+            usable one.
 
     Raises:
-        ucn.errors.UserError: the folder is no model.
+        ucn.errors.UserError: the folder is no model, or the device cannot be used.
     """
     from ucn.training.model import load_model
 

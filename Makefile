@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Another build of torch: make TORCH="torch==2.13.0 --index-url ADDRESS" (docs/gpus.md)
+TORCH ?= torch==2.13.0
 STAMP := $(VENV)/.installed
 
 .PHONY: help demo test faults cluster check format readme bench clean
@@ -18,7 +20,7 @@ help:
 # torch first and pinned, so that no later step brings another build of it.
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(STAMP)

@@ -1,5 +1,6 @@
 """The driver of a training run: starts the Ray Train workers and publishes the model."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ from ucn.training.worker import work
 
 CHECKPOINTS_KEPT = 2
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -81,7 +84,7 @@ def train(config: TrainConfig) -> TrainResult:
     digests = input_digests(config, training, validation)
     # The workers check this too; here it fails before Ray starts.
     training_sampler(config, training)
-    initial_state(config, CPU)
+    pretraining = initial_state(config, CPU).network.pretraining
     wanted = fingerprints(config, digests)
     stored = read_run_state(config.output)
     if stored is not None and stored.fingerprint in wanted and stored.status == "FINISHED":
@@ -90,6 +93,8 @@ def train(config: TrainConfig) -> TrainResult:
         state = open_run_state(config.output, wanted, overwrite=config.overwrite)
         if state.status == "FINISHED":
             return _finished(config, state)
+        if pretraining and config.network.weights is None:
+            logger.warning("network.weights: not given; training starts without %s", pretraining)
         return _run(config, state, lock, dataset_links(training, validation), training.digest)
 
 

@@ -1,6 +1,8 @@
 """The paper's network: torchvision's weights, and what its cells see."""
 
+import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ucn.errors import UserError
+from ucn.training import job
+from ucn.training.config import DataConfig, NetworkConfig, TrainConfig
 from ucn.training.networks import build_network
 from ucn.training.networks.googlenet import GoogLeNetUCN
 
@@ -235,6 +239,23 @@ def test_transformers_learn_from_the_identity_in_bfloat16() -> None:
         assert value.grad is not None
         assert value.grad.isfinite().all()
         assert value.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("network", ["googlenet", "small"])
+def test_training_without_imagenet_weights_says_so(
+    network: str,
+    tiny_config: TrainConfig,
+    write_shards: Callable[[str, int], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(job, "_run", lambda *arguments: None)
+    data = DataConfig(shards=(str(write_shards("train", 4)),))
+    update = {"network": NetworkConfig(name=network), "data": data}
+    with caplog.at_level(logging.WARNING):
+        job.train(tiny_config.model_copy(update=update))
+    said = "network.weights: not given; training starts without ImageNet weights"
+    assert [said in message for message in caplog.messages] == [True] * (network == "googlenet")
 
 
 def test_unknown_transformers_are_refused() -> None:

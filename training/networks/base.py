@@ -20,6 +20,7 @@ class DenseNetwork(nn.Module):
             cell; batch statistics, which depend on all, apart.
         dimension: D, the length of a descriptor.
         channels: 1 for grey images, 3 for RGB.
+        pretraining: weights that training usually starts from; a training without them warns.
     """
 
     stride: int
@@ -27,6 +28,7 @@ class DenseNetwork(nn.Module):
     receptive_field: int
     dimension: int
     channels: int
+    pretraining: str = ""
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Describe images of any size.

@@ -49,6 +49,7 @@ class GoogLeNetUCN(DenseNetwork):
     # maxpool3 and inception_4a a cell each.
     receptive_field = 2 * (5 + 6 * 4) + 1
     channels = 3
+    pretraining = "ImageNet weights of torchvision's googlenet"
 
     def __init__(
         self, dimension: int = 128, transformer: str = "none", *, head: bool = True

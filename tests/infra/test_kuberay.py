@@ -61,6 +61,8 @@ GROUP = {
     "template",
 }
 
+GPUS_OF_A_NODE = 8
+
 
 @pytest.fixture(scope="module")
 def jobs(manifests: Documents) -> Documents:
@@ -116,8 +118,25 @@ def test_preprocessing_grows_and_training_has_gpus(clusters: Documents) -> None:
     assert group["maxReplicas"] > group["minReplicas"]
     (group,) = clusters["kubernetes/jobs/train.yaml RayJob ucn-train"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == GPUS_OF_A_NODE
     assert container["image"].endswith("-cuda")
+
+
+def test_gpus_are_of_whole_nodes_and_heads_have_none(clusters: Documents) -> None:
+    for name, cluster in clusters.items():
+        (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+        assert head["image"].endswith("-cpu"), name
+        assert "nvidia.com/gpu" not in head["resources"]["limits"], name
+        for group in cluster["workerGroupSpecs"]:
+            (container,) = group["template"]["spec"]["containers"]
+            gpus = container["resources"]["limits"].get("nvidia.com/gpu", 0)
+            assert gpus in (0, GPUS_OF_A_NODE), name
+            assert container["image"].endswith("-cuda" if gpus else "-cpu"), name
+            if gpus:
+                volumes = {one["name"]: one for one in group["template"]["spec"]["volumes"]}
+                mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+                # $HOME/.cache of the image's user
+                assert "emptyDir" in volumes[mounts["/home/ucn/.cache"]], name
 
 
 def test_as_many_tasks_wait_as_the_largest_cluster_has_cpus(
@@ -138,7 +157,8 @@ def test_training_has_a_gpu_for_each_worker(jobs: Documents, clusters: Documents
     name = "kubernetes/jobs/train.yaml RayJob ucn-train"
     (group,) = clusters[name]["workerGroupSpecs"]
     words = set(shlex.split(jobs[name]["spec"]["entrypoint"]))
-    assert {f"workers={group['maxReplicas']}", f"min_workers={group['replicas']}"} <= words
+    most, least = (GPUS_OF_A_NODE * group[name] for name in ("maxReplicas", "replicas"))
+    assert {f"workers={most}", f"min_workers={least}"} <= words
     assert group["replicas"] == group["minReplicas"]
     assert "device=cuda" in words
     assert clusters[name]["enableInTreeAutoscaling"] is True

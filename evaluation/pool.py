@@ -124,7 +124,11 @@ def spread(
     if not tasks:
         return
     shares = split_tasks(tasks, len(workers))
-    running: dict[Any, tuple[int, Task]] = {}
+    # A worker gets tasks once it is up. So tasks do not wait for workers that wait for nodes.
+    running: dict[Any, tuple[int, Task | None]] = {
+        worker.__ray_ready__.remote(): (number, None) for number, worker in enumerate(workers)
+    }
+    left = len(tasks)
 
     def start(worker: int) -> None:
         if any(shares):
@@ -132,11 +136,9 @@ def spread(
             call = getattr(workers[worker], method).remote(*arguments(task))
             running[call] = worker, task
 
-    for worker in range(len(workers)):
-        start(worker)
     initial = total - len(tasks)
     with tqdm(total=total, initial=initial, desc=method, unit="pair", mininterval=1.0) as bar:
-        while running:
+        while left:
             (call,), _ = ray.wait(list(running), num_returns=1)
             worker, task = running.pop(call)
             try:
@@ -146,8 +148,10 @@ def spread(
                     raise error.cause from None
                 raise
             start(worker)
-            bar.update()
-            yield task, result
+            if task is not None:
+                left -= 1
+                bar.update()
+                yield task, result
 
 
 def split_tasks(tasks: Sequence[Task], workers: int) -> list[deque[Task]]:

@@ -11,6 +11,7 @@ import torch
 
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
+from ucn.evaluation import pool
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.job import choose_indices, evaluate, set_names
 from ucn.evaluation.state import EvaluationState, fingerprints, match_identity, read_inputs
@@ -93,7 +94,7 @@ def test_sets_are_named_after_their_folders() -> None:
 
 @pytest.mark.ray
 def test_any_number_of_workers_gives_one_result(
-    model_folder: Path, shift_set: Path, tmp_path: Path
+    model_folder: Path, shift_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def config(workers: int) -> EvaluateConfig:
         return EvaluateConfig(
@@ -110,7 +111,11 @@ def test_any_number_of_workers_gives_one_result(
 
     with ray_session(2):
         one, two = evaluate(config(1)), evaluate(config(2))
-    assert one.metrics == two.metrics == json.loads((tmp_path / "1.json").read_text())
+        # A third worker waits for a node that never comes.
+        monkeypatch.setattr(pool, "pool_size", lambda *arguments, **options: (3, 0))
+        three = evaluate(config(3))
+    assert one.metrics == two.metrics == three.metrics
+    assert one.metrics == json.loads((tmp_path / "1.json").read_text())
     assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
     report = (tmp_path / "report-2" / "report.html").stat().st_mtime_ns
     again = evaluate(config(2))

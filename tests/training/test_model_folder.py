@@ -56,7 +56,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
         (lambda f: (f / CONFIG).write_text("{"), "damaged model"),
         (lambda f: (f / CONFIG).write_text('{"a": 1}'), "not of a model"),
         (lambda f: (f / WEIGHTS).write_bytes(b"\0" * 99), "damaged model"),
-        (lambda f: change(f, network={"name": "vgg"}), "name"),
+        (lambda f: change(f, network={"vgg: no such network": "vgg"}), "name"),
         (lambda f: change(f, network={"name": "small", "options": {"width": 8}}), "damaged model"),
         (lambda f: change(f, surprise=1), "surprise"),
     ],

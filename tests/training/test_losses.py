@@ -58,7 +58,9 @@ def directions(*pairs: Pair) -> Directions:
         valid = torch.stack([whole if mask is None else mask for mask in masks])
     present = torch.stack([torch.arange(most) < len(pair.sampled[0]) for pair, _ in ways])
     negatives = mine_hard(queries.detach(), cells.detach(), points, GRID, radius, valid_M=valid)
-    return Directions(queries, positives, points, present, cells, valid, GRID, radius, negatives)
+    return Directions(
+        queries, positives, points, present, cells, valid, GRID, radius, negatives, queries.dtype
+    )
 
 
 def make_pair(
@@ -336,3 +338,44 @@ def test_equal_features_of_a_negative_give_a_gradient_of_zero() -> None:
     loss.backward()
     assert loss.item() == pytest.approx(1 / 3)  # terms 0, 1 and 1, N = 3
     assert all((features.grad == 0).all() for features in pair.sampled)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.02])
+def test_infonce_in_bfloat16_is_within_its_tolerance(temperature: float) -> None:
+    """Of unit features as a network gives them: smooth, with near ties at the right cell."""
+    rng = np.random.default_rng(int(1000 * temperature))
+    maps = torch.from_numpy(rng.standard_normal((2, 32, 6, 8)))
+    maps = F.normalize(F.interpolate(maps, size=(40, 60), mode="bicubic"), dim=1)
+    cells = maps.flatten(2).mT
+    grid = Grid(40, 60, 4, 1.5)
+    cell = torch.from_numpy(rng.integers(0, 2400, (2, 150)))
+    points = torch.stack([cell % 60, cell // 60], dim=2) * 4 + 1.5
+    right = cells.gather(1, cell[..., None].expand(-1, -1, 32))
+    noise = torch.from_numpy(rng.standard_normal((2, 2, 150, 32)))
+    queries, positives = F.normalize(right + 0.05 * noise, dim=3)
+    config = LossConfig(name="infonce", temperature=temperature)
+    found = []
+    for dtype, product_dtype in (
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.float32, torch.bfloat16),
+    ):
+        leaves = [x.to(dtype, copy=True).requires_grad_() for x in (queries, positives, cells)]
+        present = torch.ones(2, 150, dtype=torch.bool)
+        negatives = mine_hard(leaves[0].detach(), leaves[2].detach(), points, grid, 6.0)
+        ways = Directions(
+            *leaves[:2], points, present, leaves[2], None, grid, 6.0, negatives, product_dtype
+        )
+        loss = LOSSES.load("infonce")(ways, config)
+        gradients = torch.autograd.grad(loss.sum(), leaves)
+        found.append((loss.double().detach(), [g.double() for g in gradients]))
+    (loss, gradients), single, half = found
+    larger = 0.07 / temperature
+    for (other, others), absolute, relative in (
+        (single, 1e-5, 1e-5),
+        (half, 0.01 * larger, 0.02 * larger),
+    ):
+        assert (other - loss).abs().max() < absolute
+        for gradient, expected in zip(others, gradients, strict=True):
+            assert (gradient - expected).norm() < relative * expected.norm()
+    assert not torch.equal(single[0], half[0])

@@ -82,7 +82,8 @@ def test_nearest_negatives_are_those_of_brute_force(case: dict) -> None:
     nearest = either.argmin(axis=1)
     rows = np.arange(len(queries))
     first, second = np.partition(np.c_[either, np.full((17, 2), np.inf)], 1, axis=1)[:, :2].T
-    clear = (second - first > 1e-5) & np.isfinite(first)
+    clear = np.isfinite(first)
+    clear[clear] = second[clear] - first[clear] > 1e-5
     is_negative = outside[rows, nearest]
     np.testing.assert_array_equal(found.valid_N.numpy()[clear], is_negative[clear])
     np.testing.assert_array_equal(found.hit_N.numpy()[clear], ~is_negative[clear])

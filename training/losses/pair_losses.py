@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ucn.matching.features import Grid, pixels_to_cells
+from ucn.matching.search import has_fast_bfloat16
 from ucn.training.config import TrainConfig
 from ucn.training.data.collate import Batch
 from ucn.training.losses import Directions
@@ -84,6 +85,7 @@ def _directions(
         memory_mib=mining.memory_mib,
         uniform_N=batch.uniform_BN[:, mined],
     )
+    halves = config.bfloat16 and has_fast_bfloat16(features_BDHW.device)
     return Directions(
         queries_BND,
         positives_BND,
@@ -94,6 +96,7 @@ def _directions(
         grid,
         mining.radius,
         negatives,
+        torch.bfloat16 if halves else features_BDHW.dtype,
     )
 
 

@@ -27,6 +27,7 @@ class Directions:
         radius: the exclusion radius, pixels.
         negatives: the mined negatives among the cells; of some queries only where the loss reads
             none.
+        product_dtype: of the inner products with all cells, where the loss takes these.
     """
 
     queries_BND: Tensor
@@ -38,6 +39,7 @@ class Directions:
     grid: Grid
     radius: float
     negatives: Negatives
+    product_dtype: torch.dtype
 
 
 def distance(a_BND: Tensor, b_BND: Tensor) -> Tensor:

@@ -93,13 +93,15 @@ def exclude_(similarity_NM: Tensor, index_NK: Tensor, inside_NK: Tensor) -> None
     """Sets the excluded similarities to -inf, in place.
 
     Args:
-        similarity_NM: [..., N, M].
+        similarity_NM: [..., N, M], contiguous.
         index_NK, inside_NK: from `excluded_cells`.
     """
-    # The minimum, since cells of a clamped window are listed more than once.
-    bound_NK = similarity_NM.new_full((), torch.inf).expand(index_NK.shape)
-    bound_NK = bound_NK.masked_fill(inside_NK, -torch.inf)
-    similarity_NM.scatter_reduce_(-1, index_NK, bound_NK, "amin")
+    num_cells = similarity_NM.shape[-1]
+    row_N = torch.arange(index_NK[..., 0].numel(), device=index_NK.device).view(index_NK.shape[:-1])
+    place_L = (row_N[..., None] * num_cells + index_NK).flatten()
+    # A sum, since cells of a clamped window are listed more than once.
+    term_NK = similarity_NM.new_zeros(()).expand(index_NK.shape).masked_fill(inside_NK, -torch.inf)
+    similarity_NM.view(-1).index_add_(0, place_L, term_NK.flatten())
 
 
 def excluded_spans(points_N2: Tensor, grid: Grid, radius: float) -> tuple[Tensor, Tensor]:

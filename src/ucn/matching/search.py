@@ -143,7 +143,7 @@ def _search_exact(
     )
     columns = num_cells if queries_BND.is_cuda else min(num_cells, CPU_COLUMNS)
     buffer = queries_BND.new_empty(0)
-    for sets, rows in chunks(queries_BND, columns, memory_mib):
+    for sets, rows in chunks(queries_BND, columns, memory_mib, CPU_TILE):
         for start in range(0, num_cells, columns):
             stop = min(start + columns, num_cells)
             left_BRD, right_BDC = queries_BND[sets, rows], cells_BMD[sets, start:stop].mT
@@ -165,14 +165,16 @@ def _search_exact(
     return found
 
 
-def chunks(queries_BND: Tensor, num_cells: int, memory_mib: int) -> Iterator[tuple[slice, slice]]:
+def chunks(
+    queries_BND: Tensor, num_cells: int, memory_mib: int, cpu_tile: int
+) -> Iterator[tuple[slice, slice]]:
     """Yields parts of sets of queries, as slices of B and N, whose similarities fit into memory.
 
-    On a CPU they fit into its cache, too (`CPU_TILE`). A part is at least one query.
+    A part is at least one query, and on a CPU at most ``cpu_tile`` similarities.
     """
     room = memory_mib * 2**18
     if queries_BND.device.type == "cpu":
-        room = min(room, CPU_TILE)
+        room = min(room, cpu_tile)
     num_sets, num_queries = queries_BND.shape[:2]
     rows = min(num_queries, max(1, room // num_cells))
     sets = max(1, room // max(1, rows * num_cells))
@@ -186,14 +188,15 @@ def _pays_coarse(queries_BND: Tensor, cells_BMD: Tensor) -> bool:
         not queries_BND.is_cuda
         and queries_BND.shape[1] >= _MIN_COARSE_QUERIES
         and cells_BMD.shape[1] >= _MIN_COARSE_CELLS
-        and _has_bfloat16_tiles()
+        and has_fast_bfloat16(queries_BND.device)
     )
 
 
-def _has_bfloat16_tiles() -> bool:
-    """Whether the CPU multiplies bfloat16 in tiles (AMX). No public function tells it."""
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32: a GPU, or a CPU with AMX."""
+    # No public function tells it of a CPU.
     is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(is_supported and is_supported())
+    return device.type != "cpu" or bool(is_supported and is_supported())
 
 
 def _search_coarse(

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from ucn.matching import coarse_search as coarse
 from ucn.matching import search as module
 from ucn.matching.exclusion import Exclusion
 from ucn.matching.features import Grid, cell_centres
@@ -67,7 +68,7 @@ def test_coarse_pass_of_dissimilar_cells(monkeypatch: pytest.MonkeyPatch) -> Non
     cells = unit(rng, 700, 5).abs()
     queries = torch.cat([-unit(rng, 60, 5).abs(), torch.zeros(4, 5)])
     products = queries.double() @ cells.double().T
-    for share in (0, module._CELLS_PER_CANDIDATE):
+    for share in (0, coarse._CELLS_PER_CANDIDATE):
         force_coarse(monkeypatch, share)
         index, similarity, _ = search(queries, cells)
         torch.testing.assert_close(similarity.double(), products.amax(1), atol=1e-6, rtol=0)
@@ -76,8 +77,8 @@ def test_coarse_pass_of_dissimilar_cells(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def force_coarse(patch: pytest.MonkeyPatch, share: int = 0) -> None:
     """Whatever the CPU; without a share, also where nearly all cells are candidates."""
-    patch.setattr(module, "_pays_coarse", lambda queries, cells: True)
-    patch.setattr(module, "_CELLS_PER_CANDIDATE", share)
+    patch.setattr(module, "pays_coarse_search", lambda queries, cells: True)
+    patch.setattr(coarse, "_CELLS_PER_CANDIDATE", share)
 
 
 @settings(max_examples=120, deadline=None)
@@ -103,9 +104,10 @@ def test_masked_search_in_chunks(
         patch.setattr(module, "CPU_COLUMNS", 50)
         if is_coarse:
             force_coarse(patch)
-            patch.setattr(module, "_COARSE_ROWS", 5)
-            patch.setattr(module, "_COARSE_COLUMNS", 64)
-            patch.setattr(module, "_BLOCK", 16)
+            for part in (module, coarse):
+                patch.setattr(part, "ROWS", 5)
+                patch.setattr(part, "COLUMNS", 64)
+            patch.setattr(coarse, "_BLOCK", 16)
         found = search(
             queries,
             cells.expand(2, -1, -1),
@@ -129,7 +131,7 @@ def test_masked_search_in_chunks(
 def test_memory_is_bounded_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
     queries, cells = unit(rng, 50, 8), unit(rng, 60_000, 8)
-    monkeypatch.setattr(module, "_pays_coarse", lambda queries, cells: False)
+    monkeypatch.setattr(module, "pays_coarse_search", lambda queries, cells: False)
     monkeypatch.setattr(module, "CPU_TILE", 1 << 30)
     monkeypatch.setattr(module, "CPU_COLUMNS", 1 << 30)
     held = []

@@ -18,7 +18,7 @@ from ucn.training.losses.terms import Directions
 _MEMORY_MIB, _TILE = 64, 1 << 23
 """Bounds on the similarities held at once; the number is that of a CPU."""
 _LARGEST_EXPONENT = 40.0
-"""Sums of exponentials of up to this are far from overflow, and need no largest term divided out."""
+"""Exponentials up to this are summed as they are, far from overflow."""
 
 
 def infonce_loss(directions: Directions, config: LossConfig) -> Tensor:
@@ -29,8 +29,8 @@ def infonce_loss(directions: Directions, config: LossConfig) -> Tensor:
 
     Args:
         directions: the two directions of each pair. In bfloat16 (``product_dtype``), at a
-            temperature of 0.07, the loss is off by less than 0.01, and its gradient by less than 2 %
-            of its length; at lower temperatures by more, in proportion.
+            temperature of 0.07, the loss is off by less than 0.01, and its gradient by less than
+            2 % of its length; at lower temperatures by more, in proportion.
         config: ``temperature`` t is read.
 
     Returns:

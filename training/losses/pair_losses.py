@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ucn.matching.coarse_search import has_fast_bfloat16
 from ucn.matching.features import Grid, pixels_to_cells
-from ucn.matching.search import has_fast_bfloat16
 from ucn.training.config import TrainConfig
 from ucn.training.data.collate import Batch
 from ucn.training.losses import Directions

@@ -1,194 +1,161 @@
-"""The Triton kernel against float64 brute force: on CUDA, or else under Triton's interpreter."""
+"""The Triton kernel: its answers, and what it is compiled to, without a GPU."""
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-
-pytest.importorskip("triton", reason="triton is not installed")
-
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from ucn.matching import fused_search as module
-from ucn.matching import search as search_module
 from ucn.matching.exclusion import Exclusion
 from ucn.matching.features import Grid
-from ucn.matching.fused_search import fused_search
-from ucn.matching.search import Found, has_fused_search
-from ucn.training.mining import hard
 
-IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-needs_kernel = pytest.mark.skipif(
-    not (IS_INTERPRETED or DEVICE == "cuda"), reason="no CUDA; tested in a process of its own"
-)
-CASES = [
-    # queries, height, width, cells of other images, dimension, radius, padded
-    (1, 1, 1, 0, 1, 3.0, False),
-    (1, 3, 50, 0, 3, 8.0, False),
-    (65, 20, 31, 0, 16, 6.0, True),
-    (33, 20, 31, 50, 2, 8.0, True),
-    (100, 17, 29, 333, 70, 12.0, False),
-    (40, 40, 30, 901, 33, 5.5, True),
-    (70, 6, 5, 0, 8, 1000.0, False),
-    (10, 5, 7, 3, 8, 1000.0, True),
-]
+Compile = Callable[..., list[Any]]
+MULTIPLY = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
+MAX_SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 
 
-@pytest.mark.skipif(IS_INTERPRETED or DEVICE == "cuda", reason="runs in this process")
-def test_under_the_interpreter() -> None:
+def test_answers() -> None:
+    """Triton reads once, when it is imported, whether to interpret: in a process of its own."""
+    environment = os.environ | {"TRITON_INTERPRET": str(int(not torch.cuda.is_available()))}
+    file = Path(__file__).with_name("fused_search_kernel.py")
     outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__))],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", str(file)],
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert "passed" in outcome.stdout
+    assert "SKIPPED" not in outcome.stdout
 
 
-@pytest.mark.skipif(IS_INTERPRETED, reason="the interpreter compiles nothing")
-@pytest.mark.parametrize("capability", [80, 90])
-def test_compiles_without_a_gpu(
-    capability: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """What the interpreter accepts need not compile; and the products are in full float32."""
+@pytest.fixture
+def compile_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compile:
+    """Compiles the kernel for a GPU that need not exist, with the arguments of a search."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    kernel = module._kernel
-    constants = {"SPANS": 11, "QUERIES": 64, "CELLS": 64, "DEPTH": 32}
-    types = dict.fromkeys(kernel.arg_names, "i32") | dict.fromkeys(constants, "constexpr")
-    types |= dict.fromkeys(["queries", "cells", "outside", "inside"], "*fp32")
-    types |= {"valid": "*u8", "top": "*i32", "span": "*i32", "index": "*i32"}
-    source = ASTSource(
-        kernel, types, {(kernel.arg_names.index(k),): v for k, v in constants.items()}
+
+    def run(capability: int, config: triton.Config, searches: list[tuple[Any, ...]]) -> list[Any]:
+        class Driver:
+            get_current_target = staticmethod(lambda: GPUTarget("cuda", capability, 32))
+            get_current_device = staticmethod(lambda: 0)
+            get_current_stream = staticmethod(lambda device: 0)
+
+        kernel = module._jit(module._search_part)
+
+        class Launcher:
+            def __getitem__(self, grid: object) -> Callable[..., None]:
+                def launch(*arguments: Any, **meta: Any) -> None:
+                    options = meta | config.all_kwargs()
+                    kernel.run(*arguments, grid=(1, 1, 1), warmup=True, **options)
+
+                return launch
+
+        monkeypatch.setattr(triton.runtime.driver, "_active", Driver())
+        monkeypatch.setattr(module, "_kernel", Launcher())
+        for arguments in searches:
+            module.fused_search(*arguments)
+        (cache, *_) = kernel.device_caches[0]
+        return list(cache.values())
+
+    return run
+
+
+def arguments(
+    queries: int, height: int, width: int, others: int, dimension: int, radius: float, sets: int = 1
+) -> tuple[Any, ...]:
+    cells = height * width + others
+    return (
+        torch.zeros(sets, queries, dimension),
+        torch.zeros(sets, cells, dimension),
+        torch.ones(sets, cells, dtype=torch.bool),
+        Exclusion(torch.zeros(sets, queries, 2), Grid(height, width, 4, 1.5), radius),
     )
-    options = {"num_warps": 8, "enable_fp_fusion": True}
-    compiled = triton.compile(source, GPUTarget("cuda", capability, 32), options)
-    assert len(compiled.asm["cubin"]) > 0
-    assert "fma.rn.f32" in compiled.asm["ptx"]
-    assert "tf32" not in compiled.asm["ptx"]
 
 
-@needs_kernel
 @pytest.mark.parametrize(
-    ("queries", "height", "width", "strangers", "dimension", "radius", "padded"), CASES
+    ("capability", "config", "dimension"),
+    [(80, 0, 128), (90, 0, 128), (90, -2, 64), (100, 0, 64)],
 )
-def test_equal_to_brute_force(
-    queries: int,
-    height: int,
-    width: int,
-    strangers: int,
-    dimension: int,
-    radius: float,
-    padded: bool,
+def test_compiles_to_tensor_cores(
+    capability: int, config: int, dimension: int, compile_for: Compile, tmp_path: Path
 ) -> None:
-    """Whole numbers make similarities exact and ties many: the lowest index must win them all."""
-    generator = torch.Generator().manual_seed(queries)
-    own, grid = height * width, Grid(height, width, 4, 1.5)
-    left = torch.randint(-2, 3, (queries, dimension), generator=generator).double()
-    right = torch.randint(-2, 3, (own + strangers, dimension), generator=generator).double()
-    points = torch.rand(queries, 2, generator=generator) * torch.tensor([width, height]) * 4
-    # At cells and half-way between two: other cells lie on the border of the disc.
-    points[::3] = (points[::3] / 4).floor() * 4 + 1.5
-    points[1::3] = (points[1::3] / 4).floor() * 4 + torch.tensor([1.5, 3.5])
-    valid = torch.ones(own + strangers, dtype=torch.bool)
-    if padded:
-        valid = torch.rand(own + strangers, generator=generator) < 0.6
-
-    cell = torch.arange(own)
-    centres = torch.stack([cell % width, cell // width], dim=1).double() * 4 + 1.5
-    near = torch.zeros(queries, own + strangers, dtype=torch.bool)
-    near[:, :own] = (points.double()[:, None] - centres).square().sum(dim=-1) <= radius**2
-    similarity = left @ right.T
-    candidates = similarity.masked_fill(near | ~valid, -torch.inf)
-    outside = candidates.amax(dim=1)
-    lowest = (candidates == outside[:, None]).byte().argmax(dim=1)
-    inside = similarity.masked_fill(~near | ~valid, -torch.inf).amax(dim=1)
-
-    found = Found(
-        *fused_search(
-            left.to(DEVICE)[None],
-            right.to(DEVICE)[None],
-            valid.to(DEVICE)[None] if padded else None,
-            Exclusion(points.to(DEVICE)[None], grid, radius),
-        )
-    )
-    found = Found(*(values[0] for values in found))
-    assert torch.equal(found.similarity_N.cpu().double(), outside)
-    assert torch.equal(found.inside_N.cpu().double(), inside)
-    exists = outside > -torch.inf
-    assert torch.equal(found.index_N.cpu()[exists], lowest[exists])
+    """The first tile fits each GPU, whatever the dimension; none of these spills registers."""
+    tile = module.CONFIGS[config]
+    (compiled,) = compile_for(capability, tile, [arguments(90, 20, 50, 7, dimension, 16.0)])
+    assert MULTIPLY[capability] in compiled.asm["ptx"]
+    assert re.search(r"f32\.f16|kind::f16", compiled.asm["ptx"])
+    assert compiled.metadata.shared <= MAX_SHARED[capability]
+    if capability == 90:
+        assert abs(compiled.metadata.shared - module.shared_bytes(tile, dimension)) < 2048
+    cubin = tmp_path / "kernel.cubin"
+    cubin.write_bytes(compiled.asm["cubin"])
+    usage = subprocess.run(
+        [triton.knobs.nvidia.cuobjdump.path, "-res-usage", cubin],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "STACK:0" in usage
+    registers = re.search(r"REG:(\d+)", usage)
+    assert registers is not None
+    assert 0 < int(registers[1]) * tile.num_warps * 32 <= 1 << 16  # of a multiprocessor
 
 
-@needs_kernel
-def test_mining_is_that_of_the_plain_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unit features, on which rounding differs: the same negatives, hits and similarities."""
-    generator = torch.Generator().manual_seed(8)
-    grid = Grid(24, 40, 4, 1.5)
-    queries = torch.nn.functional.normalize(torch.randn(90, 64, generator=generator), dim=1)
-    cells = torch.nn.functional.normalize(torch.randn(1000, 64, generator=generator), dim=1)
-    points = torch.rand(90, 2, generator=generator) * torch.tensor([160.0, 96.0])
-    valid = torch.rand(1000, generator=generator) < 0.7
-    arguments = [t.to(DEVICE) for t in (queries, cells, points)]
-    outcomes = []
-    for is_fused in (False, True):
-        monkeypatch.setattr(search_module, "has_fused_search", lambda device, f=is_fused: f)
-        outcomes.append(hard.mine_hard(*arguments, grid, 8.0, valid_M=valid.to(DEVICE)))
-    plain, fused = outcomes
-    assert torch.equal(plain.index_N, fused.index_N)
-    assert torch.equal(plain.valid_N, fused.valid_N)
-    assert torch.equal(plain.hit_N, fused.hit_N)
-    assert plain.valid_N.all()
+def test_sizes_are_not_compiled_anew(compile_for: Compile) -> None:
+    searches = [
+        arguments(90, 20, 50, 7, 20, 16.0),
+        arguments(1, 1, 1, 0, 32, 3.0),
+        arguments(64, 16, 16, 0, 17, 1.0, sets=2),
+        arguments(1024, 32, 64, 2000, 31, 8.0),
+    ]
+    queries, cells, valid, exclusion = arguments(33, 9, 11, 0, 32, 40.0, sets=3)
+    unaligned = exclusion._replace(points_N2=exclusion.points_N2[1:2])
+    searches.append((queries[1:2], cells[1:2], valid[1:2], unaligned))
+    assert len(compile_for(90, module.CONFIGS[0], searches)) == 1
 
 
-@needs_kernel
-def test_sets_are_searched_separately() -> None:
-    generator = torch.Generator().manual_seed(11)
-    grid = Grid(20, 40, 4, 1.5)
-    queries = torch.randint(-2, 3, (3, 70, 20), generator=generator).float().to(DEVICE)
-    cells = torch.randint(-2, 3, (3, 900, 20), generator=generator).float().to(DEVICE)
-    points = torch.rand(3, 70, 2, generator=generator).to(DEVICE) * 100
-    valid = (torch.rand(3, 900, generator=generator) < 0.6).to(DEVICE)
-    found = fused_search(queries, cells, valid, Exclusion(points, grid, 9.0))
-    for one in range(3):
-        part = slice(one, one + 1)
-        exclusion = Exclusion(points[part], grid, 9.0)
-        alone = fused_search(queries[part], cells[part], valid[part], exclusion)
-        assert all(torch.equal(a[part], b) for a, b in zip(found, alone, strict=True))
+def test_few_sizes_are_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles are timed once for a dimension and number of cells of a program."""
+    seen = set()
+
+    class Launcher:
+        def __getitem__(self, grid: Callable[..., tuple[int, int, int]]) -> Callable[..., None]:
+            def launch(*arguments: Any, DIMENSION: int, **meta: Any) -> None:
+                part_cells = arguments[13]
+                blocks, parts, sets = grid({"QUERIES": 64})
+                assert (parts - 1) * part_cells < arguments[11] <= parts * part_cells
+                assert blocks * parts * sets <= max(blocks * sets, 1024) * 2
+                seen.add((DIMENSION, part_cells))
+
+            return launch
+
+    monkeypatch.setattr(module, "_kernel", Launcher())
+    for queries in (1, 70, 1024, 3000, 20_000):
+        for num_cells in (1, 1000, 1025, 22_000, 60_001, 500_000):
+            module.fused_search(
+                torch.zeros(1, queries, 1), torch.zeros(1, num_cells, 1), None, None
+            )
+    assert len(seen) <= 10
 
 
-@needs_kernel
-def test_repeated_searches_are_bit_equal() -> None:
-    generator = torch.Generator().manual_seed(9)
-    grid = Grid(30, 50, 4, 1.5)
-    queries = torch.randn(1, 70, 20, generator=generator).to(DEVICE)
-    cells = torch.randn(1, 1500, 20, generator=generator).to(DEVICE)
-    points = torch.rand(1, 70, 2, generator=generator).to(DEVICE) * 100
-    exclusion = Exclusion(points, grid, 9.0)
-    first, again = (fused_search(queries, cells, None, exclusion) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+def test_tiles_that_exceed_the_shared_memory_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Driver:
+        class utils:
+            get_device_properties = staticmethod(lambda index: {"max_shared_mem": 99 << 10})
 
-
-@needs_kernel
-def test_without_an_exclusion() -> None:
-    generator = torch.Generator().manual_seed(10)
-    queries = torch.randint(-2, 3, (3, 70, 20), generator=generator).float().to(DEVICE)
-    cells = torch.randint(-2, 3, (3, 1500, 20), generator=generator).float().to(DEVICE)
-    found = Found(*fused_search(queries, cells, None, None))
-    products = queries @ cells.mT
-    assert torch.equal(found.similarity_N, products.amax(dim=2))
-    lowest = (products == products.amax(dim=2, keepdim=True)).byte().argmax(dim=2)
-    assert torch.equal(found.index_N, lowest)
-    assert (found.inside_N == -torch.inf).all()
-
-
-@pytest.mark.skipif(DEVICE != "cuda", reason="no CUDA")
-def test_cuda_takes_the_kernel() -> None:
-    assert has_fused_search(torch.device("cuda"))
-    assert not has_fused_search(torch.device("cpu"))
+    monkeypatch.setattr(triton.runtime.driver, "_active", Driver)
+    fit = [
+        module._that_fit(module.CONFIGS, {"query_high": torch.zeros(1)}, DIMENSION=dimension)
+        for dimension in (16, 64, 128, 1024)
+    ]
+    assert fit[0] == module.CONFIGS
+    assert len(fit[0]) > len(fit[1]) > len(fit[2])
+    assert all(module.CONFIGS[0] in configs for configs in fit)

@@ -41,7 +41,7 @@ SHARED: Values = {
     "points": 1024,
     "schedule": {"ema_decay": 0.999},
     "checkpoint_every": 200,
-    "data": {"validation_pairs": 32, "reader_threads": 8},
+    "data": {"validation_pairs": 32, "readers": 8},
 }
 PAPER: Values = {
     "network": {"name": "googlenet"},

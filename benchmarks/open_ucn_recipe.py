@@ -31,7 +31,7 @@ from torch import Tensor
 from ucn.pipeline.arguments import merge, read_layers
 from ucn.training.config import NetworkConfig, TrainConfig
 from ucn.training.data.inputs import open_datasets, training_sampler
-from ucn.training.data.pairs import Item, training_batches
+from ucn.training.data.pairs import Item, load_item
 from ucn.training.model import save_model
 from ucn.training.networks import build_network
 
@@ -92,9 +92,11 @@ def their_batches(config: TrainConfig, settings: Settings) -> Iterator[Settings]
     collate = importlib.import_module("lib.data_loaders").CollationFunctionFactory(settings)
     training, _ = open_datasets(config)
     sampler = training_sampler(config, training)
-    config = config.model_copy(update={"steps": sys.maxsize})
-    for groups in training_batches(training, sampler, 1, config, 0, 0, 1):
-        yield collate([_as_theirs(item) for item in itertools.chain.from_iterable(groups)])
+    for step in itertools.count():
+        items = (
+            load_item(training, sample, epoch, 1, config) for sample, epoch in sampler.batch(step)
+        )
+        yield collate([_as_theirs(item) for item in items])
 
 
 def _as_theirs(item: Item) -> Settings:

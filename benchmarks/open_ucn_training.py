@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from ucn.training.config import TrainConfig
+from ucn.training.data.collate import collate
 from ucn.training.data.pairs import Item
 from ucn.training.loop.state import initial_state
 from ucn.training.loop.step import Stepper
@@ -200,7 +201,7 @@ def ours(settings: Settings, pairs: Sequence[Item], changes: Settings) -> Traini
 
     def step() -> None:
         with patch("ucn.training.mining.hard.mine_hard", search):
-            stepper.step(1, [pairs])
+            stepper.step(1, collate(pairs).to(torch.device("cpu")))
 
     return Training(step, search)
 

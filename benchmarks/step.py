@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ucn.training.config import TrainConfig
+from ucn.training.data.collate import collate
 from ucn.training.data.pairs import Item
 from ucn.training.loop.batch_statistics import GroupedBatchNorm2d
 from ucn.training.loop.state import initial_state
@@ -48,7 +49,9 @@ def _report(config: TrainConfig, rounds: int, device: str) -> None:
     stepper = Stepper(config, state, state.network)
     pairs = [_pair(number, state.network.channels, config) for number in range(config.batch_size)]
     in_group = config.pairs_in_group
-    groups = [pairs[i : i + in_group] for i in range(0, len(pairs), in_group)]
+    packed = collate(pairs)
+    if device == "cuda":
+        packed = packed.pin_memory()
     in_pass = len(pairs) if device == "cuda" else in_group  # as the step has it
     images = [
         (
@@ -61,6 +64,9 @@ def _report(config: TrainConfig, rounds: int, device: str) -> None:
     ]
     with torch.autocast(device, torch.bfloat16):
         slope = torch.randn_like(state.network(images[0]))
+
+    def whole() -> None:
+        stepper.step(1, packed.to(torch.device(device)))
 
     def bare() -> None:
         state.network.zero_grad(set_to_none=True)
@@ -76,7 +82,7 @@ def _report(config: TrainConfig, rounds: int, device: str) -> None:
         norm.statistics.clear()
     times: dict[str, list[float]] = {"bare": [], "whole": []}
     for number in range(rounds + 1):
-        for name, work in (("bare", bare), ("whole", lambda: stepper.step(1, groups))):
+        for name, work in (("bare", bare), ("whole", whole)):
             start = time.perf_counter()
             work()
             if device == "cuda":
@@ -87,7 +93,7 @@ def _report(config: TrainConfig, rounds: int, device: str) -> None:
     print(
         f"| {config.network.name} | {config.loss.name} | {1e3 * median(times['bare']):.0f} ms | "
         f"{1e3 * median(times['whole']):.0f} ms | {ratio:.2f} | "
-        f"{_synchronisations(lambda: stepper.step(1, groups)) if device == 'cuda' else '-'} |",
+        f"{_synchronisations(whole) if device == 'cuda' else '-'} |",
         flush=True,
     )
 

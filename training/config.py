@@ -31,7 +31,7 @@ NOT_CONTENT = frozenset(
         "mining.memory_mib",
         "data.shards",
         "data.validation_shards",
-        "data.reader_threads",
+        "data.readers",
         "data.cache_gib",
         "network.weights",
     }
@@ -81,6 +81,8 @@ class TrackingConfig(FrozenConfig):
 class DataConfig(FrozenConfig):
     """Shards for training and validation."""
 
+    renamed: ClassVar = {"reader_threads": "readers"}
+
     shards: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
     """Folders or URIs of the training shards, one or several."""
     weights: tuple[float, ...] | None = None
@@ -91,8 +93,9 @@ class DataConfig(FrozenConfig):
     """Most validation pairs, spread evenly over the validation shards."""
     validation_points: int = Field(default=500, ge=1)
     """Most points that are matched in a validation pair."""
-    reader_threads: int = Field(default=2, ge=1)
-    """Threads of each worker that decode and augment pairs in advance."""
+    readers: int | None = Field(default=None, ge=0)
+    """Processes of each worker that read and augment pairs; 0 reads them in the training process.
+    None: its CPUs but one with a GPU, else one for every 8 of its CPUs."""
     cache_gib: float = Field(default=20.0, ge=0)
     """Size of the local cache of shards in object stores, GiB; 0 turns it off."""
 
@@ -250,7 +253,7 @@ class TrainConfig(FrozenConfig):
     """Device of each worker. `cuda`: one GPU a worker; a cluster waits until it has them. `auto`:
     `cuda` if Ray has usable GPUs when the run starts, else `cpu`."""
     threads: int | None = Field(default=None, ge=1)
-    """Torch threads of each worker; None divides the CPUs among the workers."""
+    """Torch threads of each worker; None: its share of the CPUs (of the container's quota)."""
     bfloat16: bool = True
     """Run the network in bfloat16; loss and mining stay in float32."""
     compile: bool = False

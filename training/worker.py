@@ -1,6 +1,5 @@
 """The function that each Ray Train worker runs."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from ray.train.torch import get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ucn.cluster.cpus import worker_cpus
 from ucn.errors import UserError
 from ucn.images.draw import write_picture
 from ucn.training.config import TrainConfig
@@ -41,8 +41,7 @@ def work(options: dict[str, Any]) -> None:
         return
     context = get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    cpus = len(os.sched_getaffinity(0)) // context.get_local_world_size()
-    torch.set_num_threads(config.threads or max(1, cpus))
+    torch.set_num_threads(config.threads or worker_cpus())
     cv2.setNumThreads(1)
     is_logged = rank == 0 and config.tracking.enabled
     run = RunLog(config.output / TRACKING if is_logged else None, options["run"])

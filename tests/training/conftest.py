@@ -73,6 +73,7 @@ def tiny_config(tmp_path: Path) -> TrainConfig:
     """A configuration that trains a tiny network for six steps."""
     return TrainConfig.model_validate(
         {
+            "data": {"readers": 0},
             "network": {"name": "small", "options": {"width": 16, "dimension": 16}},
             "augmentation": {"crop_width": 64, "crop_height": 64, "shift": 4},
             "mining": {"radius": 6.0},

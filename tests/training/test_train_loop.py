@@ -42,7 +42,7 @@ CPU = torch.device("cpu")
 def losses_of(
     network: DenseNetwork, items: Sequence[Item], config: TrainConfig, step: int = 0
 ) -> PairLosses:
-    batch = collate(items, CPU)
+    batch = collate(items).to(CPU)
     return pair_losses(network(batch.images_BCHW.float() / 255), network, batch, config, step)
 
 
@@ -189,14 +189,15 @@ def test_groups_add_up_to_the_gradient_of_the_batch(
     torch.manual_seed(0)
     state = initial_state(tiny_config, torch.device("cpu"))
     items = [load_item(pairs(4), index, 0, 1, tiny_config) for index in range(4)]
-    groups = [items[:2], items[2:]]
     alone = initial_state(tiny_config, torch.device("cpu"))
     alone.network.train()
-    losses = [losses_of(alone.network, group, tiny_config).loss_P for group in groups]
+    losses = [
+        losses_of(alone.network, group, tiny_config).loss_P for group in (items[:2], items[2:])
+    ]
     torch.autograd.backward(torch.cat(losses).mean())
     gradients = [parameter.grad.clone() for parameter in alone.network.parameters()]
     norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
-    (metrics,) = read([Stepper(tiny_config, state, state.network).step(0, groups)])
+    (metrics,) = read([Stepper(tiny_config, state, state.network).step(0, collate(items).to(CPU))])
     assert metrics["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-6)
     assert metrics["gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
 
@@ -211,7 +212,7 @@ def test_one_pass_of_all_groups_is_the_step_of_passes_of_each(
     for state, images_in_pass in zip(states, (4, 8), strict=True):
         stepper = Stepper(config, state, state.network)
         stepper._images_in_pass = images_in_pass
-        outcomes.append(stepper.step(0, [items[:2], items[2:]]).values)
+        outcomes.append(stepper.step(0, collate(items).to(CPU)).values)
     torch.testing.assert_close(*outcomes, rtol=1e-5, atol=0)
     torch.testing.assert_close(
         *(state.network.state_dict() for state in states), rtol=1e-4, atol=1e-6
@@ -256,10 +257,10 @@ def test_number_of_operators_does_not_grow_with_the_pairs(
         stepper = Stepper(config, state, state.network)
         stepper._images_in_pass = 2 * num_pairs
         items = [load_item(pairs(32), index, 0, 1, config) for index in range(num_pairs)]
-        groups = [items[start : start + 2] for start in range(0, num_pairs, 2)]
-        stepper.step(0, groups)
+        stepper.step(0, collate(items).to(CPU))
+        batch = collate(items).to(CPU)
         with Calls() as whole:
-            stepper.step(1, groups)
+            stepper.step(1, batch)
         images_BCHW = torch.rand(2 * num_pairs, 1, 64, 64)
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         state.network.zero_grad()

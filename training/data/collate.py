@@ -1,14 +1,17 @@
-"""A worker's pairs of a step as tensors on its device, in one copy."""
+"""The pairs of a step as one buffer in host memory, and as tensors on a device."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ucn.arrays import Array
 from ucn.training.data.pairs import Item
+
+Layout = tuple[tuple[torch.dtype, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Batch:
     """P pairs. Images 2 p and 2 p + 1 are those of pair p: B = 2 P.
 
     Attributes:
+        keys: of the pairs.
         images_BCHW: uint8.
         points_BN2: float32, the correspondences in each image, pixels; zero beyond a pair's number.
         present_BN: bool, which rows are correspondences.
@@ -23,6 +27,7 @@ class Batch:
         valid_BHW: bool, False for padding; None if no image has any.
     """
 
+    keys: tuple[str, ...]
     images_BCHW: Tensor
     points_BN2: Tensor
     present_BN: Tensor
@@ -30,45 +35,72 @@ class Batch:
     valid_BHW: Tensor | None
 
 
-def collate(items: Sequence[Item], device: torch.device) -> Batch:
-    """Put pairs with images of one size together, and copy them to a device without waiting."""
-    counts = [len(item.matches_N4) for item in items]
-    present = np.zeros((len(items), 2, max(counts)), np.bool_)
-    points = np.zeros((*present.shape, 2), np.float32)
-    uniform = np.zeros(present.shape)
-    matches = torch.cat([item.matches_N4 for item in items]).numpy().reshape(-1, 2, 2)
-    for pair, (item, count, end) in enumerate(zip(items, counts, np.cumsum(counts), strict=True)):
-        points[pair, :, :count] = matches[end - count : end].swapaxes(0, 1)
-        present[pair, :, :count] = True
-        uniform[pair, :, :count] = np.random.default_rng(item.seed).random((2, count))
-    images = torch.stack([image for item in items for image in item.images]).numpy()
-    arrays: list[Array] = [uniform, points, images, present]
-    if any(item.valid is not None for item in items):
-        whole = torch.ones(images.shape[2:], dtype=torch.bool)
-        masks = [mask for item in items for mask in item.valid or (whole, whole)]
-        arrays.append(torch.stack(masks).numpy())
-    uniform_BN, points_BN2, images_BCHW, present_BN, *valid = _to_device(arrays, device)
-    return Batch(
-        images_BCHW,
-        points_BN2.flatten(0, 1),
-        present_BN.flatten(0, 1),
-        uniform_BN.flatten(0, 1),
-        valid[0] if valid else None,
-    )
+@dataclass(frozen=True)
+class PackedBatch:
+    """A `Batch` in host memory.
 
-
-def _to_device(arrays: Sequence[Array], device: torch.device) -> list[Tensor]:
-    """Copy arrays as one, from pinned memory where the device is a GPU.
-
-    Args:
-        arrays: by descending size of their elements, which keeps all aligned.
+    Attributes:
+        keys: of the pairs.
+        buffer: uint8, all tensors one after another. An array if it was not shared (`share`).
+        layout: type and shape of each, by descending size of its elements, which aligns them.
     """
-    sizes = [array.nbytes for array in arrays]
-    packed = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=device.type == "cuda")
-    np.concatenate([array.reshape(-1).view(np.uint8) for array in arrays], out=packed.numpy())
-    parts = torch.split(packed.to(device, non_blocking=True), sizes)
-    types = {array.dtype: getattr(torch, array.dtype.name) for array in arrays}
-    return [
-        part.view(types[array.dtype]).view(array.shape)
-        for part, array in zip(parts, arrays, strict=True)
-    ]
+
+    keys: tuple[str, ...]
+    buffer: Tensor | NDArray[np.uint8]
+    layout: Layout
+
+    def share(self) -> "PackedBatch":
+        """Move the buffer to shared memory, by which another process receives it without a copy.
+
+        Containers often have 64 MiB of it. Where it is full, the other process receives a copy.
+        """
+        buffer = torch.as_tensor(self.buffer)
+        try:
+            buffer.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            return replace(self, buffer=buffer.numpy())
+        return replace(self, buffer=buffer)
+
+    def pin_memory(self) -> "PackedBatch":
+        """Move the buffer to pinned memory; `DataLoader` calls this."""
+        return replace(self, buffer=torch.as_tensor(self.buffer).pin_memory())
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to a device in one copy, without waiting if pinned. On a CPU nothing is copied."""
+        sizes = [dtype.itemsize * math.prod(shape) for dtype, shape in self.layout]
+        parts = torch.split(torch.as_tensor(self.buffer).to(device, non_blocking=True), sizes)
+        uniform_BN, points_BN2, images_BCHW, present_BN, *valid = (
+            part.view(dtype).view(shape)
+            for part, (dtype, shape) in zip(parts, self.layout, strict=True)
+        )
+        return Batch(
+            self.keys, images_BCHW, points_BN2, present_BN, uniform_BN, valid[0] if valid else None
+        )
+
+
+def collate(items: Sequence[Item]) -> PackedBatch:
+    """Put pairs with images of one size together."""
+    num_images, (channels, height, width) = 2 * len(items), items[0].images[0].shape
+    num_points = max(len(item.matches_N4) for item in items)
+    layout: Layout = (
+        (torch.float64, (num_images, num_points)),
+        (torch.float32, (num_images, num_points, 2)),
+        (torch.uint8, (num_images, channels, height, width)),
+        (torch.bool, (num_images, num_points)),
+    )
+    if any(item.valid is not None for item in items):
+        layout = (*layout, (torch.bool, (num_images, height, width)))
+    size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout)
+    keys = tuple(item.key for item in items)
+    packed = PackedBatch(keys, torch.zeros(size, dtype=torch.uint8), layout)
+    batch = packed.to(torch.device("cpu"))
+    for pair, item in enumerate(items):
+        both, count = slice(2 * pair, 2 * pair + 2), len(item.matches_N4)
+        uniform = np.random.default_rng(item.seed).random((2, count))
+        batch.uniform_BN[both, :count] = torch.from_numpy(uniform)
+        batch.points_BN2[both, :count] = item.matches_N4.view(count, 2, 2).transpose(0, 1)
+        batch.present_BN[both, :count] = True
+        batch.images_BCHW[both] = torch.stack(item.images)
+        if batch.valid_BHW is not None:
+            batch.valid_BHW[both] = True if item.valid is None else torch.stack(item.valid)
+    return packed

@@ -1,11 +1,7 @@
-"""Training batches: read, augmented and put together ahead of the network."""
+"""Training pairs: read and augmented."""
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,11 +10,7 @@ from torch import Tensor
 from ucn.preprocessing.sample import Sample
 from ucn.training.config import TrainConfig
 from ucn.training.data.augment import augment_pair
-from ucn.training.data.sampler import Sampler, take_groups
 from ucn.training.networks.describe import as_channels
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class PairDataset(Protocol):
@@ -74,46 +66,3 @@ def load_item(
         valid=(valid0, valid1) if padded else None,
         seed=int(rng.integers(2**62)),
     )
-
-
-def training_batches(
-    dataset: PairDataset,
-    sampler: Sampler,
-    channels: int,
-    config: TrainConfig,
-    first_step: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Iterator[list[list[Item]]]:
-    """Yield one worker's groups of each global batch, from ``first_step`` to the last step."""
-    plan, drawn = itertools.tee(
-        take_groups(sampler.batch(step), config.pairs_in_group, rank, world_size)
-        for step in range(first_step, config.steps)
-    )
-    share = config.batch_size // world_size
-    items = map_ahead(
-        lambda draw: load_item(dataset, draw.sample, draw.epoch, channels, config),
-        (draw for groups in drawn for group in groups for draw in group),
-        threads=config.data.reader_threads,
-        ahead=2 * share + config.data.reader_threads,
-    )
-    for groups in plan:
-        yield [[next(items) for _ in group] for group in groups]
-
-
-def map_ahead(
-    function: Callable[[T], R], arguments: Iterable[T], threads: int, ahead: int
-) -> Iterator[R]:
-    """Map in threads, in order, at most ``ahead`` results in advance of the consumer."""
-    with ThreadPoolExecutor(threads) as pool:
-        pending: deque[Any] = deque()
-        try:
-            for argument in arguments:
-                pending.append(pool.submit(function, argument))
-                if len(pending) >= ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ucn.training.config import TrainConfig
-from ucn.training.data.pairs import PairDataset, training_batches
+from ucn.training.data.loader import on_device, training_batches
+from ucn.training.data.pairs import PairDataset
 from ucn.training.data.sampler import Sampler
 from ucn.training.loop.checkpoint import load_checkpoint, save_checkpoint, unusable
 from ucn.training.loop.state import Best, Metrics, TrainState, initial_state
@@ -83,11 +84,12 @@ def fit(
         state.step,
         worker.rank,
         worker.world_size,
+        worker.device,
     )
     clock = time.perf_counter()
     pending: list[Outcome] = []
-    for step, groups in enumerate(batches, start=state.step):
-        pending.append(stepper.step(step, groups))
+    for step, batch in enumerate(on_device(batches, worker.device), start=state.step):
+        pending.append(stepper.step(step, batch))
         done = step + 1
         ends = done == config.steps
         validates = validation is not None and (done % config.validate_every == 0 or ends)

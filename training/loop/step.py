@@ -11,8 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ucn.errors import UserError
 from ucn.training.config import TrainConfig
-from ucn.training.data.collate import collate
-from ucn.training.data.pairs import Item
+from ucn.training.data.collate import Batch
 from ucn.training.loop.batch_statistics import BatchStatistics
 from ucn.training.loop.gradients import GradientSum
 from ucn.training.loop.optimise import learning_rate, set_learning_rate
@@ -35,7 +34,7 @@ class Outcome:
     step: int
     learning_rate: float
     values: Tensor
-    keys: list[str]
+    keys: tuple[str, ...]
     loss_P: Tensor
 
 
@@ -66,15 +65,14 @@ class Stepper:
         self._gradient = GradientSum(wrapped, exact=on_cpu and config.groups > 2)
         self._images_in_pass = images_in_group if on_cpu else 2 * config.batch_size
 
-    def step(self, step: int, groups: Sequence[Sequence[Item]]) -> Outcome:
+    def step(self, step: int, batch: Batch) -> Outcome:
         """Take one step with this worker's groups of the batch, without waiting for its outcome."""
         config, state = self._config, self._state
         rate = learning_rate(step, config.steps, config.optimiser.learning_rate, config.schedule)
         set_learning_rate(state.optimiser, rate)
         state.optimiser.zero_grad(set_to_none=True)
         state.network.train()
-        items = [item for group in groups for item in group]
-        summary, loss_P = self._backward(step, items)
+        summary, loss_P = self._backward(step, batch)
         norm = nn.utils.clip_grad_norm_(
             state.network.parameters(), config.optimiser.clip_norm, foreach=True
         )
@@ -82,16 +80,15 @@ class Stepper:
         if state.ema is not None:
             state.ema.update(state.network, step)
         values = torch.cat([summary, norm[None].double()])
-        return Outcome(step, rate, values, [item.key for item in items], loss_P)
+        return Outcome(step, rate, values, batch.keys, loss_P)
 
-    def _backward(self, step: int, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+    def _backward(self, step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         """Compute the gradient of the batch, in place in the network.
 
         Returns:
             mean loss and hit ratio over the batch [2], and the losses of this worker's pairs.
         """
         config, network = self._config, self._state.network
-        batch = collate(items, next(network.parameters()).device)
         passes = self._describe(batch.images_BCHW)
         joined_BDHW = passes[0] if len(passes) == 1 else torch.cat(passes)
         features_BDHW = joined_BDHW.detach().requires_grad_()
@@ -102,7 +99,7 @@ class Stepper:
         slope_BDHW = slope_BDHW.contiguous(memory_format=torch.channels_last)
         self._gradient.backward(passes, torch.split(slope_BDHW, len(passes[0])))
         self._statistics.end_step(config.groups)
-        num_groups = len(items) // config.pairs_in_group
+        num_groups = len(batch.keys) // config.pairs_in_group
         summary = torch.stack([total.detach(), losses.hit_ratio * num_groups]).double()
         if dist.is_initialized():
             dist.all_reduce(summary)

@@ -1,0 +1,144 @@
+"""Training batches: made by reader processes ahead of the network, and copied to its device."""
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from multiprocessing.connection import wait
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from ucn.cluster.cpus import worker_cpus
+from ucn.errors import UserError
+from ucn.training.config import TrainConfig
+from ucn.training.data.collate import Batch, PackedBatch, collate
+from ucn.training.data.pairs import PairDataset, load_item
+from ucn.training.data.sampler import Draw, Sampler, take_groups
+
+CPU = torch.device("cpu")
+
+
+def training_batches(
+    dataset: PairDataset,
+    sampler: Sampler,
+    channels: int,
+    config: TrainConfig,
+    first_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device = CPU,
+) -> Iterator[PackedBatch]:
+    """Yield one worker's groups of each global batch, from ``first_step`` to the last step.
+
+    Args:
+        dataset: of an importable class; it is pickled into each reader process.
+        device: that the batches go to; in pinned memory if it is a GPU.
+
+    Raises:
+        UserError: a sample cannot be read.
+    """
+    steps = (
+        list(chain(*take_groups(sampler.batch(step), config.pairs_in_group, rank, world_size)))
+        for step in range(first_step, config.steps)
+    )
+    readers = num_readers(config, device)
+    loader = DataLoader(
+        _Batches(dataset, channels, config),
+        batch_size=None,
+        sampler=steps,
+        num_workers=readers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_start_reader,
+        # Otherwise the loader draws from torch's global generator.
+        generator=torch.Generator(),
+        multiprocessing_context="spawn" if readers else None,
+    )
+    with _without_main_file():
+        batches = iter(loader)
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def num_readers(config: TrainConfig, device: torch.device) -> int:
+    """Number of reader processes of a worker: `DataConfig.readers` with its default."""
+    if config.data.readers is not None:
+        return config.data.readers
+    cpus = worker_cpus()
+    return max(1, cpus - 1 if device.type == "cuda" else cpus // 8)
+
+
+def on_device(batches: Iterable[PackedBatch], device: torch.device) -> Iterator[Batch]:
+    """Copy batches to a device. On a GPU the next batch is copied while one is trained on."""
+    if device.type != "cuda":
+        for packed in batches:
+            yield packed.to(device)
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    ready: tuple[Batch, torch.cuda.Event] | None = None
+    for packed in batches:
+        with torch.cuda.stream(stream):
+            following = packed.to(device), stream.record_event()
+        if ready:
+            yield _received(*ready)
+        ready = following
+    if ready:
+        yield _received(*ready)
+
+
+def _received(batch: Batch, copied: torch.cuda.Event) -> Batch:
+    """Make the current stream wait for a copy, and keep its memory until the stream is past it."""
+    stream = torch.cuda.current_stream(batch.images_BCHW.device)
+    stream.wait_event(copied)
+    # All tensors of the batch share one storage.
+    batch.images_BCHW.record_stream(stream)
+    return batch
+
+
+class _Batches(Dataset[PackedBatch | UserError]):
+    """Batches by their draws. A `UserError` is a result: `DataLoader` changes raised messages."""
+
+    def __init__(self, dataset: PairDataset, channels: int, config: TrainConfig) -> None:
+        self._dataset, self._channels, self._config = dataset, channels, config
+
+    def __getitem__(self, draws: Sequence[Draw]) -> PackedBatch | UserError:
+        try:
+            items = [
+                load_item(self._dataset, draw.sample, draw.epoch, self._channels, self._config)
+                for draw in draws
+            ]
+        except UserError as error:
+            return error
+        packed = collate(items)
+        return packed if get_worker_info() is None else packed.share()
+
+
+def _start_reader(_: int) -> None:
+    """Give a reader process one thread, and end it with its parent, also if that was killed."""
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "readers are child processes"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _without_main_file() -> Iterator[None]:
+    """Keep spawned processes from running the main module's file, which is Ray's in its workers."""
+    main = vars(sys.modules["__main__"])
+    file = main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if file is not None:
+            main["__file__"] = file

@@ -12,13 +12,13 @@ import torch
 from ray.train import Checkpoint, CheckpointUploadMode, get_checkpoint, get_context, report
 from ray.train.torch import get_device
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ucn.cluster.cpus import worker_cpus
 from ucn.errors import UserError
 from ucn.images.draw import write_picture
 from ucn.training.config import TrainConfig
 from ucn.training.data.inputs import open_datasets, training_sampler
+from ucn.training.loop.gradients import distributed
 from ucn.training.loop.loop import Worker, WriteState, fit
 from ucn.training.loop.state import Metrics
 from ucn.training.loop.validate import MatchedPair
@@ -110,8 +110,7 @@ def _show(run: RunLog, step: int, pair: MatchedPair) -> None:
 def _distribute(network: nn.Module) -> nn.Module:
     if get_context().get_world_size() == 1:
         return network
-    # Running statistics are shared by `BatchStatistics`.
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    return distributed(network)
 
 
 def _checkpoint(steps: int, folder: Path, messages: Any, step: int, write: WriteState) -> None:

@@ -209,7 +209,7 @@ def without_times(runs: Metrics) -> dict[str, dict[str, list[list[float]]]]:
         run: {
             name: [list(point) for point in history]
             for name, history in found.items()
-            if name != "pairs_per_second" and not name.startswith("system/")
+            if "second" not in name and not name.startswith("system/")
         }
         for run, found in runs.items()
     }

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch.nn.parallel import DistributedDataParallel
 
 from ucn.training.config import TrainConfig
 from ucn.training.data.pairs import PairDataset
 from ucn.training.data.sampler import Sampler
+from ucn.training.loop.gradients import distributed
 from ucn.training.loop.loop import Worker, WriteState, fit
 from ucn.training.loop.state import Metrics
 
@@ -38,9 +38,7 @@ def work(
     worker = Worker(
         metrics.__setitem__,
         checkpoint,
-        wrap=(lambda network: DistributedDataParallel(network, broadcast_buffers=False))
-        if world_size > 1
-        else (lambda network: network),
+        wrap=distributed if world_size > 1 else (lambda network: network),
         rank=rank,
         world_size=world_size,
     )

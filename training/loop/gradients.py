@@ -10,6 +10,13 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 
+def distributed(network: nn.Module) -> DistributedDataParallel:
+    """Wrap a network for `GradientSum`; `BatchStatistics` shares its running statistics."""
+    return DistributedDataParallel(
+        network, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+    )
+
+
 class GradientSum:
     """Adds up the gradients of all passes of all workers.
 

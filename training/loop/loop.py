@@ -86,9 +86,13 @@ def fit(
         worker.world_size,
         worker.device,
     )
-    clock = time.perf_counter()
+    arriving = on_device(batches, worker.device)
+    clock, waited = time.perf_counter(), 0.0
     pending: list[Outcome] = []
-    for step, batch in enumerate(on_device(batches, worker.device), start=state.step):
+    for step in range(state.step, config.steps):
+        asked = time.perf_counter()
+        batch = next(arriving)
+        waited += time.perf_counter() - asked
         pending.append(stepper.step(step, batch))
         done = step + 1
         ends = done == config.steps
@@ -97,12 +101,12 @@ def fit(
         if not (validates or saves or len(pending) == READ_EVERY):
             continue
         rows = read(pending)
-        speed = len(rows) * config.batch_size / (time.perf_counter() - clock)
+        costs = _costs(config, worker, len(rows), time.perf_counter() - clock, waited)
         state.step = done
         if validation is not None and validates:
             rows[-1] |= _validate(config, state, validation, worker)
         for state.step, metrics in enumerate(rows, start=done + 1 - len(rows)):
-            metrics |= {"pairs_per_second": speed, "workers": float(worker.world_size)}
+            metrics |= costs
             # A kill can lose metrics from before the last checkpoint: a resume logs them again.
             state.report(metrics, 2 * config.checkpoint_every)
             if worker.rank == 0:
@@ -110,9 +114,25 @@ def fit(
         if saves:
             worker.checkpoint(state.step, _state_writer(state))
         pending.clear()
-        clock = time.perf_counter()
+        clock, waited = time.perf_counter(), 0.0
     state.network.eval()
     return state
+
+
+def _costs(
+    config: TrainConfig, worker: Worker, steps: int, seconds: float, waited: float
+) -> Metrics:
+    """Mean cost of the last steps: time, of it waiting for data, and most GPU memory."""
+    costs = {
+        "pairs_per_second": steps * config.batch_size / seconds,
+        "step_seconds": seconds / steps,
+        "data_wait_seconds": waited / steps,
+        "workers": float(worker.world_size),
+    }
+    if worker.device.type == "cuda":
+        costs["gpu_memory_gib"] = torch.cuda.max_memory_allocated(worker.device) / 2**30
+        torch.cuda.reset_peak_memory_stats(worker.device)
+    return costs
 
 
 def best_weights(state: TrainState) -> tuple[dict[str, torch.Tensor], Metrics]:

@@ -73,8 +73,8 @@ class MatchArguments(MatchOptions):
 class SyncArguments(FrozenConfig):
     """Arguments of `ucn sync`."""
 
-    output: tyro.conf.Positional[Path]
-    """Output folder of `ucn train`, `ucn evaluate` or `ucn run`."""
+    output: tyro.conf.Positional[str]
+    """Output folder or URI of `ucn train`, `ucn evaluate` or `ucn run`."""
     uri: str | None = None
     """Tracking URI; by default the one that each run was started with."""
 
@@ -164,7 +164,7 @@ def train(args: Sequence[str]) -> int:
     from ucn.training.job import train
 
     result = train(config)
-    _print_json({"model": str(result.model), "run_id": result.run_id} | result.metrics)
+    _print_json({"model": result.model, "run_id": result.run_id} | result.metrics)
     return 0
 
 
@@ -233,28 +233,30 @@ def run(args: Sequence[str]) -> int:
 def sync(args: Sequence[str]) -> int:
     """`ucn sync OUTPUT`"""
     arguments = parse(SyncArguments, args, "ucn sync", "Deliver to MLflow what it has missed.")
-    from ucn.training.tracking import last_run, sync
+    from ucn.training.tracking import last_run, open_output, sync
 
-    outputs = [arguments.output, *arguments.output.glob("*/")]
-    # The log has no passwords; the environment may.
-    here = os.environ.get("MLFLOW_TRACKING_URI", "")
-    found = [
-        (run["time"], output, arguments.uri or (here if redact(here) == run["uri"] else run["uri"]))
-        for output in outputs
-        if (run := last_run(output))
-    ]
-    if not found:
-        raise UserError(
-            f"{arguments.output}: no runs for MLflow; give the output folder of ucn train, "
-            "evaluate or run"
-        )
     refused = 0
-    # In the order of time: an evaluation finds the model of its training.
-    for _, output, uri in sorted(found):
-        counts = sync(output, uri)
-        refused += counts["refused"]
-        what = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        _print(f"{output}: {what or 'nothing to deliver'} ({redact(uri)})")
+    with open_output(arguments.output) as folder:
+        # The log has no passwords; the environment may.
+        here = os.environ.get("MLFLOW_TRACKING_URI", "")
+        found = [
+            (run["time"], output, here if redact(here) == run["uri"] else run["uri"])
+            for output in (folder, *folder.glob("*/"))
+            if (run := last_run(output))
+        ]
+        if not found:
+            raise UserError(
+                f"{arguments.output}: no runs for MLflow; give the output of ucn train, evaluate "
+                "or run"
+            )
+        # In the order of time: an evaluation finds the model of its training.
+        for _, output, own in sorted(found):
+            uri = arguments.uri or own
+            counts = sync(output, uri)
+            refused += counts["refused"]
+            what = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+            place = arguments.output if output == folder else output
+            _print(f"{place}: {what or 'nothing to deliver'} ({redact(uri)})")
     return 1 if refused else 0
 
 

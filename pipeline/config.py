@@ -86,7 +86,7 @@ class RunConfig(FrozenConfig):
         evaluate = {
             "imports": [network.partition(":")[0]] if is_own(network) else [],
             "shards": [folders[split] for split in held_out or [VALIDATION]],
-            "model": str(Path(train["output"]) / "model"),
+            "model": f"{train['output']}/model",
             "output": str(out / "evaluate"),
             "tracking": tracking,
         } | _options(values, "evaluate")

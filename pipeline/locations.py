@@ -65,7 +65,7 @@ def _locations(config: FrozenConfig) -> Iterator[Location]:
             yield Location("data.shards", uri, "input")
         yield from _named("data.validation_shards", config.data.validation_shards)
         yield from _named("network.weights", config.network.weights)
-        yield Location("output", str(config.output), "output")
+        yield Location("output", config.output, "output")
     elif isinstance(config, EvaluateConfig):
         for uri in config.shards:
             yield Location("shards", uri, "input")
@@ -88,7 +88,7 @@ def _run_locations(config: RunConfig) -> Iterator[Location]:
         for location in _locations(source):
             yield replace(location, option=f"shards.{split}.{location.option}")
     made = {source.out for source in config.shards.values()}
-    made.add(str(Path(config.train.output) / "model"))
+    made.add(f"{config.train.output}/model")
     for name, part in (("train", config.train), ("evaluate", config.evaluate)):
         for location in _locations(part):
             role: Role = "intermediate" if location.uri in made else location.role

@@ -59,6 +59,11 @@ def _several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _text(value: object) -> object:
+    """Accept a path in place of its text."""
+    return str(value) if isinstance(value, Path) else value
+
+
 class TrackingConfig(FrozenConfig):
     """MLflow tracking."""
 
@@ -229,8 +234,8 @@ class TrainConfig(FrozenConfig):
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
-    output: Path = Path("runs/train")
-    """Output folder: model, checkpoints, state of the run."""
+    output: Annotated[str, BeforeValidator(_text)] = "runs/train"
+    """Folder or URI of all results: model, checkpoints, state of the run."""
     steps: int = Field(default=800, ge=1)
     """Optimiser steps."""
     batch_size: int = Field(default=4, ge=1)

@@ -2,13 +2,12 @@
 
 import logging
 import os
+import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.train import (
-    Checkpoint,
     CheckpointConfig,
     ControllerError,
     FailureConfig,
@@ -19,8 +18,9 @@ from ray.train.torch import TorchTrainer
 
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
-from ucn.storage.files import as_user_error
+from ucn.storage.arrow import filesystem, storage_errors
 from ucn.storage.lock import Lock, folder_lock
+from ucn.storage.stores import open_store
 from ucn.training.config import TrainConfig
 from ucn.training.data.inputs import (
     absolute_paths,
@@ -30,8 +30,7 @@ from ucn.training.data.inputs import (
     training_sampler,
 )
 from ucn.training.device import cluster_cuda_error
-from ucn.training.loop.checkpoint import load_checkpoint
-from ucn.training.loop.checkpoint_record import mend_record, sweep_unfinished
+from ucn.training.loop.checkpoint import load_checkpoint, newest_checkpoint
 from ucn.training.loop.loop import CPU, best_weights
 from ucn.training.loop.state import Metrics, initial_state
 from ucn.training.model import WEIGHTS, load_model, model_digests, save_model
@@ -46,7 +45,15 @@ from ucn.training.run_state import (
     write_run_state,
 )
 from ucn.training.scaling import scaling
-from ucn.training.tracking import DatasetLink, ModelLink, RunLog, Tracker
+from ucn.training.tracking import (
+    TRACKING,
+    DatasetLink,
+    ModelLink,
+    RunLog,
+    Tracker,
+    local_folder,
+    pull,
+)
 from ucn.training.worker import work
 
 CHECKPOINTS_KEPT = 2
@@ -59,12 +66,12 @@ class TrainResult:
     """Result of a training run.
 
     Attributes:
-        model: the model folder.
+        model: folder or URI of the model.
         run_id: in MLflow; None without tracking.
         metrics: of the last step, and the validation scores of the published weights.
     """
 
-    model: Path
+    model: str
     run_id: str | None
     metrics: Metrics
 
@@ -72,7 +79,7 @@ class TrainResult:
 def train(config: TrainConfig) -> TrainResult:
     """Train a network and publish it as ``output/model``.
 
-    A rerun into the same output folder returns at once if the training is finished. Otherwise it
+    A rerun into the same output returns at once if the training is finished. Otherwise it
     resumes from the last checkpoint.
 
     Raises:
@@ -90,6 +97,7 @@ def train(config: TrainConfig) -> TrainResult:
     if stored is not None and stored.fingerprint in wanted and stored.status == "FINISHED":
         return _finished(config, stored)
     with folder_lock(config.output) as lock:
+        open_store(config.output).prepare()
         state = open_run_state(config.output, wanted, overwrite=config.overwrite)
         if state.status == "FINISHED":
             return _finished(config, state)
@@ -99,8 +107,8 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 def _finished(config: TrainConfig, state: RunState) -> TrainResult:
-    model = load_model(config.output / MODEL)
-    return TrainResult(config.output / MODEL, state.run_id, dict(model.config.scores))
+    folder = f"{config.output}/{MODEL}"
+    return TrainResult(folder, state.run_id, dict(load_model(folder).config.scores))
 
 
 def _run(
@@ -110,8 +118,9 @@ def _run(
     datasets: list[DatasetLink],
     training_data: str,
 ) -> TrainResult:
-    """Train the steps that are left and publish the model; the driver holds the lease."""
+    """Train the steps that are left and publish the model; the driver holds the lock."""
     fingerprint = run_state.fingerprint
+    checkpoints = f"{config.output}/{CHECKPOINTS}"
     with Tracker(config.output, config.tracking) as tracker:
         run = tracker.start(
             f"train · {config.network.name}, {config.loss.name}, {config.steps} steps",
@@ -123,30 +132,34 @@ def _run(
         write_run_state(config.output, RunState(fingerprint, "RUNNING"))
         try:
             with ray_session():
-                checkpoint = _train_with_ray(config, fingerprint, run)
+                resume = newest_checkpoint(checkpoints, fingerprint[:16])
+                # Ray Train would go on from its own record of a run of the same name.
+                name = f"{fingerprint[:16]}-{uuid.uuid4().hex[:8]}"
+                _train_with_ray(config, run, f"{checkpoints}/{name}", resume)
                 lock.check()
-                sweep_unfinished(config.output)
-                with checkpoint.as_directory() as folder:
-                    metrics = _publish(config, Path(folder), training_data)
+                checkpoint = newest_checkpoint(checkpoints, fingerprint[:16])
+                assert checkpoint is not None, "the last step ends with a checkpoint"
+                metrics = _publish(config, checkpoint, training_data)
         except BaseException:
             run.set_status("FAILED")
             raise
         _log_model(config, run, metrics, datasets)
         run.set_status("FINISHED")
         write_run_state(config.output, RunState(fingerprint, "FINISHED", tracker.run_id(run)))
-    return TrainResult(config.output / MODEL, tracker.run_id(run), metrics)
+    return TrainResult(f"{config.output}/{MODEL}", tracker.run_id(run), metrics)
 
 
 def _log_model(
     config: TrainConfig, run: RunLog, metrics: Metrics, datasets: list[DatasetLink]
 ) -> None:
     """Log the published model, with its validation scores under the names of an evaluation."""
-    folder = config.output / MODEL
+    if not run.is_active:
+        return
+    folder = pull(config.output) / MODEL
     tags = {name: f"{value:.6g}" for name, value in metrics.items()}
     tags |= {f"manifest_sha256.{one.name}": one.digest for one in datasets}
-    model = ModelLink(
-        MODEL, model_digests(folder)[WEIGHTS], str(folder), tags, config.tracking.model_name
-    )
+    place, sha256 = f"{config.output}/{MODEL}", model_digests(folder)[WEIGHTS]
+    model = ModelLink(MODEL, sha256, place, tags, config.tracking.model_name)
     run.log_model(model, folder, step=config.steps)
     prefix = "validation/"
     scores = {n.removeprefix(prefix): v for n, v in metrics.items() if n.startswith(prefix)}
@@ -154,8 +167,14 @@ def _log_model(
     run.log_metrics(scores, 0, model, datasets[-1])
 
 
-def _train_with_ray(config: TrainConfig, fingerprint: str, run: RunLog) -> Checkpoint:
-    """Run the workers and return the last checkpoint."""
+def _train_with_ray(config: TrainConfig, run: RunLog, folder: str, resume: str | None) -> None:
+    """Run the workers.
+
+    Args:
+        run: log of the run.
+        folder: for the checkpoints and Ray Train's own files.
+        resume: checkpoint to go on from.
+    """
     _configure_ray_train()
     # First, since it may raise.
     workers = scaling(
@@ -166,24 +185,25 @@ def _train_with_ray(config: TrainConfig, fingerprint: str, run: RunLog) -> Check
     )
     # On the node of the driver: the run survives the loss of any other node.
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    messages: Any = ray.remote(num_cpus=0, label_selector=here)(Messages).remote()
-    # Ray Train resumes a run of the same name.
-    name = fingerprint[:16]
-    folder = config.output / CHECKPOINTS / name
-    resume = mend_record(folder)
+    messages: Any = ray.remote(num_cpus=0, label_selector=here)(Messages).remote(
+        local_folder(config.output) / TRACKING if run.is_active else None, run.id
+    )
+    system, path = filesystem(folder)
+    storage_path, _, name = path.rpartition("/")
     trainer = TorchTrainer(
         work,
         train_loop_config={
             "config": config,
-            "run": run.id,
             "messages": messages,
             "folder": folder,
+            "storage": (system, path),
             "resume": resume,
         },
         scaling_config=workers,
         run_config=RunConfig(  # type: ignore[call-arg] # typed as that of version 1
             name=name,
-            storage_path=str(config.output / CHECKPOINTS),
+            storage_path=storage_path,
+            storage_filesystem=system,
             checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
             failure_config=FailureConfig(max_failures=config.max_failures),
             # Waiting OpenMP threads must not spin: they would slow down the reader threads. OpenMP
@@ -191,20 +211,17 @@ def _train_with_ray(config: TrainConfig, fingerprint: str, run: RunLog) -> Check
             worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
         ),
     )
-    try:
-        with progress_line(config.steps, lambda: ray.get(messages.get.remote())):
-            result = trainer.fit()
-    except TrainingFailedError as error:
-        _raise_user_error(messages)
-        if isinstance(error, ControllerError) and isinstance(error.controller_failure, OSError):
-            # Ray Train writes files of its own beside the checkpoints.
-            with as_user_error(config.output):
+    # Ray Train writes files of its own beside the checkpoints.
+    with storage_errors(config.output):
+        try:
+            with progress_line(config.steps, lambda: ray.get(messages.get.remote())):
+                trainer.fit()
+        except TrainingFailedError as error:
+            _raise_user_error(messages)
+            if isinstance(error, ControllerError) and isinstance(error.controller_failure, OSError):
                 raise error.controller_failure from None
-        raise
+            raise
     _raise_user_error(messages)
-    assert result.checkpoint is not None, "the last step ends with a checkpoint"
-    checkpoint: Checkpoint = result.checkpoint
-    return checkpoint
 
 
 def _raise_user_error(messages: Any) -> None:
@@ -213,14 +230,14 @@ def _raise_user_error(messages: Any) -> None:
         raise UserError(message)
 
 
-def _publish(config: TrainConfig, folder: Path, training_data: str) -> Metrics:
+def _publish(config: TrainConfig, checkpoint: str, training_data: str) -> Metrics:
     """Write the model folder from a checkpoint; return the metrics."""
     state = initial_state(config, CPU)
-    state.restore(load_checkpoint(folder))
+    state.restore(load_checkpoint(checkpoint))
     weights, metrics = best_weights(state)
     state.network.load_state_dict(weights)
     save_model(
-        config.output / MODEL,
+        f"{config.output}/{MODEL}",
         state.network,
         config.network,
         training_data=training_data,

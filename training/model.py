@@ -23,8 +23,8 @@ from ucn.errors import UserError
 from ucn.matching.features import Dense, Features
 from ucn.matching.scales import extract
 from ucn.registry import is_own
-from ucn.storage.files import as_json, atomic_folder
-from ucn.storage.stores import absolute_uri, open_store
+from ucn.storage.files import as_json
+from ucn.storage.stores import absolute_uri, open_store, publishing_folder
 from ucn.training.config import NetworkConfig
 from ucn.training.device import resolve_device
 from ucn.training.networks import build_network
@@ -118,7 +118,7 @@ class Model:
 
 
 def save_model(
-    folder: Path,
+    folder: Path | str,
     network: DenseNetwork,
     config: NetworkConfig,
     *,
@@ -126,7 +126,9 @@ def save_model(
     training: Mapping[str, Any] | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> None:
-    """Publish a model folder, atomically; replaces one that is there.
+    """Publish a model folder, local or in a store; replaces one that is there.
+
+    A reader never sees a part of it, nor parts of two.
 
     Raises:
         UserError: it cannot be written, or the disk is full.
@@ -142,7 +144,7 @@ def save_model(
         scores=dict(scores or {}),
     )
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
-    with atomic_folder(folder) as temporary:
+    with publishing_folder(folder, marker=CONFIG) as temporary:
         # In one piece: safetensors' own writing hides what the disk says.
         (temporary / WEIGHTS).write_bytes(save(weights))
         (temporary / CONFIG).write_text(as_json(record.model_dump(mode="json")))

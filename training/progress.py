@@ -5,9 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
+from ucn.images.draw import Picture, write_picture
 from ucn.training.loop.state import Metrics
+from ucn.training.tracking.log import RunLog
 
 POLL_S = 0.5
 LOG_INTERVAL_S = 10.0
@@ -23,16 +26,35 @@ SHOWN = (
 
 
 class Messages:
-    """Holds the latest metrics and the first user error of the workers; runs as a Ray actor."""
+    """Takes what the workers report; runs as a Ray actor on the driver's node.
 
-    def __init__(self) -> None:
+    It holds the latest metrics and the first user error, and writes the log, which need not be on a
+    file system that the workers see.
+
+    Args:
+        folder, run: of the log, as for `RunLog`.
+    """
+
+    def __init__(self, folder: Path | None, run: str) -> None:
+        self._run = RunLog(folder, run)
         self._step = -1
         self._metrics: Metrics = {}
         self._user_error: str | None = None
 
     def put(self, step: int, metrics: Metrics) -> None:
-        """Update the latest metrics; those that ``metrics`` lacks keep their values."""
+        """Log and show metrics; those that ``metrics`` lacks keep their values."""
         self._step, self._metrics = step, self._metrics | metrics
+        self.log(metrics, step)
+
+    def log(self, metrics: Metrics, step: int) -> None:
+        """Log metrics, except those that the log has."""
+        self._run.log_metrics(metrics, step)
+
+    def log_picture(self, folder: str, name: str, picture: Picture) -> None:
+        """Log a picture as an artifact."""
+        path = self._run.file(f"{folder}/{name}")
+        write_picture(path, picture)
+        self._run.log_artifact(path, folder)
 
     def get(self) -> tuple[int, Metrics]:
         """Return the last step, -1 before the first, and the latest metrics."""

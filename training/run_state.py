@@ -1,4 +1,4 @@
-"""The state of a training on disk: what identifies it, and how far it is.
+"""The state of a training in its output folder: what identifies it, and how far it is.
 
 ``OUTPUT/training.json`` tells whose training the folder holds and whether it is finished; partial
 work is in ``OUTPUT/checkpoints``, and the finished model in ``OUTPUT/model``.
@@ -6,14 +6,14 @@ work is in ``OUTPUT/checkpoints``, and the finished model in ``OUTPUT/model``.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from ucn.errors import UserError
-from ucn.storage.files import write_json
+from ucn.storage.arrow import delete_entries
+from ucn.storage.files import as_json
+from ucn.storage.stores import open_store, write_bytes
 from ucn.training.config import NOT_CONTENT, TrainConfig
 
 STATE_FILE = "training.json"
@@ -36,28 +36,29 @@ class RunState:
     run_id: str | None = None
 
 
-def read_run_state(output: Path) -> RunState | None:
+def read_run_state(output: str) -> RunState | None:
     """Read the state of an output folder; None where no training has begun.
 
     Raises:
         UserError: the file is damaged, or the folder is a file.
     """
-    path = output / STATE_FILE
-    if not path.exists():
-        return None
     try:
-        return RunState(**json.loads(path.read_text()))
+        return RunState(**json.loads(open_store(output).read(STATE_FILE)))
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged; remove the folder, or choose another output") from error
+        raise UserError(
+            f"{output}/{STATE_FILE}: damaged; remove the folder, or choose another output"
+        ) from error
 
 
-def open_run_state(output: Path, fingerprints: Sequence[str], *, overwrite: bool) -> RunState:
+def open_run_state(output: str, fingerprints: Sequence[str], *, overwrite: bool) -> RunState:
     """Read how far the training in a folder is; with ``overwrite``, discard another training.
 
     Only the driver that holds the folder's lock may call this.
 
     Args:
-        output: the folder.
+        output: the folder or URI.
         fingerprints: of the training that is wanted, see :func:`fingerprints`.
         overwrite: remove state, model and checkpoints of another training.
 
@@ -74,15 +75,14 @@ def open_run_state(output: Path, fingerprints: Sequence[str], *, overwrite: bool
             f"{output}: holds the training of another configuration or other shards; choose "
             "another output, or set overwrite=true"
         )
-    (output / STATE_FILE).unlink()
-    for folder in (output / MODEL, output / CHECKPOINTS):
-        shutil.rmtree(folder, ignore_errors=True)
+    open_store(output).delete(STATE_FILE)
+    delete_entries(output, lambda name: name in (MODEL, CHECKPOINTS))
     return RunState(fingerprints[0])
 
 
-def write_run_state(output: Path, state: RunState) -> None:
+def write_run_state(output: str, state: RunState) -> None:
     """Publish the state of an output folder."""
-    write_json(output / STATE_FILE, asdict(state))
+    write_bytes(open_store(output), STATE_FILE, as_json(asdict(state)).encode())
 
 
 def fingerprints(config: TrainConfig, digests: Sequence[str | None]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import cv2
@@ -15,14 +15,14 @@ from torch import nn
 
 from ucn.cluster.cpus import worker_cpus
 from ucn.errors import UserError
-from ucn.images.draw import write_picture
 from ucn.training.config import TrainConfig
 from ucn.training.data.inputs import open_datasets, training_sampler
+from ucn.training.loop.checkpoint import checkpoint_name
 from ucn.training.loop.gradients import distributed
 from ucn.training.loop.loop import Worker, WriteState, fit
 from ucn.training.loop.state import Metrics
 from ucn.training.loop.validate import MatchedPair
-from ucn.training.tracking import TRACKING, RunLog, system_metrics
+from ucn.training.tracking import system_metrics
 from ucn.training.tracking.pictures import match_picture
 
 
@@ -30,9 +30,9 @@ def work(options: dict[str, Any]) -> None:
     """Train as one worker.
 
     Args:
-        options: ``config``; ``run``, its id in the log; ``messages``, an actor of `Messages`;
-            ``folder`` of the checkpoints; and ``resume``, a checkpoint to start from that Ray Train
-            has no record of, or None.
+        options: ``config``; ``messages``, an actor of `Messages`; ``folder``, path or URI of this
+            start's checkpoints; ``storage``, the same as pyarrow's file system and the path in it;
+            ``resume``, the checkpoint of an earlier start, or None.
     """
     config: TrainConfig = options["config"]
     messages = options["messages"]
@@ -44,31 +44,33 @@ def work(options: dict[str, Any]) -> None:
     torch.set_num_threads(config.threads or worker_cpus())
     cv2.setNumThreads(1)
     is_logged = rank == 0 and config.tracking.enabled
-    run = RunLog(config.output / TRACKING if is_logged else None, options["run"])
-    with system_metrics(run):
 
-        def log_again(step: int, metrics: Metrics) -> None:
-            run.log_metrics(metrics, step)
+    def log_again(step: int, metrics: Metrics) -> None:
+        if is_logged:
+            messages.log.remote(metrics, step)
 
-        def log(step: int, metrics: Metrics) -> None:
-            log_again(step, metrics)
-            messages.put.remote(step, metrics)
-
-        with _reporting_user_errors(messages):
-            worker = Worker(
-                log,
-                partial(_checkpoint, config.steps, options["folder"], messages),
-                log_again,
-                partial(_show, run),
-                _distribute,
-                rank,
-                world_size,
-                _device(config),
-            )
-            training, validation = open_datasets(config)
-            sampler = training_sampler(config, training)
-            with _last_checkpoint(options["resume"]) as resume:
-                fit(config, training, validation, worker, sampler, resume)
+    with (
+        _reporting_user_errors(messages),
+        system_metrics(messages.log.remote if is_logged else None),
+    ):
+        worker = Worker(
+            messages.put.remote,
+            partial(_checkpoint, options),
+            log_again,
+            partial(_show, messages) if is_logged else lambda step, pair: None,
+            _distribute,
+            rank,
+            world_size,
+            _device(config),
+        )
+        training, validation = open_datasets(config)
+        sampler = training_sampler(config, training)
+        last = get_checkpoint()
+        # Ray Train keeps the path in a file system; our stores are opened by the URI.
+        resume = f"{options['folder']}/{PurePosixPath(last.path).name}" if last else None
+        fit(config, training, validation, worker, sampler, resume or options["resume"])
+    # What was sent before has arrived when this is answered.
+    ray.get(messages.get.remote())
 
 
 @contextmanager
@@ -91,20 +93,16 @@ def _device(config: TrainConfig) -> torch.device:
     return device
 
 
-def _show(run: RunLog, step: int, pair: MatchedPair) -> None:
-    if run.is_active:
-        picture = match_picture(
-            pair.sample.image0,
-            pair.sample.image1,
-            pair.points0_N2,
-            pair.found_N2,
-            pair.truth_N2,
-            f"{pair.sample.key}, step {step}",
-        )
-        folder = f"validation/step-{step:06d}"
-        path = run.file(f"{folder}/{pair.sample.key}.jpg")
-        write_picture(path, picture)
-        run.log_artifact(path, folder)
+def _show(messages: Any, step: int, pair: MatchedPair) -> None:
+    picture = match_picture(
+        pair.sample.image0,
+        pair.sample.image1,
+        pair.points0_N2,
+        pair.found_N2,
+        pair.truth_N2,
+        f"{pair.sample.key}, step {step}",
+    )
+    messages.log_picture.remote(f"validation/step-{step:06d}", f"{pair.sample.key}.jpg", picture)
 
 
 def _distribute(network: nn.Module) -> nn.Module:
@@ -113,41 +111,33 @@ def _distribute(network: nn.Module) -> nn.Module:
     return distributed(network)
 
 
-def _checkpoint(steps: int, folder: Path, messages: Any, step: int, write: WriteState) -> None:
+def _checkpoint(options: dict[str, Any], step: int, write: WriteState) -> None:
     """Report a checkpoint to Ray Train, which rank 0 writes in the background.
 
-    All workers must call this at the same steps.
+    All workers must call this at the same steps. The last checkpoint is written before this
+    returns. Errors of the thread that writes, such as a full disk, are reported as others.
 
     Args:
-        steps: of the whole run; the last checkpoint is written before this returns.
-        folder: of the run's checkpoints.
-        messages: as in `work`; takes errors of the thread that writes, such as a full disk.
+        options: as in `work`.
     """
     if get_context().get_world_rank() != 0:
         report({"step": step})
         return
 
-    def publish(_: Checkpoint, name: str) -> Checkpoint:
-        with _reporting_user_errors(messages):
-            write(folder / name)
-        return Checkpoint(folder / name)
+    system, path = options["storage"]
+    checkpoint = Checkpoint(f"{path}/{checkpoint_name(step)}", system)
 
-    mode = CheckpointUploadMode.SYNC if step == steps else CheckpointUploadMode.ASYNC
+    def publish(_: Checkpoint, name: str) -> Checkpoint:
+        with _reporting_user_errors(options["messages"]):
+            write(f"{options['folder']}/{checkpoint_name(step)}")
+        return checkpoint
+
+    ends = step == options["config"].steps
+    mode = CheckpointUploadMode.SYNC if ends else CheckpointUploadMode.ASYNC
     report(
         {"step": step},
-        checkpoint=Checkpoint(folder),
+        checkpoint=checkpoint,
         checkpoint_upload_mode=mode,
         checkpoint_upload_fn=publish,
         delete_local_checkpoint_after_upload=False,
     )
-
-
-@contextmanager
-def _last_checkpoint(first: Path | None) -> Iterator[Path | None]:
-    """The last checkpoint that Ray Train has; ``first`` before it has one."""
-    checkpoint = get_checkpoint()
-    if checkpoint is None:
-        yield first
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)

@@ -158,7 +158,7 @@ def test_the_other_stages_without_a_home(
     done = ucn("train", "--config", str(tmp_path / "train.yaml"))
     assert done.returncode == 0, done.stderr
     weights, _ = undisturbed(config)
-    found = load_file(config.output / "model" / WEIGHTS)
+    found = load_file(Path(config.output) / "model" / WEIGHTS)
     assert all((found[name] == one).all() for name, one in weights.items())
 
     shards = tmp_path / "out"

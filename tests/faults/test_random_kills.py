@@ -203,7 +203,7 @@ def kill_preprocessing(
     return disturb
 
 
-def history(uri: str, output: Path) -> list[tuple[int, float]]:
+def history(uri: str, output: str) -> list[tuple[int, float]]:
     """Steps and losses of a run, as MLflow has them."""
     from mlflow import MlflowClient
 
@@ -249,13 +249,13 @@ def test_training_at_random_moments(machines: Machines, tmp_path: Path) -> None:
         steps = surviving(observer.notes(), STEPS)
         again = len(observer.notes()) - sum(map(len, steps))
         check_each_sample_once_an_epoch(config, steps)
-        found = load_file(config.output / "model" / WEIGHTS)
+        found = load_file(Path(config.output) / "model" / WEIGHTS)
         for name, expected in weights.items():
             np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
         logged = history(config.tracking.uri, config.output)
         assert [step for step, _ in logged] == list(range(STEPS))
         np.testing.assert_allclose([loss for _, loss in logged], losses, rtol=1e-5)
-        assert not list(config.output.rglob(".tmp-*"))
+        assert not list(Path(config.output).rglob(".tmp-*"))
         workers = [count for count, _ in groupby(map(len, steps))]
         tell(
             f"seed {seed}: {plan.victim} killed after {run.killed_after_s:.1f} s "

@@ -91,7 +91,7 @@ def test_a_run_that_a_server_missed_is_delivered_later(
     away, waiting = own_messages(caplog)
     assert f"{server.uri}: MLflow does not answer" in away
     assert "run `ucn sync" in waiting
-    counts = sync(config.output, server.uri)
+    counts = sync(Path(config.output), server.uri)
     client = MlflowClient(tracking_uri=server.uri)
     experiment = client.get_experiment_by_name("faults")
     (run,) = client.search_runs([experiment.experiment_id], max_results=1)
@@ -198,7 +198,7 @@ def test_what_a_server_that_stays_away_misses_stays_in_the_log(
     load_model(result.model)
     assert any("were not delivered to MLflow" in message for message in own_messages(caplog))
     before = history(server.uri, result.run_id)
-    sync(config.output, server.uri)
+    sync(Path(config.output), server.uri)
     found = history(server.uri, result.run_id)
     tell(f"MLflow killed near the end, for good: {len(before)} losses, {len(found)} by ucn sync")
     assert found == list(range(STEPS))

@@ -81,7 +81,6 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
         (["run", "out=s3://b/x", "shards.train.source=motorcycle"], "out: s3://b/x is an address"),
         (["run", "out=x", "shards=5"], "shards: 5 is not"),
         (["run", "out=x", "shards.train=5", "shards.val="], "train: 5 is not"),
-        (["train", "output=s3://b/x"], "output: s3://b/x is an address"),
         (["evaluate", "--shards", "x", "--output", "s3://b/x"], "output: s3://b/x is an address"),
         (["train", "stepz=3"], "stepz: no such option"),
         (["train", "steps=many"], "steps"),

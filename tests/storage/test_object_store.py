@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -21,10 +22,17 @@ from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
-from ucn.storage.arrow import ArrowStore
+from ucn.storage.arrow import ArrowStore, delete_entries
 from ucn.storage.lock import LOCK_NAME
 from ucn.storage.s3 import S3Store
-from ucn.storage.stores import LocalStore, Store, absolute_uri, open_store, write_bytes
+from ucn.storage.stores import (
+    LocalStore,
+    Store,
+    absolute_uri,
+    open_store,
+    publishing_folder,
+    write_bytes,
+)
 
 BUCKET = "shards"
 
@@ -211,6 +219,46 @@ def test_a_writer_that_fails_publishes_nothing(store: Store) -> None:
     assert store.sizes() == {"a.tar": 5}
 
 
+def test_a_folder_is_completed_by_its_marker(store: Store) -> None:
+    for text in (b"old", b"new"):
+        with publishing_folder(store.uri, marker="a.json") as folder:
+            for name in ("a.json", "b.tar"):
+                (folder / name).write_bytes(text)
+        assert store.sizes() == {"a.json": 3, "b.tar": 3}
+        assert store.read("a.json") == store.read("b.tar") == text
+    with pytest.raises(RuntimeError), publishing_folder(store.uri, marker="a.json") as folder:
+        (folder / "a.json").write_bytes(b"half")
+        raise RuntimeError("killed")
+    assert store.read("a.json") == b"new"
+
+
+@pytest.mark.usefixtures("bucket")
+def test_an_upload_that_fails_leaves_no_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(OUT)
+    write_bytes(store, "a.json", b"old")
+
+    def fail(self: S3Store, name: str, path: Path) -> None:
+        raise UserError("the network is gone")
+
+    monkeypatch.setattr(S3Store, "_publish", fail)
+    with pytest.raises(UserError), publishing_folder(OUT, marker="a.json") as folder:
+        (folder / "a.json").write_bytes(b"new")
+        (folder / "b.tar").write_bytes(b"new")
+    assert store.sizes() == {}
+
+
+def test_files_and_subfolders_are_deleted_by_name(store: Store) -> None:
+    delete_entries(store.uri, lambda name: True)
+    store.prepare()
+    write_bytes(store, "a.json", b"a")
+    for name in ("b", "c"):
+        write_bytes(open_store(f"{store.uri}/{name}/d"), "e.tar", b"e")
+    delete_entries(store.uri, lambda name: name in ("a.json", "b"))
+    assert store.sizes() == {}
+    assert open_store(f"{store.uri}/b/d").sizes() == {}
+    assert open_store(f"{store.uri}/c/d").read("e.tar") == b"e"
+
+
 def test_uris_lead_to_their_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert open_store("x") == LocalStore(str(tmp_path / "x"))
@@ -337,15 +385,16 @@ def test_two_writers_of_one_object_do_not_mix() -> None:
         store.publishing("b.tar") as path,
     ):
         path.write_bytes(b"mine")
-        # The other writer comes between the old object's end and the PUT.
-        original = S3Store.delete
+        # The other writer comes between the look at the old object and the PUT.
+        original = S3Store._head
 
-        def late(self: S3Store, name: str) -> None:
-            original(self, name)
+        def late(self: S3Store, name: str) -> dict[str, Any]:
+            found = original(self, name)
             boto3.client("s3").put_object(Bucket=BUCKET, Key="drives/train/b.tar", Body=b"theirs")
+            return found
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(S3Store, "delete", late)
+            patch.setattr(S3Store, "_head", late)
             store._publish("b.tar", path)  # type: ignore[attr-defined]
 
 

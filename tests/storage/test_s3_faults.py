@@ -86,6 +86,16 @@ def test_a_lost_answer_is_recognised(server: Server) -> None:
     assert open_store(OUT).read("a.tar") == b"data"
 
 
+def test_an_object_is_replaced_at_once(server: Server) -> None:
+    """No reader finds it missing, and a lost answer is recognised."""
+    write_bytes(open_store(OUT), "a.json", b"old")
+    server.asked.clear()
+    server.fault = lambda method, path: LOST if len(server.asked) == 2 else None
+    write_bytes(open_store(OUT), "a.json", b"new")
+    assert [method for method, _ in server.asked] == ["PUT", "HEAD", "PUT", "PUT", "HEAD"]
+    assert open_store(OUT).read("a.json") == b"new"
+
+
 def test_a_rerun_is_a_listing_and_the_manifest(server: Server, world_root: Path) -> None:
     preprocess(config(world_root, OUT))
     server.asked.clear()

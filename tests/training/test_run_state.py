@@ -22,13 +22,14 @@ from ucn.training.run_state import (
 
 
 def test_record_tells_what_is_left_to_do(tmp_path: Path) -> None:
-    assert open_run_state(tmp_path, ["f1", "older"], overwrite=False) == RunState("f1")
-    write_run_state(tmp_path, RunState("f1", "RUNNING", "run"))
-    assert open_run_state(tmp_path, ["f1", "older"], overwrite=True) == RunState(
+    output = str(tmp_path)
+    assert open_run_state(output, ["f1", "older"], overwrite=False) == RunState("f1")
+    write_run_state(output, RunState("f1", "RUNNING", "run"))
+    assert open_run_state(str(tmp_path), ["f1", "older"], overwrite=True) == RunState(
         "f1", "RUNNING", "run"
     )
     with pytest.raises(UserError, match=r"another configuration.*overwrite"):
-        open_run_state(tmp_path, ["f2"], overwrite=False)
+        open_run_state(str(tmp_path), ["f2"], overwrite=False)
 
 
 def stored_by_version_0_1_0() -> dict[str, Any]:
@@ -41,11 +42,11 @@ def test_a_training_of_version_0_1_0_is_recognised(tmp_path: Path) -> None:
     stored = stored_by_version_0_1_0()
     (tmp_path / STATE_FILE).write_text(json.dumps(stored["training.json"]))
     config = TrainConfig.model_validate(stored["configuration"])
-    state = open_run_state(tmp_path, fingerprints(config, stored["digests"]), overwrite=False)
+    state = open_run_state(str(tmp_path), fingerprints(config, stored["digests"]), overwrite=False)
     assert state.status == "FINISHED"
     other = config.model_copy(update={"seed": 1})
     with pytest.raises(UserError, match="another configuration"):
-        open_run_state(tmp_path, fingerprints(other, stored["digests"]), overwrite=False)
+        open_run_state(str(tmp_path), fingerprints(other, stored["digests"]), overwrite=False)
 
 
 def test_version_0_1_0_did_not_train_with_options_added_since() -> None:
@@ -60,10 +61,10 @@ def test_version_0_1_0_did_not_train_with_options_added_since() -> None:
 
 
 def test_overwrite_removes_only_what_training_made(tmp_path: Path) -> None:
-    write_run_state(tmp_path, RunState("f1", "FINISHED", "run"))
+    write_run_state(str(tmp_path), RunState("f1", "FINISHED", "run"))
     for folder in (MODEL, CHECKPOINTS, "mine"):
         (tmp_path / folder).mkdir()
-    assert open_run_state(tmp_path, ["f2"], overwrite=True) == RunState("f2")
+    assert open_run_state(str(tmp_path), ["f2"], overwrite=True) == RunState("f2")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -71,7 +72,7 @@ def test_overwrite_removes_only_what_training_made(tmp_path: Path) -> None:
 def test_damaged_record_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / STATE_FILE).write_text(content)
     with pytest.raises(UserError, match="damaged"):
-        open_run_state(tmp_path, ["f"], overwrite=False)
+        open_run_state(str(tmp_path), ["f"], overwrite=False)
 
 
 def test_progress_line_shows_what_is_known() -> None:

@@ -485,7 +485,7 @@ def test_the_machine_is_watched(config: TrackingConfig, tmp_path: Path) -> None:
     name = "system/cpu_utilization_percentage"
     with Tracker(tmp_path, config) as tracker:
         run = tracker.start("one", "k", **ABOUT)
-        with system_metrics(run, 0.05):
+        with system_metrics(run.log_metrics, 0.05):
             until(lambda: [e for e in entries(tmp_path, "metrics") if name in e["values"]])
     (found,) = runs(config)
     assert name in found.data.metrics
@@ -499,7 +499,7 @@ def test_without_tracking_nothing_is_written(tmp_path: Path) -> None:
     config = TrackingConfig(uri=f"sqlite:///{tmp_path / 'mlflow.db'}", enabled=False)
     with Tracker(tmp_path, config) as tracker:
         run = tracker.start("one", "k", **ABOUT)
-        with system_metrics(run, 0.01):
+        with system_metrics(run.log_metrics, 0.01):
             run.log_metrics({"loss": 1.0}, 0)
             run.log_artifact(tmp_path / "none")
             run.set_status("FINISHED")

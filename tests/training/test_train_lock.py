@@ -31,7 +31,7 @@ def test_a_second_training_is_refused_and_overwrites_nothing(config: TrainConfig
     ):
         train(config)
     assert read_run_state(config.output) == other
-    assert [path.name for path in config.output.iterdir()] == ["training.json"]
+    assert [path.name for path in Path(config.output).iterdir()] == ["training.json"]
 
 
 def test_a_finished_training_is_returned_without_the_folder(
@@ -41,6 +41,6 @@ def test_a_finished_training_is_returned_without_the_folder(
     fingerprint = whole.fingerprint(*input_digests(whole, *open_datasets(whole)))
     write_run_state(whole.output, RunState(fingerprint, "FINISHED", None))
     network = build_network(config.network.name, config.network.options)
-    save_model(whole.output / MODEL, network, config.network, scores={"loss": 0.5})
+    save_model(f"{whole.output}/{MODEL}", network, config.network, scores={"loss": 0.5})
     monkeypatch.setattr(job, "folder_lock", None)
     assert train(config).metrics == {"loss": 0.5}

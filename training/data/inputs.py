@@ -58,7 +58,7 @@ def absolute_paths(config: TrainConfig) -> TrainConfig:
         update={
             "data": data,
             "network": network,
-            "output": config.output.expanduser().absolute(),
+            "output": absolute_uri(config.output),
         }
     )
 

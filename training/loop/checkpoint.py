@@ -1,24 +1,78 @@
-"""The state of a training run on disk."""
+"""The state of a training run in a store.
 
-from pathlib import Path
+Checkpoints are ``OUTPUT/checkpoints/FINGERPRINT-START/step-00000100/state.pt``, where START is new
+at each start of a driver. Ray Train keeps records of its own beside them, which are never read.
+``state.pt`` is published whole, so that a checkpoint is complete if it has this file.
+"""
+
+import logging
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from pyarrow.fs import FileSelector
 
 from ucn.errors import UserError
-from ucn.storage.files import atomic_path
+from ucn.storage.arrow import delete_entries, filesystem, storage_errors
+from ucn.storage.stores import open_store
 from ucn.training.networks.published_weights import load_tensors
+
+logger = logging.getLogger(__name__)
 
 STATE = "state.pt"
 
 
-def save_checkpoint(folder: Path, snapshot: dict[str, Any]) -> None:
+def checkpoint_name(step: int) -> str:
+    """Name of a checkpoint's folder; later checkpoints have greater names."""
+    return f"step-{step:08d}"
+
+
+def newest_checkpoint(folder: str, run: str) -> str | None:
+    """Find the checkpoint of the most steps, and delete all others with Ray Train's records.
+
+    Only the driver that holds the lock may call this.
+
+    Args:
+        folder: of the checkpoints of all starts.
+        run: beginning of the names of the starts whose checkpoints count.
+
+    Returns:
+        folder of the checkpoint; None if there is none.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    with storage_errors(folder):
+        system, path = filesystem(folder)
+        entries = system.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
+    files = [PurePosixPath(entry.path).relative_to(path) for entry in entries]
+    # START/CHECKPOINT/state.pt. Version 0.1 named its checkpoints by the clock: checkpoint_2026...
+    found = [
+        file.parts
+        for file in files
+        if file.name == STATE and len(file.parts) == 3 and file.parts[0].startswith(run)
+    ]
+    start, newest, _ = max(found, key=lambda parts: parts[1], default=("", "", ""))
+    for file in files:
+        if len(file.parts) == 2 and file.name.startswith("step-") and file.name > newest:
+            logger.warning("%s/%s: not complete, left out", folder, file)
+    delete_entries(folder, lambda name: name != start)
+    if not start:
+        return None
+    delete_entries(f"{folder}/{start}", lambda name: name != newest)
+    return f"{folder}/{start}/{newest}"
+
+
+def save_checkpoint(folder: str | Path, snapshot: dict[str, Any]) -> None:
     """Write a snapshot of the state into ``folder``, atomically.
 
     Raises:
         UserError: it cannot be written, or the disk is full.
     """
-    with atomic_path(folder / STATE) as path, path.open("wb") as file:
+    store = open_store(folder)
+    # A killed worker may have left a part of this checkpoint.
+    store.prepare()
+    with store.publishing(STATE) as path, path.open("wb") as file:
         try:
             torch.save(snapshot, file)
         except RuntimeError as error:
@@ -28,23 +82,25 @@ def save_checkpoint(folder: Path, snapshot: dict[str, Any]) -> None:
             raise
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any]:
+def load_checkpoint(folder: str | Path) -> dict[str, Any]:
     """Read a snapshot; nothing in it is executed.
 
     Raises:
         UserError: there is no readable checkpoint.
     """
-    path = folder / STATE
     try:
-        state: dict[str, Any] = load_tensors(path)
+        with open_store(folder).local_copy(STATE) as path:
+            state: dict[str, Any] = load_tensors(path)
+    except UserError:
+        raise
     except Exception as error:  # damaged bytes can make the unpickler fail in any way
         raise unusable(folder, error) from error
     return state
 
 
-def unusable(folder: Path, error: Exception) -> UserError:
+def unusable(folder: str | Path, error: Exception) -> UserError:
     """Say that a run cannot go on from a checkpoint, and why."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"{folder / STATE}: cannot be resumed from ({reason}); start over with overwrite=true"
+        f"{folder}/{STATE}: cannot be resumed from ({reason}); start over with overwrite=true"
     )

@@ -19,7 +19,7 @@ from ucn.training.loop.validate import MatchedPair, validate
 from ucn.training.networks.compiled import compile_network
 
 CPU = torch.device("cpu")
-WriteState = Callable[[Path], None]
+WriteState = Callable[[str | Path], None]
 READ_EVERY = 8
 """Most steps whose metrics are read together, since reading waits for the device."""
 
@@ -55,9 +55,9 @@ def fit(
     validation: PairDataset | None,
     worker: Worker,
     sampler: Sampler,
-    resume: Path | None = None,
+    resume: str | Path | None = None,
 ) -> TrainState:
-    """Train from the start, or from the checkpoint in ``resume``.
+    """Train from the start, or from the checkpoint in the folder or URI ``resume``.
 
     Args:
         training: the samples that ``sampler`` draws from.
@@ -148,7 +148,7 @@ def best_weights(state: TrainState) -> tuple[dict[str, torch.Tensor], Metrics]:
     return weights, state.metrics
 
 
-def _resume(state: TrainState, folder: Path) -> None:
+def _resume(state: TrainState, folder: str | Path) -> None:
     snapshot = load_checkpoint(folder)
     try:
         state.restore(snapshot)

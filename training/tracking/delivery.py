@@ -20,6 +20,7 @@ from ucn.storage.lock import file_lock
 from ucn.storage.retry import backoff
 from ucn.training.config import TrackingConfig, sqlite_path, sqlite_uri
 from ucn.training.tracking.log import (
+    DELIVERED,
     LOG,
     METRICS_AT_ONCE,
     TRACKING,
@@ -29,6 +30,7 @@ from ucn.training.tracking.log import (
     read_log,
     start_run,
 )
+from ucn.training.tracking.mirror import Upload, is_remote, pull
 from ucn.training.tracking.server import EXPERIMENT, Server, brief, is_transient
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,6 @@ POLL_S = 1.0
 """Seconds between looks for lines of other processes."""
 ATTEMPTS = 5
 """Failed attempts after which a line is left out if the server answers other requests."""
-DELIVERED = "delivered.json"
 
 
 class Tracker:
@@ -51,17 +52,21 @@ class Tracker:
     at the end, for at most `PATIENCE_S`, until all is delivered; what is not stays in the log.
 
     Args:
-        output: the output folder; the log is in ``tracking/``.
+        output: folder or URI; the log is in ``tracking/``.
         config: with ``enabled`` false nothing is logged.
     """
 
-    def __init__(self, output: Path, config: TrackingConfig) -> None:
-        self._folder, uri = output.absolute() / TRACKING, config.uri
+    def __init__(self, output: Path | str, config: TrackingConfig) -> None:
+        output, uri = str(output), config.uri
         if (database := sqlite_path(uri)) is not None:
             # Holds in any working directory.
             uri = sqlite_uri(database) + "".join(uri.partition("?")[1:])
         self._config = config.model_copy(update={"uri": uri})
-        self._delivery = Delivery(self._folder, uri) if config.enabled else None
+        self._delivery: Delivery | None = None
+        if config.enabled:
+            self._folder = pull(output).absolute() / TRACKING
+            upload = Upload(output) if is_remote(output) else None
+            self._delivery = Delivery(self._folder, uri, upload)
 
     def __enter__(self) -> "Tracker":
         return self
@@ -129,6 +134,7 @@ class Delivery:
     Args:
         folder: of the log.
         uri: of the server.
+        upload: of the log; then only lines that are uploaded are delivered.
 
     Attributes:
         server: the URI without credentials.
@@ -136,8 +142,8 @@ class Delivery:
         counts: of what was delivered, by kind.
     """
 
-    def __init__(self, folder: Path, uri: str) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, uri: str, upload: Upload | None = None) -> None:
+        self._folder, self._upload = folder, upload
         self.server = redact(uri)
         self.ids: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
@@ -167,13 +173,15 @@ class Delivery:
             self._abandoned = True
             self._changed.notify_all()
         self._thread.join(POLL_S)
+        if self._upload:
+            self._upload.upload()
         if waiting := self.count_waiting():
             logger.warning(
                 "%s: %d lines of %s were not delivered to MLflow; run `ucn sync %s` later",
                 self.server,
                 waiting,
                 self._folder / LOG,
-                self._folder.parent,
+                self._upload.output if self._upload else self._folder.parent,
             )
 
     def deliver(self) -> Exception | None:
@@ -209,6 +217,8 @@ class Delivery:
         start = self._read_delivered()
         alone, failures, waits = 0, 0, backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
         while not self._abandoned:
+            if self._upload:
+                self._upload.renew(at_once=self._closing)
             group = self._next(start, alone=alone > 0)
             if not group:
                 if self._closing:
@@ -246,6 +256,8 @@ class Delivery:
         group: list[Line] = []
         count = 0
         for line in read_log(self._folder, start):
+            if self._upload and line.end > self._upload.end:
+                break
             values = line.entry.get("values", ())
             count += len(values)
             if group and (

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 TRACKING = "tracking"
 """Folder of the log in an output folder."""
 LOG = "log.jsonl"
+DELIVERED = "delivered.json"
+"""What is delivered of the log, see `ucn.training.tracking.delivery`."""
 METRICS_AT_ONCE = 1000
 """Limit of MLflow's for one request."""
 

@@ -3,32 +3,33 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-
-from ucn.training.tracking.log import RunLog
 
 logger = logging.getLogger(__name__)
 
 
+Log = Callable[[Mapping[str, float], int], object]
+
+
 @contextmanager
-def system_metrics(run: RunLog, interval_s: float = 10.0) -> Iterator[None]:
+def system_metrics(log: Log | None, interval_s: float = 10.0) -> Iterator[None]:
     """Log the load of this machine, under MLflow's names (``system/...``), during the block.
 
     GPUs are measured if pynvml is installed. The step is the time in seconds, which a resumed run
     does not repeat.
 
     Args:
-        run: nothing is measured if it logs nothing.
+        log: takes metrics and their step; nothing is measured without it.
         interval_s: seconds between samples.
     """
-    if not run.is_active:
+    if log is None:
         yield
         return
     ended = threading.Event()
     thread = threading.Thread(
-        target=_sample, args=(run, interval_s, ended), name="system-metrics", daemon=True
+        target=_sample, args=(log, interval_s, ended), name="system-metrics", daemon=True
     )
     thread.start()
     try:
@@ -38,7 +39,7 @@ def system_metrics(run: RunLog, interval_s: float = 10.0) -> Iterator[None]:
         thread.join()
 
 
-def _sample(run: RunLog, interval_s: float, ended: threading.Event) -> None:
+def _sample(log: Log, interval_s: float, ended: threading.Event) -> None:
     try:
         monitors = _monitors()
         while not ended.wait(interval_s):
@@ -48,7 +49,7 @@ def _sample(run: RunLog, interval_s: float, ended: threading.Event) -> None:
                 metrics |= monitor.aggregate_metrics()
                 monitor.clear_metrics()
             values = {f"system/{name}": value for name, value in metrics.items()}
-            run.log_metrics(values, int(time.time()))
+            log(values, int(time.time()))
     except Exception as error:  # noqa: BLE001 - no error of tracking stops a run
         logger.warning("no system metrics from now on (%s)", error)
 

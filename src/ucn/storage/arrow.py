@@ -1,8 +1,8 @@
-"""The store for other URIs that pyarrow knows, such as ``gs://``."""
+"""pyarrow's file systems: those of Ray Train, and the store for ``gs://`` and the like."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,57 @@ from pyarrow import fs
 
 from ucn.errors import UserError
 from ucn.storage.addresses import redact
-from ucn.storage.files import temporary_folder
+from ucn.storage.files import as_user_error, temporary_folder
 
 _BLOCK = 8 << 20
 _RETRY_S = 60
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The file system of an absolute path or URI, and the path in it."""
+    scheme, separator, location = uri.partition("://")
+    if not separator:
+        return fs.LocalFileSystem(), uri
+    if scheme == "s3":
+        # Only the bucket, as boto3 takes the rest literally and pyarrow would decode it. Unlike
+        # S3FileSystem(), this honours AWS_ENDPOINT_URL.
+        return fs.FileSystem.from_uri(f"s3://{location.partition('/')[0]}")[0], location
+    # Without credentials, Google's client would retry for 15 minutes.
+    limit = f"?retry_limit_seconds={_RETRY_S}" if scheme == "gs" else ""
+    system, folder = fs.FileSystem.from_uri(uri + limit)
+    return system, folder
+
+
+def delete_entries(uri: str, is_chosen: Callable[[str], bool]) -> None:
+    """Delete files and subfolders of a folder, local or in a store, by their names.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    with storage_errors(uri):
+        system, folder = filesystem(uri)
+        for entry in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+            if is_chosen(entry.base_name):
+                is_folder = entry.type == fs.FileType.Directory
+                (system.delete_dir if is_folder else system.delete_file)(entry.path)
+
+
+def storage_errors(uri: str) -> AbstractContextManager[None]:
+    """Raise errors of pyarrow's file systems as one line for the user."""
+    return _arrow_errors(uri) if "://" in uri else as_user_error(Path(uri))
+
+
+@contextmanager
+def _arrow_errors(address: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(address) from None
+    except (OSError, pyarrow.ArrowException) as error:
+        first = redact((str(error).splitlines() or [type(error).__name__])[0])
+        raise UserError(
+            f"{address}: cannot be used ({first}); check the address and the credentials"
+        ) from error
 
 
 class ArrowStore:
@@ -87,21 +134,7 @@ class ArrowStore:
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        # Without credentials, Google's client would retry for 15 minutes.
-        limit = f"?retry_limit_seconds={_RETRY_S}" if self.uri.startswith("gs://") else ""
-        system, folder = fs.FileSystem.from_uri(self.uri + limit)
-        return system, folder
+        return filesystem(self.uri)
 
-    @contextmanager
-    def _as_user_error(self, name: str) -> Iterator[None]:
-        """Raise errors of pyarrow as one line for the user."""
-        place = f"{self.uri}/{name}".rstrip("/")
-        try:
-            yield
-        except FileNotFoundError:
-            raise FileNotFoundError(place) from None
-        except (OSError, pyarrow.ArrowException) as error:
-            first = redact((str(error).splitlines() or [type(error).__name__])[0])
-            raise UserError(
-                f"{place}: cannot be used ({first}); check the address and the credentials"
-            ) from error
+    def _as_user_error(self, name: str) -> AbstractContextManager[None]:
+        return _arrow_errors(f"{self.uri}/{name}".rstrip("/"))

@@ -103,7 +103,9 @@ class S3Store:
         while True:
             page = self._request("", functools.partial(self._page, more))
             for entry in page.get("Contents", []):
-                found[entry["Key"][len(self._prefix) + 1 :]] = entry["Size"]
+                # pyarrow marks folders by empty objects.
+                if name := entry["Key"][len(self._prefix) + 1 :]:
+                    found[name] = entry["Size"]
             if not page.get("IsTruncated"):
                 return found
             more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -219,7 +221,7 @@ class S3Store:
             self._request(name, delete_conditionally)
 
     def _publish(self, name: str, path: Path) -> None:
-        """Upload with one conditional PUT; an existing object is deleted first."""
+        """Upload with one conditional PUT, which replaces an existing object at once."""
         size = path.stat().st_size
         if size > _LARGEST_OBJECT:
             raise UserError(
@@ -228,6 +230,8 @@ class S3Store:
             )
         with path.open("rb") as file:
             checksum = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
+
+        condition = {"IfNoneMatch": "*"}
 
         def put() -> None:
             with path.open("rb") as file:
@@ -238,34 +242,35 @@ class S3Store:
                     ContentLength=size,
                     ChecksumAlgorithm="SHA256",
                     ChecksumSHA256=checksum,
-                    IfNoneMatch="*",
+                    **condition,
                 )
 
         for _ in range(2):
             try:
                 return self._request(name, put)
-            except Conflict:
-                # An earlier attempt succeeded and its answer was lost, or another task has uploaded
-                # the same shard.
-                if self._checksum(name) == checksum:
-                    return None
-            self.delete(name)
+            except (Conflict, FileNotFoundError):
+                found = self._head(name)
+            # An earlier attempt succeeded and its answer was lost, or another task has uploaded the
+            # same shard.
+            if found.get("ChecksumSHA256") == checksum:
+                return None
+            condition = {"IfMatch": found["ETag"]} if found else {"IfNoneMatch": "*"}
         raise UserError(f"{self.uri}/{name}: another run writes here; let one of them finish first")
 
-    def _checksum(self, name: str) -> str | None:
-        """SHA-256 of an object in base64; None if there is no object, or no checksum of it."""
+    def _head(self, name: str) -> dict[str, Any]:
+        """ETag and checksum, if it has one, of an object; empty if there is no object."""
 
-        def head() -> str | None:
-            found = self._client.head_object(
-                Bucket=self._bucket, Key=self._key(name), ChecksumMode="ENABLED"
+        def head() -> dict[str, Any]:
+            return dict(
+                self._client.head_object(
+                    Bucket=self._bucket, Key=self._key(name), ChecksumMode="ENABLED"
+                )
             )
-            checksum: str | None = found.get("ChecksumSHA256")
-            return checksum
 
         try:
             return self._request(name, head)
         except FileNotFoundError:
-            return None
+            return {}
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"

@@ -6,6 +6,7 @@ error messages depend on.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 from ucn.errors import UserError
-from ucn.storage.files import atomic_path, make_folder, sweep_temporaries
+from ucn.storage.files import (
+    atomic_folder,
+    atomic_path,
+    make_folder,
+    sweep_temporaries,
+    temporary_folder,
+)
 
 
 class Store(Protocol):
@@ -103,6 +110,31 @@ def write_bytes(store: Store, name: str, data: bytes) -> None:
     """Writes ``data`` to the file ``name``."""
     with store.publishing(name) as path:
         path.write_bytes(data)
+
+
+@contextmanager
+def publishing_folder(uri: str | Path, marker: str) -> Iterator[Path]:
+    """Yields a local folder to write to, published as the folder ``uri`` if the block succeeds.
+
+    A local folder is replaced by a rename. In a store, ``marker`` is deleted first and uploaded
+    last, so that a reader sees it only beside the files that it belongs to.
+
+    Args:
+        uri: the folder; it has no subfolders.
+        marker: name of the file that completes the folder.
+    """
+    store = open_store(uri)
+    if isinstance(store, LocalStore):
+        with atomic_folder(store.uri) as folder:
+            yield folder
+        return
+    with temporary_folder() as folder:
+        yield folder
+        store.prepare()
+        store.delete(marker)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == marker):
+            with store.publishing(path.name) as target:
+                shutil.copyfile(path, target)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def save_model(
 ) -> None:
     """Publish a model folder, local or in a store; replaces one that is there.
 
-    A reader never sees a part of it, nor parts of two.
+    A local folder is replaced by a rename; in a store ``config.json`` is uploaded last.
 
     Raises:
         UserError: it cannot be written, or the disk is full.

@@ -1,5 +1,6 @@
 """Shards on an S3-protocol server on loopback: the same bytes and promises as in a folder."""
 
+import errno
 import hashlib
 import pickle
 import subprocess
@@ -22,7 +23,7 @@ from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.shards.verify import verify_dataset
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
-from ucn.storage.arrow import ArrowStore, delete_entries
+from ucn.storage.arrow import ArrowStore, delete_entries, storage_errors
 from ucn.storage.lock import LOCK_NAME
 from ucn.storage.s3 import S3Store
 from ucn.storage.stores import (
@@ -245,6 +246,20 @@ def test_an_upload_that_fails_leaves_no_marker(monkeypatch: pytest.MonkeyPatch) 
         (folder / "a.json").write_bytes(b"new")
         (folder / "b.tar").write_bytes(b"new")
     assert store.sizes() == {}
+
+
+def test_errors_of_pyarrow_are_told_with_the_address(tmp_path: Path) -> None:
+    place = "s3://runs/one"
+    with (
+        pytest.raises(UserError, match=f"^{place}: cannot be used .*AWS Error"),
+        storage_errors(place),
+    ):
+        raise OSError("AWS Error NETWORK_CONNECTION\nmore lines")
+    with (
+        pytest.raises(UserError, match=f"^{tmp_path}: the disk is full"),
+        storage_errors(str(tmp_path)),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_files_and_subfolders_are_deleted_by_name(store: Store) -> None:

@@ -79,6 +79,7 @@ def test_another_machine_goes_on_in_the_same_run(
     machine("a")
     assert log(config, range(4, 8)) == first
     assert history(config.uri, first) == [(step, step / 8) for step in range(8)]
+    assert sorted(open_store(f"{OUTPUT}/{TRACKING}").sizes()) == ["delivered.json", LOG]
 
 
 def test_only_what_is_uploaded_is_delivered(

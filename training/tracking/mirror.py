@@ -133,7 +133,8 @@ def _copy(source: str, target: str) -> None:
         # The log after the files that it names, and after the log what is delivered of it.
         last = {LOG: 1, DELIVERED: 2}
         for name, size in sorted(_sizes(*here), key=lambda item: last.get(item[0], 0)):
-            if present.get(name) == size and name != DELIVERED:
+            # Names with a dot: the lock of the local folder, unfinished files.
+            if name.startswith(".") or (present.get(name) == size and name != DELIVERED):
                 continue
             to = PurePosixPath(there[1]) / name
             there[0].create_dir(str(to.parent))

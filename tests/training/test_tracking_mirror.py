@@ -151,6 +151,18 @@ def test_files_and_models_are_delivered_from_any_machine(
         assert sync(folder, other) == Counter()
 
 
+def test_no_object_is_written_outside_the_copy(
+    tmp_path: Path, machine: Callable[[str], None], config: TrackingConfig
+) -> None:
+    machine("a")
+    log(config, range(1))
+    hostile = boto3.resource("s3").Object("logs", "my run/tracking/x/../../../outside.txt")
+    hostile.put(Body=b"hostile")
+    machine("b")
+    pull(OUTPUT)
+    assert not list(tmp_path.rglob("outside.txt"))
+
+
 def test_a_log_of_a_deleted_output_is_not_gone_on_with(
     machine: Callable[[str], None], config: TrackingConfig
 ) -> None:

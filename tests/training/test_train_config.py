@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -
 def test_fingerprint_tells_what_decides_the_model() -> None:
     base = TrainConfig()
     other_place = base.model_copy(
-        update={"output": Path("elsewhere"), "workers": 2, "min_workers": 1, "device": "cpu"}
+        update={"output": "elsewhere", "workers": 2, "min_workers": 1, "device": "cpu"}
     )
     assert base.fingerprint("a", "b") == other_place.fingerprint("a", "b")
     assert base.fingerprint("a", "b") != base.fingerprint("c", "b")

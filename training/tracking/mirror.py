@@ -133,10 +133,13 @@ def _copy(source: str, target: str) -> None:
         # The log after the files that it names, and after the log what is delivered of it.
         last = {LOG: 1, DELIVERED: 2}
         for name, size in sorted(_sizes(*here), key=lambda item: last.get(item[0], 0)):
-            # Names with a dot: the lock of the local folder, unfinished files.
-            if name.startswith(".") or (present.get(name) == size and name != DELIVERED):
+            path = PurePosixPath(name)
+            # Names with a dot: the lock of the local folder, unfinished files, folders outside.
+            if name.startswith(".") or ".." in path.parts:
                 continue
-            to = PurePosixPath(there[1]) / name
+            if present.get(name) == size and name != DELIVERED:
+                continue
+            to = there[1] / path
             there[0].create_dir(str(to.parent))
             fs.copy_files(
                 f"{here[1]}/{name}",

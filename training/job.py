@@ -30,7 +30,7 @@ from ucn.training.data.inputs import (
     training_sampler,
 )
 from ucn.training.device import cluster_cuda_error
-from ucn.training.loop.checkpoint import load_checkpoint, newest_checkpoint
+from ucn.training.loop.checkpoint import KEPT, load_checkpoint, newest_checkpoint
 from ucn.training.loop.loop import CPU, best_weights
 from ucn.training.loop.state import Metrics, initial_state
 from ucn.training.model import WEIGHTS, load_model, model_digests, save_model
@@ -55,8 +55,6 @@ from ucn.training.tracking import (
     pull,
 )
 from ucn.training.worker import work
-
-CHECKPOINTS_KEPT = 2
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +202,7 @@ def _train_with_ray(config: TrainConfig, run: RunLog, folder: str, resume: str |
             name=name,
             storage_path=storage_path,
             storage_filesystem=system,
-            checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+            checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
             failure_config=FailureConfig(max_failures=config.max_failures),
             # Waiting OpenMP threads must not spin: they would slow down the reader threads. OpenMP
             # reads this when the process starts.

@@ -76,7 +76,7 @@ def open_run_state(output: str, fingerprints: Sequence[str], *, overwrite: bool)
             "another output, or set overwrite=true"
         )
     open_store(output).delete(STATE_FILE)
-    delete_entries(output, lambda name: name in (MODEL, CHECKPOINTS))
+    delete_entries(output, (MODEL, CHECKPOINTS))
     return RunState(fingerprints[0])
 
 

@@ -20,6 +20,8 @@ from ucn.training.networks.published_weights import load_tensors
 logger = logging.getLogger(__name__)
 
 STATE = "state.pt"
+KEPT = 2
+"""Checkpoints that are kept."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -28,7 +30,7 @@ def checkpoint_name(step: int) -> str:
 
 
 def newest_checkpoint(folder: str, run: str) -> str | None:
-    """Find the checkpoint of the most steps, and delete all others with Ray Train's records.
+    """Find the checkpoint of the most steps; delete all but `KEPT`, and Ray Train's records.
 
     Only the driver that holds the lock may call this.
 
@@ -47,20 +49,21 @@ def newest_checkpoint(folder: str, run: str) -> str | None:
         entries = system.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
     files = [PurePosixPath(entry.path).relative_to(path) for entry in entries]
     # START/CHECKPOINT/state.pt. Version 0.1 named its checkpoints by the clock: checkpoint_2026...
-    found = [
-        file.parts
+    complete = [
+        file.parent
         for file in files
         if file.name == STATE and len(file.parts) == 3 and file.parts[0].startswith(run)
     ]
-    start, newest, _ = max(found, key=lambda parts: parts[1], default=("", "", ""))
+    kept = sorted(complete, key=lambda checkpoint: checkpoint.name)[-KEPT:]
+    newest = kept[-1].name if kept else ""
     for file in files:
         if len(file.parts) == 2 and file.name.startswith("step-") and file.name > newest:
             logger.warning("%s/%s: not complete, left out", folder, file)
-    delete_entries(folder, lambda name: name != start)
-    if not start:
-        return None
-    delete_entries(f"{folder}/{start}", lambda name: name != newest)
-    return f"{folder}/{start}/{newest}"
+    starts = {checkpoint.parent for checkpoint in kept}
+    others = [file for file in files if len(file.parts) == 1 and file not in starts]
+    others += [file for file in files if file.parent in starts and file not in kept]
+    delete_entries(folder, map(str, others))
+    return f"{folder}/{kept[-1]}" if kept else None
 
 
 def save_checkpoint(folder: str | Path, snapshot: dict[str, Any]) -> None:
@@ -102,5 +105,6 @@ def unusable(folder: str | Path, error: Exception) -> UserError:
     """Say that a run cannot go on from a checkpoint, and why."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"{folder}/{STATE}: cannot be resumed from ({reason}); start over with overwrite=true"
+        f"{folder}/{STATE}: cannot be resumed from ({reason}); delete it to go on from the one "
+        "before, or start over in another output"
     )

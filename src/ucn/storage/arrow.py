@@ -1,7 +1,7 @@
 """pyarrow's file systems: those of Ray Train, and the store for ``gs://`` and the like."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -33,18 +33,19 @@ def filesystem(uri: str) -> tuple[Any, str]:
     return system, folder
 
 
-def delete_entries(uri: str, is_chosen: Callable[[str], bool]) -> None:
-    """Delete files and subfolders of a folder, local or in a store, by their names.
+def delete_entries(uri: str, names: Iterable[str]) -> None:
+    """Delete files and subfolders of a folder, local or in a store, where they exist.
 
     Raises:
         UserError: the store cannot be used.
     """
     with storage_errors(uri):
         system, folder = filesystem(uri)
-        for entry in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
-            if is_chosen(entry.base_name):
-                is_folder = entry.type == fs.FileType.Directory
-                (system.delete_dir if is_folder else system.delete_file)(entry.path)
+        for entry in system.get_file_info([f"{folder}/{name}" for name in names]):
+            if entry.type == fs.FileType.Directory:
+                system.delete_dir(entry.path)
+            elif entry.type == fs.FileType.File:
+                system.delete_file(entry.path)
 
 
 def storage_errors(uri: str) -> AbstractContextManager[None]:

@@ -130,6 +130,7 @@ def _run(
         write_run_state(config.output, RunState(fingerprint, "RUNNING"))
         try:
             with ray_session():
+                lock.check()
                 resume = newest_checkpoint(checkpoints, fingerprint[:16])
                 # Ray Train would go on from its own record of a run of the same name.
                 name = f"{fingerprint[:16]}-{uuid.uuid4().hex[:8]}"

@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from ucn.errors import UserError
+from ucn.storage.stores import open_store, write_bytes
 from ucn.training.config import TrainConfig
 from ucn.training.progress import ProgressLine
 from ucn.training.run_state import (
@@ -17,6 +19,7 @@ from ucn.training.run_state import (
     RunState,
     fingerprints,
     open_run_state,
+    read_run_state,
     write_run_state,
 )
 
@@ -66,6 +69,26 @@ def test_overwrite_removes_only_what_training_made(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     assert open_run_state(str(tmp_path), ["f2"], overwrite=True) == RunState("f2")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_state_in_a_store(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket="states")
+    output = "s3://states/my run"
+    assert open_run_state(output, ["f1"], overwrite=False) == RunState("f1")
+    for status in ("RUNNING", "FINISHED"):
+        write_run_state(output, RunState("f1", status, "run"))
+        assert read_run_state(output) == RunState("f1", status, "run")
+    for folder in (MODEL, f"{CHECKPOINTS}/f1/step-00000001", "mine"):
+        write_bytes(open_store(f"{output}/{folder}"), "file", b"content")
+    with pytest.raises(UserError, match=f"^{output}: holds the training of another"):
+        open_run_state(output, ["f2"], overwrite=False)
+    assert open_run_state(output, ["f2"], overwrite=True) == RunState("f2")
+    keys = [one.key for one in boto3.resource("s3").Bucket("states").objects.all()]
+    assert [key for key in keys if not key.endswith("/")] == ["my run/mine/file"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"fingerprint": "f", "colour": 1}'])

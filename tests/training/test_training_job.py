@@ -260,17 +260,3 @@ def test_killed_driver_goes_on_with_another_number_of_workers(
     expected, losses = history(alone, uri), history(rest, uri)
     assert [step for step, _ in losses] == list(range(60))
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
-
-
-def test_another_configuration_replaces_a_training_in_a_store(
-    base: TrainConfig, bucket: str
-) -> None:
-    output = f"{bucket}/overwritten"
-    config = base.model_copy(
-        update={"output": output, "steps": 2, "tracking": TrackingConfig(enabled=False)}
-    )
-    first = weights(train(config))
-    other = config.model_copy(update={"seed": 1})
-    with pytest.raises(UserError, match=f"^{output}: holds the training of another"):
-        train(other)
-    assert weights(train(other.model_copy(update={"overwrite": True}))) != first

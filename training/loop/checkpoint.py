@@ -48,7 +48,7 @@ def newest_checkpoint(folder: str, run: str) -> str | None:
         system, path = filesystem(folder)
         entries = system.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
     files = [PurePosixPath(entry.path).relative_to(path) for entry in entries]
-    # START/CHECKPOINT/state.pt. Version 0.1 named its checkpoints by the clock: checkpoint_2026...
+    # START/CHECKPOINT/state.pt. Earlier versions named checkpoints by the clock: checkpoint_2026...
     complete = [
         file.parent
         for file in files

@@ -147,7 +147,7 @@ def test_files_and_models_are_delivered_from_any_machine(
         assert (folder / "model" / "model.safetensors").read_bytes() == b"weights"
         assert sync(folder, other) == Counter(runs=1, artifacts=1)
     machine("c")
-    with open_output(OUTPUT) as folder:
+    with open_output(f"{OUTPUT}/") as folder:
         assert sync(folder, other) == Counter()
 
 

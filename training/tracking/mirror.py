@@ -18,7 +18,7 @@ from ucn.errors import UserError
 from ucn.preprocessing.shards.cache_folder import default_folder
 from ucn.storage.arrow import filesystem, storage_errors
 from ucn.storage.lock import folder_lock
-from ucn.storage.stores import open_store
+from ucn.storage.stores import absolute_uri, open_store
 from ucn.training.run_state import MODEL
 from ucn.training.tracking.log import DELIVERED, LOG, TRACKING
 
@@ -115,6 +115,7 @@ def open_output(output: str) -> Iterator[Path]:
     if not is_remote(output):
         yield Path(output)
         return
+    output = absolute_uri(output)
     with folder_lock(output):
         folder = pull(output)
         # Only what is uploaded is delivered.

@@ -100,7 +100,7 @@ class DataConfig(FrozenConfig):
     """Most points that are matched in a validation pair."""
     readers: int | None = Field(default=None, ge=0)
     """Processes of each worker that read and augment pairs; 0 reads them in the training process.
-    None: its CPUs but one with a GPU, else one for every 8 of its CPUs."""
+    None: its CPUs but one, at most 16, with a GPU; else one for every 8 of its CPUs."""
     cache_gib: float = Field(default=20.0, ge=0)
     """Size of the local cache of shards in object stores, GiB; 0 turns it off."""
 

@@ -206,7 +206,8 @@ def test_a_reader_does_not_import_the_main_module_and_ends_with_a_killed_parent(
 
 
 @pytest.mark.parametrize(
-    ("cpus", "device", "expected"), [(1, CUDA, 1), (16, CUDA, 15), (2, CPU, 1), (32, CPU, 4)]
+    ("cpus", "device", "expected"),
+    [(1, CUDA, 1), (8, CUDA, 7), (64, CUDA, 16), (2, CPU, 1), (32, CPU, 4)],
 )
 def test_readers_by_default(
     cpus: int, device: torch.device, expected: int, monkeypatch: pytest.MonkeyPatch

@@ -118,18 +118,18 @@ def warp(image: Array, matrix: Matrix, size: Array) -> tuple[Array, NDArray[np.b
     width, height = int(size[0]), int(size[1])
     canvas = cv2.warpAffine(image, matrix[:2], (width, height), flags=cv2.INTER_LINEAR)
     inverse: Matrix = np.linalg.inv(matrix).astype(np.float64)
-    # An image spans from -0.5 to its size - 0.5.
-    end = np.array([image.shape[1], image.shape[0]]) - 0.5
 
-    def is_inside(points: Array) -> NDArray[np.bool_]:
-        source = apply_matrix(inverse, points)
-        return np.asarray(((source >= -0.5) & (source <= end)).all(axis=-1))
+    def is_inside(x: Array, y: Array) -> NDArray[np.bool_]:
+        # An image spans from -0.5 to its size - 0.5.
+        inside = np.True_
+        for row, end in zip(inverse[:2], (image.shape[1], image.shape[0]), strict=True):
+            source = row[0] * x + row[1] * y + row[2]
+            inside = inside & (source >= -0.5) & (source <= end - 0.5)
+        return np.asarray(inside)
 
-    right, bottom = width - 1, height - 1
-    if is_inside(np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]])).all():
+    if is_inside(np.array([0, width - 1]), np.array([[0], [height - 1]])).all():
         return canvas, np.ones((height, width), dtype=bool)
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    return canvas, is_inside(np.stack([x, y], axis=-1))
+    return canvas, is_inside(np.arange(width), np.arange(height)[:, None])
 
 
 def _crop_matrix(

@@ -21,6 +21,8 @@ from ucn.training.data.pairs import PairDataset, load_item
 from ucn.training.data.sampler import Draw, Sampler, take_groups
 
 CPU = torch.device("cpu")
+MAX_READERS = 16
+"""Most readers by default. Each takes memory, which a container without a CPU quota may lack."""
 
 
 def training_batches(
@@ -71,7 +73,7 @@ def num_readers(config: TrainConfig, device: torch.device) -> int:
     if config.data.readers is not None:
         return config.data.readers
     cpus = worker_cpus()
-    return max(1, cpus - 1 if device.type == "cuda" else cpus // 8)
+    return max(1, min(cpus - 1, MAX_READERS) if device.type == "cuda" else cpus // 8)
 
 
 def on_device(batches: Iterable[PackedBatch], device: torch.device) -> Iterator[Batch]:

@@ -2,11 +2,14 @@
 
 Whole: images to the device, both passes, sampling, mining, loss, gradient norm, optimiser, running
 statistics. The pairs are made, augmented and at hand; `benchmarks/loading.py` measures that part.
+Both run in the environment of a training worker.
 On a GPU, the last column counts the synchronisations of host and device in a step; reading the
 metrics, every few steps, is not part of it.
 """
 
 import argparse
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -16,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ucn.cluster.cpus import WORKER_ENVIRONMENT
 from ucn.training.config import TrainConfig
 from ucn.training.data.collate import collate
 from ucn.training.data.pairs import Item
@@ -35,6 +39,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    if not WORKER_ENVIRONMENT.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | WORKER_ENVIRONMENT)
     torch.set_num_threads(options.threads)
     print("| network | loss | bare network | whole step | ratio | synchronisations |")
     print("| --- | --- | --- | --- | --- | --- |")

@@ -16,6 +16,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
+from ucn.cluster.cpus import WORKER_ENVIRONMENT
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
 from ucn.storage.arrow import filesystem, storage_errors
@@ -205,9 +206,7 @@ def _train_with_ray(config: TrainConfig, run: RunLog, folder: str, resume: str |
             storage_filesystem=system,
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
             failure_config=FailureConfig(max_failures=config.max_failures),
-            # Waiting OpenMP threads must not spin: they would slow down the reader threads. OpenMP
-            # reads this when the process starts.
-            worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
         ),
     )
     # Ray Train writes files of its own beside the checkpoints.

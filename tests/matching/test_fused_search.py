@@ -87,7 +87,7 @@ def arguments(
 def test_compiles_to_tensor_cores(
     capability: int, config: int, dimension: int, compile_for: Compile, tmp_path: Path
 ) -> None:
-    """The first tile fits each GPU, whatever the dimension; none of these spills registers."""
+    """The first tile fits each GPU; none of these spills registers."""
     tile = module.CONFIGS[config]
     (compiled,) = compile_for(capability, tile, [arguments(90, 20, 50, 7, dimension, 16.0)])
     assert MULTIPLY[capability] in compiled.asm["ptx"]
@@ -123,27 +123,32 @@ def test_sizes_are_not_compiled_anew(compile_for: Compile) -> None:
 
 
 def test_few_sizes_are_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles are timed once for a dimension and number of cells of a program."""
-    seen = set()
+    """Tiles are timed once for a dimension and a power of 16 of similarities."""
+    seen: dict[int, set[tuple[int, int]]] = {}
 
     class Launcher:
         def __getitem__(self, grid: Callable[..., tuple[int, int, int]]) -> Callable[..., None]:
-            def launch(*arguments: Any, DIMENSION: int, **meta: Any) -> None:
-                part_cells = arguments[13]
+            def launch(*arguments: Any, **meta: Any) -> None:
+                bound = dict(zip(module._kernel.arg_names, arguments, strict=False))
                 blocks, parts, sets = grid({"QUERIES": 64})
-                assert (parts - 1) * part_cells < arguments[11] <= parts * part_cells
+                part_cells, num_cells = bound["part_cells"], bound["num_cells"]
+                assert (parts - 1) * part_cells < num_cells <= parts * part_cells
                 assert blocks * parts * sets <= max(blocks * sets, 1024) * 2
-                seen.add((DIMENSION, part_cells))
+                sizes = seen.setdefault(bound["size_class"], set())
+                sizes.add((bound["num_queries"], num_cells))
 
             return launch
 
+        arg_names = module._kernel.arg_names
+
     monkeypatch.setattr(module, "_kernel", Launcher())
     for queries in (1, 70, 1024, 3000, 20_000):
-        for num_cells in (1, 1000, 1025, 22_000, 60_001, 500_000):
-            module.fused_search(
-                torch.zeros(1, queries, 1), torch.zeros(1, num_cells, 1), None, None
-            )
-    assert len(seen) <= 10
+        for cells in (1, 1000, 1025, 22_000, 60_001, 200_000):
+            module.fused_search(torch.zeros(1, queries, 1), torch.zeros(1, cells, 1), None, None)
+    assert len(seen) <= 9
+    for sizes in seen.values():
+        products = [queries * cells for queries, cells in sizes]
+        assert max(products) < 16 * min(products)
 
 
 def test_tiles_that_exceed_the_shared_memory_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,8 +67,7 @@ def fused_search(
         top_BN, span_BNS2 = spans[0].int(), spans[1].int().contiguous()
     programs = max(1, num_sets * triton.cdiv(num_queries, 64))
     parts = min(triton.cdiv(num_cells, MIN_PART), triton.cdiv(_PROGRAMS, programs))
-    # A power of two, so that few sizes are tuned.
-    part_cells = triton.next_power_of_2(triton.cdiv(num_cells, parts))
+    part_cells = triton.cdiv(num_cells, parts)
     parts = triton.cdiv(num_cells, part_cells)
     outside_PBN = torch.empty(parts, num_sets, num_queries, device=device)
     inside_PBN = torch.empty_like(outside_PBN)
@@ -94,6 +93,7 @@ def fused_search(
             width,
             part_cells,
             0 if span_BNS2 is None else span_BNS2.shape[2],
+            (num_sets * num_queries * num_cells).bit_length() // 4,
             DIMENSION=query_high.shape[2],
             DEPTH=_depth(query_high.shape[2]),
         )
@@ -118,9 +118,9 @@ def _split(rows_BND: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Ten
             part is a normal number where it matters.
     """
     dimension = rows_BND.shape[-1]
-    block = max(16, min(64, triton.next_power_of_2(dimension)))
-    rows_BND = F.pad(rows_BND.float(), (0, -dimension % block))
-    largest = rows_BND.abs().amax(dim=axes, keepdim=True).clamp(min=2.0**-100)
+    padding = -dimension % max(16, min(64, triton.next_power_of_2(dimension)))
+    rows_BND = F.pad(rows_BND.float(), (0, padding)) if padding else rows_BND.float()
+    largest = torch.linalg.vector_norm(rows_BND, torch.inf, axes, keepdim=True).clamp(min=2.0**-100)
     scale = largest / torch.frexp(largest).mantissa * 2.0**-13
     scaled_BND = rows_BND / scale
     high_BND = scaled_BND.half().contiguous()
@@ -143,6 +143,7 @@ def _search_part(
     width: tl.tensor,
     part_cells: tl.tensor,
     num_spans: tl.tensor,
+    size_class: tl.tensor,
     DIMENSION: tl.constexpr,
     DEPTH: tl.constexpr,
     QUERIES: tl.constexpr,
@@ -150,7 +151,7 @@ def _search_part(
 ) -> None:
     """Searches part ``program_id(1)`` of the cells for block ``program_id(0)`` of the queries.
 
-    Both are of set ``program_id(2)``.
+    Both are of set ``program_id(2)``. The tiles are tuned for each ``size_class``.
     """
     this_set = tl.program_id(2).to(tl.int64)
     query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
@@ -240,13 +241,20 @@ def shared_bytes(config: triton.Config, dimension: int) -> int:
 
 # Sizes and the alignment of slices vary; a kernel compiled for their divisors would be one of many.
 _jit = triton.jit(
-    do_not_specialize=["num_queries", "num_cells", "width", "part_cells", "num_spans"],
+    do_not_specialize=[
+        "num_queries",
+        "num_cells",
+        "width",
+        "part_cells",
+        "num_spans",
+        "size_class",
+    ],
     do_not_specialize_on_alignment=["valid"],
 )
 _kernel = triton.autotune(
     # Nothing is timed in the interpreter.
     CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS,
-    key=["DIMENSION", "part_cells"],
+    key=["DIMENSION", "size_class"],
     prune_configs_by={"early_config_prune": _that_fit},
     cache_results=True,
 )(_jit(_search_part))

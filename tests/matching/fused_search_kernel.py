@@ -11,7 +11,7 @@ from ucn.matching import search as search_module
 from ucn.matching.exclusion import Exclusion
 from ucn.matching.features import Grid
 from ucn.matching.fused_search import fused_search
-from ucn.matching.search import Found, has_fused_search
+from ucn.matching.search import Found
 from ucn.training.mining import hard
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -168,7 +168,3 @@ def test_descriptors_of_any_length(size: float) -> None:
         index, similarity, _ = fused_search(*scaled, None, None)
         torch.testing.assert_close(similarity.double(), expected.values * size, rtol=1e-5, atol=0)
         assert torch.equal(index, expected.indices if size else torch.zeros_like(index))
-
-
-def test_only_cuda_takes_the_kernel() -> None:
-    assert has_fused_search(torch.device(DEVICE)) == (DEVICE == "cuda")

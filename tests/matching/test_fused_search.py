@@ -16,6 +16,7 @@ from triton.backends.compiler import GPUTarget
 from ucn.matching import fused_search as module
 from ucn.matching.exclusion import Exclusion
 from ucn.matching.features import Grid
+from ucn.matching.search import has_fused_search
 
 Compile = Callable[..., list[Any]]
 MULTIPLY = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
@@ -35,6 +36,22 @@ def test_answers() -> None:
     )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert "SKIPPED" not in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "expected"),
+    [
+        ("cpu", (9, 0), False),
+        ("cuda", (7, 5), False),
+        ("cuda", (8, 0), True),
+        ("cuda", (10, 0), True),
+    ],
+)
+def test_gpus_with_the_tensor_cores_take_the_kernel(
+    device: str, capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert has_fused_search(torch.device(device)) == expected
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 Tensor cores multiply float16 and accumulate in float32. Each descriptor is the sum of two float16
 rows, 22 bits, and a similarity is the sum of three of their four products (Ootomo and Yokota,
 "Recovering single precision accuracy from Tensor Cores", 2022). The table compares such schemes on
-maps whose best cells differ by less than 1e-6 (D = 64 and 256, sums cut to 24 bits as the hardware
-does): the largest loss of similarity against the float64 search, and products per similarity in
-units of float16's.
+smooth maps whose cosines all exceed 0.999, emulated on a CPU with sums cut to 24 bits: the largest
+loss of similarity against the float64 search, and the time of the products in units of one of
+float16.
 
 | | float32 | TF32 | TF32 x3 | bfloat16 x3 | bfloat16 x6 | float16 x3 |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -74,8 +74,13 @@ def search(
 
 
 def has_fused_search(device: torch.device) -> bool:
-    """Whether the fused kernel runs on a device: CUDA with Triton."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    """Whether the fused kernel runs on a device: a GPU from Ampere on, with Triton."""
+    return (
+        device.type == "cuda"
+        and find_spec("triton") is not None
+        # Older tensor cores are not supported by Triton.
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
 
 
 def _search_sets(

@@ -20,16 +20,16 @@ from mining import in_turns
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 
 from ucn.arrays import Array
-from ucn.matching.exclusion import Exclusion
+from ucn.matching.exclusion import Exclusion, excluded_cells
 from ucn.matching.features import Grid
 from ucn.matching.search import Found, _search_exact
 from ucn.preprocessing.sample import Sample
 from ucn.training.config import TrainConfig
-from ucn.training.data.pairs import training_batches
+from ucn.training.data.loader import training_batches
 from ucn.training.data.sampler import Sampler
+from ucn.training.loop.gradients import distributed
 from ucn.training.loop.loop import Worker, fit
 from ucn.training.loop.state import Metrics, TrainState
 
@@ -100,6 +100,13 @@ def all_rows(conditions: Conditions) -> dict[str, dict[str, Callable[[], Row]]]:
     }
 
 
+def _plain_search(
+    queries_BND: Tensor, cells_BMD: Tensor, valid_BM: Tensor, exclusion: Exclusion
+) -> Found:
+    window = excluded_cells(*exclusion)
+    return _search_exact(queries_BND, cells_BMD, valid_BM, window, memory_mib=256)
+
+
 def search_row(size: Search, rounds: int) -> Row:
     """The kernel beside the plain search: time, memory, and the similarity of the chosen cells."""
     from ucn.matching.fused_search import _kernel, fused_search
@@ -109,7 +116,7 @@ def search_row(size: Search, rounds: int) -> Row:
     found = Found(*fused_search(*arguments))
     torch.cuda.synchronize()
     first_s = time.perf_counter() - start
-    expected = _search_exact(*arguments, memory_mib=256)
+    expected = _plain_search(*arguments)
     queries_BND, cells_BMD = arguments[:2]
 
     def similarity(index_BN: Tensor) -> Tensor:
@@ -121,7 +128,7 @@ def search_row(size: Search, rounds: int) -> Row:
     same = float((found.index_N == expected.index_N).double().mean())
     functions: dict[str, Callable[[], object]] = {
         "kernel": lambda: synchronised(fused_search(*arguments)),
-        "plain": lambda: synchronised(_search_exact(*arguments, memory_mib=256)),
+        "plain": lambda: synchronised(_plain_search(*arguments)),
     }
     times = {name: median(seconds) for name, seconds in in_turns(functions, rounds).items()}
     memory = {name: peak_mib(function) for name, function in functions.items()}
@@ -204,13 +211,14 @@ def loader_row(conditions: Conditions) -> Row:
     config = train_config(conditions, steps=5 if conditions["quick"] else 60)
     dataset = encoded_pairs(8 if conditions["quick"] else 64)
     sampler = Sampler((len(dataset),), config.batch_size, config.seed)
-    batches = training_batches(dataset, sampler, 1, config)
+    device = torch.device(conditions["device"])
+    batches = training_batches(dataset, sampler, 1, config, device=device)
     for _ in range(2):
         next(batches)
     start = time.perf_counter()
     taken = sum(1 for _ in batches)
     alone = config.batch_size * taken / (time.perf_counter() - start)
-    _, training = timed_fit(config, dataset, device=torch.device(conditions["device"]))
+    _, training = timed_fit(config, dataset, device=device)
     return Row(
         measured=f"batches alone {alone:.3g} pairs/s",
         reference=f"training from them {training:.3g} pairs/s",
@@ -285,11 +293,10 @@ def train(rank: int, processes: int, backend: str, folder: Path, conditions: Con
         bfloat16=False,
         optimiser={"name": "sgd"},
     )
-    wrap = partial(DistributedDataParallel, broadcast_buffers=False)
     state, speed = timed_fit(
         config,
         encoded_pairs(2 * config.batch_size),
-        wrap=wrap if processes > 1 else lambda network: network,
+        wrap=distributed if processes > 1 else lambda network: network,
         rank=rank,
         world_size=processes,
         device=device,

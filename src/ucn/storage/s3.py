@@ -259,16 +259,9 @@ class S3Store:
 
     def _head(self, name: str) -> dict[str, Any]:
         """ETag and checksum, if it has one, of an object; empty if there is no object."""
-
-        def head() -> dict[str, Any]:
-            return dict(
-                self._client.head_object(
-                    Bucket=self._bucket, Key=self._key(name), ChecksumMode="ENABLED"
-                )
-            )
-
+        place = {"Bucket": self._bucket, "Key": self._key(name), "ChecksumMode": "ENABLED"}
         try:
-            return self._request(name, head)
+            return self._request(name, lambda: dict(self._client.head_object(**place)))
         except FileNotFoundError:
             return {}
 

@@ -135,7 +135,7 @@ def test_a_node_lost_in_mid_epoch_and_back_again_changes_nothing(
     check_each_sample_once_an_epoch(config, steps)
 
     weights, losses = undisturbed(config)
-    found = load_file(result.model / WEIGHTS)
+    found = load_file(f"{result.model}/{WEIGHTS}")
     for name, expected in weights.items():
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
 

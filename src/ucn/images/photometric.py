@@ -61,7 +61,7 @@ def change_light(image: Array, ranges: LightRanges, rng: np.random.Generator) ->
     elif deviation == 0:
         return np.asarray(_to_uint8(curve)[image])
     else:
-        lit = curve.astype(np.float32)[image]
+        lit = np.asarray(cv2.LUT(image, curve.astype(np.float32)), np.float32)
     if deviation > 0:
         lit += np.float32(deviation) * rng.standard_normal(image.shape, dtype=np.float32)
     return _to_uint8(lit)

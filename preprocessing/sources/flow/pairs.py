@@ -106,7 +106,7 @@ class FlowReader:
         Raises:
             SkippedPair: the file is missing, damaged, or of another size.
         """
-        labels: Array = read_photo(path, self._root)
+        labels: Array = read_photo(path, self._root, reduce=False)
         self._expect(path, labels, size)
         return labels.max(axis=2) if labels.ndim == 3 else labels
 

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.errors import SkippedPair
-from ucn.images.read import decode_any
+from ucn.images.read import decode_any, is_cut_short
 
 Flow = NDArray[np.float32]
 
 _FLO_HEADER = struct.Struct("<fii")
 _FLO_MAGIC = 202021.25
 _FLO_UNKNOWN = 1e9
-_PNG_END = b"IEND\xaeB`\x82"
 # KITTI stores flow in 1/64 pixels with an offset of 2^15.
 _PNG_ZERO, _PNG_STEPS = 2**15, 64
 
@@ -36,7 +35,9 @@ def read_flow(path: Path, root: Path) -> Flow:
     """
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     try:
-        return _read_kitti_flow(path, name) if path.suffix == ".png" else _read_flo(path, name)
+        return (
+            _read_kitti_flow(path, name) if path.suffix.lower() == ".png" else _read_flo(path, name)
+        )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise SkippedPair("missing flow", name) from None
 
@@ -44,8 +45,8 @@ def read_flow(path: Path, root: Path) -> Flow:
 def _read_flo(path: Path, name: str) -> Flow:
     """Middlebury's format: magic, width, height, then u and v of each pixel, little-endian.
 
-    Flow of 1e9 or more is unknown (Baker et al., "A Database and Evaluation Methodology for
-    Optical Flow", IJCV 2011; its ``flowIO.cpp``).
+    Flow of 1e9 or more, and NaN, is unknown (Baker et al., "A Database and Evaluation Methodology
+    for Optical Flow", IJCV 2011; its ``flowIO.cpp``).
     """
     with path.open("rb") as file:
         header = file.read(_FLO_HEADER.size)
@@ -63,16 +64,14 @@ def _read_flo(path: Path, name: str) -> Flow:
             )
         flow_HW2: Flow = np.fromfile(file, "<f4").reshape(height, width, 2)
     largest_HW = np.maximum(np.abs(flow_HW2[..., 0]), np.abs(flow_HW2[..., 1]))
-    if np.isnan(largest_HW).any():
-        raise SkippedPair("damaged flow", f"{name}: NaN; flow above 1e9 marks what is unknown")
-    flow_HW2[largest_HW >= _FLO_UNKNOWN] = np.nan
+    flow_HW2[~(largest_HW < _FLO_UNKNOWN)] = np.nan
     return flow_HW2
 
 
 def _read_kitti_flow(path: Path, name: str) -> Flow:
     """KITTI's format: u, v and validity as the three channels of a 16-bit PNG."""
     data = path.read_bytes()
-    if _PNG_END not in data[-1024:]:
+    if is_cut_short(data):
         raise SkippedPair("damaged flow", f"{name}: not a whole PNG")
     try:
         image = decode_any(data, cv2.IMREAD_UNCHANGED)

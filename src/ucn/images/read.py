@@ -4,6 +4,8 @@ A file of a few kilobytes can decode to gigabytes, so images above `MAX_PIXELS` 
 """
 
 import io
+import re
+import struct
 import warnings
 from pathlib import Path, PurePosixPath
 
@@ -21,22 +23,25 @@ MAX_PIXELS = 178_956_970
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-_PNG = (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82")
-_JPEG = (b"\xff\xd8\xff", b"\xff\xd9")
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+# In entropy-coded data, 0xFF is followed by 0 or by a restart marker.
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
+_JPEG_END = b"\xd9"
 
 
-def read_photo(path: Path, root: Path) -> Array:
-    """Reads an 8-bit image file: uint8 [H, W] grey or [H, W, 3] RGB.
+def read_photo(path: Path, root: Path, *, reduce: bool = True) -> Array:
+    """Reads an image file: uint8 [H, W] grey or [H, W, 3] RGB. 16 bits are reduced to 8.
 
     The EXIF orientation is not applied: poses, flow and keypoints refer to the stored pixels.
 
     Args:
         path: the file.
         root: root of the dataset; error messages give the path relative to it.
+        reduce: reduce 16 bits to 8; False refuses them, as labels must not be scaled.
 
     Raises:
-        SkippedPair: the file is missing, unreadable, truncated, too large or not an 8-bit image,
-            or a ``..`` in its name leads out of the root.
+        SkippedPair: the file is missing, unreadable, truncated, too large or has other than 8
+            or 16 bits, or a ``..`` in its name leads out of the root.
     """
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     if ".." in PurePosixPath(name).parts:
@@ -48,23 +53,46 @@ def read_photo(path: Path, root: Path) -> Array:
     except OSError as error:
         raise SkippedPair("unreadable image", f"{name}: {error.strerror}") from None
     # Decoders do not fail on a truncated file; they fill in the missing pixels.
-    for start, end in (_PNG, _JPEG):
-        if data.startswith(start) and end not in data[-1024:]:
-            raise SkippedPair("damaged image", f"{name}: cut short")
-    return decode_photo(data, name)
+    if is_cut_short(data):
+        raise SkippedPair("damaged image", f"{name}: cut short")
+    return decode_photo(data, name, reduce=reduce)
 
 
-def decode_photo(data: bytes, name: str) -> Array:
-    """Decodes an encoded 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
+def is_cut_short(data: bytes) -> bool:
+    """Whether a PNG or JPEG file ends before its end marker. More data may follow the marker.
+
+    Phones append videos to photos, and some programs append padding.
+    """
+    if data.startswith(_PNG):
+        position, kind = len(_PNG), b""
+        while kind != b"IEND" and position + 8 <= len(data):
+            length, kind = struct.unpack_from(">I4s", data, position)
+            position += length + 12
+        return kind != b"IEND" or position > len(data)
+    if data.startswith(_JPEG):
+        position = 2
+        while marker := _JPEG_MARKER.search(data, position):
+            if marker[1] == _JPEG_END:
+                return False
+            # The length of a segment includes its own two bytes.
+            position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+        return True
+    return False
+
+
+def decode_photo(data: bytes, name: str, *, reduce: bool = True) -> Array:
+    """Decodes an encoded image: uint8 [H, W] grey or [H, W, 3] RGB. 16 bits are reduced to 8.
 
     Raises:
-        SkippedPair: the image is damaged, too large, or not an 8-bit image.
+        SkippedPair: the image is damaged, too large, or has other than 8 or 16 bits.
     """
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = decode_any(data, flags)
     except ValueError as error:
         raise SkippedPair("damaged image", f"{name}: cannot be decoded ({error})") from None
+    if reduce and image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=255 / 65535)
     if image.dtype != np.uint8:
         raise SkippedPair("damaged image", f"{name}: cannot be decoded to 8 bits")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image

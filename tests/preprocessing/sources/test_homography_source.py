@@ -226,7 +226,7 @@ def test_every_damaged_photo_is_counted(photos: Path, tmp_path: Path) -> None:
     (root / "cut.png").write_bytes(data[: len(data) // 2])
     (root / "empty.jpg").write_bytes(b"")
     (root / "text.jpg").write_text("no photo")
-    cv2.imwrite(str(root / "deep.png"), np.zeros((100, 120), np.uint16))
+    cv2.imwrite(str(root / "deep.tiff"), np.zeros((100, 120), np.float32))
     (root / "notes.txt").write_text("not looked at")
     (root / ".hidden.png").write_bytes(data)
     out = tmp_path / "out"

@@ -24,9 +24,8 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-# In entropy-coded data, 0xFF is followed by 0 or by a restart marker.
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
-_JPEG_END = b"\xd9"
+_JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+_JPEG_SCAN, _JPEG_END = b"\xda", b"\xff\xd9"
 
 
 def read_photo(path: Path, root: Path, *, reduce: bool = True) -> Array:
@@ -72,8 +71,9 @@ def is_cut_short(data: bytes) -> bool:
     if data.startswith(_JPEG):
         position = 2
         while marker := _JPEG_MARKER.search(data, position):
-            if marker[1] == _JPEG_END:
-                return False
+            if marker[1] == _JPEG_SCAN:
+                # The end marker cannot occur in entropy-coded data, but in a thumbnail before it.
+                return data.rfind(_JPEG_END, marker.end()) < 0
             # The length of a segment includes its own two bytes.
             position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
         return True

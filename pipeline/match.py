@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ucn.errors import UserError
+from ucn.errors import UserError, printable
 from ucn.evaluation.export.config import MatchOptions
 from ucn.evaluation.export.files import check_matches_path, write_matches
 from ucn.evaluation.export.match import ImageMatches, match_features
@@ -81,6 +81,9 @@ def match_photos(
         _check_pair(root, names)
     # COLMAP and hloc ignore the EXIF orientation; viewers apply it.
     upright = out is None or out.suffix == ".npz"
+    for name in [] if upright else [name for names in pairs for name in names]:
+        if printable(name) != name:
+            raise UserError(f"{name}: not UTF-8, which .h5 and .db need; rename the photo")
     photos: dict[str, Photo] = {}
     found: list[PairMatches] = []
     for names in tqdm(pairs, desc="match", unit="pair", disable=len(pairs) < 2):

@@ -122,6 +122,21 @@ class Manifest(_Record):
     skipped: list[SkippedInput]
 
 
+def shorten(name: str, longest: int, identity: str = "") -> str:
+    """A name of at most ``longest`` bytes; a longer one is cut and begins with a digest.
+
+    Args:
+        name: the name.
+        longest: number of bytes.
+        identity: what the digest is of; default the name.
+    """
+    data = name.encode()
+    if len(data) <= longest:
+        return name
+    start = hashlib.sha256((identity or name).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{start}-{data[len(start) + 1 - longest :].decode(errors='ignore')}"
+
+
 def shard_name(split: str, index: int) -> str:
     """File name of shard ``index`` of ``split``."""
     return f"{split}-{index:06d}.tar"

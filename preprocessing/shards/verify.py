@@ -30,6 +30,7 @@ from ucn.preprocessing.shards.format import (
 )
 from ucn.preprocessing.shards.read import read_sample
 from ucn.preprocessing.shards.write import add_up, file_sha256, finished_shard
+from ucn.preprocessing.sources.input_files import is_litter
 from ucn.storage.files import TEMPORARY_PREFIX
 from ucn.storage.lock import LOCK_NAME
 from ucn.storage.stores import LocalStore, Store, open_store
@@ -233,7 +234,7 @@ def _unexpected_files(store: Store, names: Sequence[str]) -> Iterator[str]:
             yield f"{file}: a run works here, or was interrupted; `ucn preprocess` sweeps it"
         elif file.startswith(TEMPORARY_PREFIX):
             yield f"{file}: left by an interrupted run; `ucn preprocess` sweeps it"
-        else:
+        elif not is_litter(file):
             yield f"{file}: not in the manifest"
 
 

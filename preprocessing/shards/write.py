@@ -18,6 +18,7 @@ from ucn.preprocessing.shards.format import (
     Sidecar,
     SkippedInput,
     Totals,
+    shorten,
     sidecar_name,
     to_json,
 )
@@ -26,6 +27,8 @@ from ucn.storage.stores import Store, write_bytes
 
 # A frame is in one pair per gap and direction. 64 encoded frames take about 20 MB.
 _ENCODED_FRAMES = 64
+# The longest suffix is `.attributes.npz`, and names in a tar have at most 100 bytes.
+_LONGEST_KEY = 85
 
 Outcome = Sample | tuple[str, SkippedPair]
 
@@ -63,7 +66,7 @@ def write_shard(
             if isinstance(outcome, Sample):
                 index.append(_add_sample(tar, outcome, image_format, frames))
             else:
-                key, reason = outcome
+                key, reason = shorten(outcome[0], _LONGEST_KEY), outcome[1]
                 skipped.append(SkippedInput(key=key, reason=reason.reason, detail=reason.detail))
         tar.finish()
     sidecar = Sidecar(
@@ -166,12 +169,11 @@ def _add_sample(
 ) -> IndexEntry:
     if "." in sample.key or "/" in sample.key:
         raise ValueError(f"key {sample.key!r}: WebDataset splits names at the first dot and slash")
+    key = shorten(sample.key, _LONGEST_KEY)
     encoded = encode_sample(sample, image_format, lambda which: frames(sample, which))
     return IndexEntry(
-        key=sample.key,
+        key=key,
         sequence=str(sample.metadata["sequence"]),
         matches=len(sample.matches_N4),
-        members={
-            suffix: tar.add(f"{sample.key}.{suffix}", data) for suffix, data in encoded.items()
-        },
+        members={suffix: tar.add(f"{key}.{suffix}", data) for suffix, data in encoded.items()},
     )

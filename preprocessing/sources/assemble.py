@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.arrays import Array, Floats
-from ucn.errors import SkippedPair
+from ucn.errors import SkippedPair, printable
 from ucn.geometry.subsample import spread_sample
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
@@ -52,9 +52,9 @@ def assemble_sample(
     }
     metadata: dict[str, Any] = {
         "source": config.source,
-        "sequence": pair.sequence,
-        "frame0": pair.frame0,
-        "frame1": pair.frame1,
+        "sequence": printable(pair.sequence),
+        "frame0": printable(pair.frame0),
+        "frame1": printable(pair.frame1),
         "size0": list(images[0].shape[1::-1]),
         "size1": list(images[1].shape[1::-1]),
         "K0": _to_list(geometry.K0),

@@ -1,6 +1,11 @@
 """Errors of input: `UserError` stops a command, `SkippedPair` leaves out one image pair."""
 
 
+def printable(name: str) -> str:
+    """A file name whose bytes that are not UTF-8 are written as ``\\udcNN``, as Python does."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 class UserError(Exception):
     """An error that the user can fix. The message is one line: file or option, cause, remedy."""
 
@@ -14,9 +19,9 @@ class SkippedPair(Exception):
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+        super().__init__(f"{reason}: {printable(detail)}" if detail else reason)
         self.reason = reason
-        self.detail = detail
+        self.detail = printable(detail)
 
     def __reduce__(self) -> tuple[type["SkippedPair"], tuple[str, str]]:
         return SkippedPair, (self.reason, self.detail)

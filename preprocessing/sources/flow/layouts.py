@@ -1,6 +1,5 @@
 """Finds image pairs and their flow files in a folder, by name."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -8,13 +7,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ucn.errors import UserError
+from ucn.preprocessing.shards.format import shorten
 from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.input_files import (
+    list_names,
+    photo_names,
+    read_lines,
+    split_names,
+    walk_files,
+)
 
 LIST = "pairs.txt"
 CHAIRS_SPLIT = "FlyingChairs_train_val.txt"
 
-_PHOTO_SUFFIXES = (".png", ".ppm", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_MIDDLEBURY_FLOW = re.compile(r"flow(\d+)\.flo")
+_MIDDLEBURY_FLOW = re.compile(r"flow(\d+)\.flo", re.IGNORECASE)
 _NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9_-]")
 # Keys are file names in a tar, which allows a hundred characters.
 _LONGEST_SEQUENCE, _LONGEST_FRAME = 32, 24
@@ -56,7 +62,7 @@ def find_flow_pairs(root: Path, split: str) -> dict[PairRef, PairFiles]:
     """Find the pairs below a root. The first layout that is found is used.
 
     1. ``pairs.txt``: one pair per line, ``IMAGE0 IMAGE1 FLOW [BACKWARD_FLOW]``, relative to the
-       root. Names have no spaces. ``#`` starts a comment.
+       root. Names with blanks are separated by tabs. ``#`` starts a comment.
     2. Middlebury: ``other-gt-flow/SEQ/flowNN.flo`` is the flow from ``other-data/SEQ/frameNN`` to
        the next frame.
     3. Flow files in any subfolder, in the folder of their images:
@@ -92,11 +98,11 @@ def find_flow_pairs(root: Path, split: str) -> dict[PairRef, PairFiles]:
 
 def _listed(path: Path) -> Iterator[tuple[PairRef, PairFiles]]:
     try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
+        lines = read_lines(path)
+    except ValueError as error:
         raise UserError(f"{path}: not text ({error}); write a pair a line") from error
     for number, line in enumerate(lines, 1):
-        names = line.partition("#")[0].split()
+        names = split_names(line.partition("#")[0])
         if not names:
             continue
         if len(names) not in (3, 4) or any(map(_leads_out, names)):
@@ -122,7 +128,7 @@ def _leads_out(name: str) -> bool:
 def _middlebury(root: Path) -> Iterator[tuple[PairRef, PairFiles]]:
     for folder in sorted((root / "other-gt-flow").iterdir()):
         photos = root / "other-data" / folder.name
-        names = set(os.listdir(photos)) if photos.is_dir() else set()
+        names = set(list_names(photos)) if photos.is_dir() else set[str]()
         for flow in sorted(os.listdir(folder)) if folder.is_dir() else ():
             if match := _MIDDLEBURY_FLOW.fullmatch(flow):
                 first, second = match[1], str(int(match[1]) + 1).zfill(len(match[1]))
@@ -139,18 +145,18 @@ def _middlebury(root: Path) -> Iterator[tuple[PairRef, PairFiles]]:
 
 def _beside(root: Path, split: str) -> Iterator[tuple[PairRef, PairFiles]]:
     chairs = _chairs_split(root, split)
-    for folder, folders, names in os.walk(root):
-        folders.sort()
+    for prefix, names in walk_files(root):
         there = set(names)
-        prefix = "" if folder == str(root) else f"{os.path.relpath(folder, root)}/"
-        for flow in sorted(names):
-            if not flow.endswith(".flo") or flow.endswith(_BACKWARD):
+        for flow in names:
+            suffix = flow[-4:]
+            usual = flow.removesuffix(suffix) + suffix.lower()
+            if not usual.endswith(".flo") or usual.endswith(_BACKWARD):
                 continue
-            naming = next(one for one in _NAMINGS if flow.endswith(one.flow))
-            stem = flow.removesuffix(naming.flow)
+            naming = next(one for one in _NAMINGS if usual.endswith(one.flow))
+            stem = usual.removesuffix(naming.flow)
             if naming is _CHAIRS and chairs is not None and stem not in chairs:
                 continue
-            backward = stem + naming.backward
+            backward = stem + naming.backward.removesuffix(".flo") + suffix
             yield (
                 _reference(prefix + stem, naming.photo0.lstrip("-_"), naming.photo1.lstrip("-_")),
                 PairFiles(
@@ -178,7 +184,10 @@ def _chairs_split(root: Path, split: str) -> set[str] | None:
         return None
     if split not in ("train", "val"):
         raise UserError(f"{path}: has no split {split}; choose train, val or all with --split")
-    lines = path.read_text(errors="replace").split()
+    try:
+        lines = " ".join(read_lines(path)).split()
+    except ValueError:
+        lines = ["damaged"]
     if not set(lines) <= {"1", "2"}:
         raise UserError(f"{path}: not a list of 1 and 2; download it again")
     wanted = "1" if split == "train" else "2"
@@ -187,8 +196,7 @@ def _chairs_split(root: Path, split: str) -> set[str] | None:
 
 def _photo(stem: str, names: set[str]) -> str:
     """Name of the image with a stem; with the first suffix if no such image exists."""
-    found = (stem + suffix for suffix in _PHOTO_SUFFIXES if stem + suffix in names)
-    return next(found, stem + _PHOTO_SUFFIXES[0])
+    return next((name for name in photo_names(stem) if name in names), f"{stem}.png")
 
 
 def _reference(sequence: str, frame0: str, frame1: str) -> PairRef:
@@ -201,11 +209,7 @@ def _reference(sequence: str, frame0: str, frame1: str) -> PairRef:
 
 def _short(text: str, longest: int) -> str:
     """Makes a name valid in keys. A name that is too long is cut and gets a digest."""
-    name = _NOT_IN_KEYS.sub("-", text)
-    if len(name) <= longest:
-        return name
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{digest}-{name[len(digest) + 1 - longest :]}"
+    return shorten(_NOT_IN_KEYS.sub("-", text), longest, text)
 
 
 def _unambiguous(

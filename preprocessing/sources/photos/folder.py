@@ -4,13 +4,17 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
 from ucn.errors import UserError
-from ucn.preprocessing.sources.input_files import file_digest
+from ucn.preprocessing.sources.input_files import (
+    PHOTO_SUFFIXES,
+    file_digest,
+    file_size,
+    walk_files,
+)
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".webp", ".bmp", ".tif", ".tiff"})
 SPLITS = ("train", "val", "test")
 
 # The end of a file distinguishes compressed photos of equal size without reading whole files.
@@ -20,7 +24,7 @@ _TAIL_BYTES = 4096
 def find_photos(root: Path) -> dict[str, int]:
     """Find all photos in a folder and its subfolders.
 
-    Links to folders are not followed. Hidden files and folders are left out.
+    Links are followed. Hidden files and folders are left out.
 
     Returns:
         Name to size in bytes, sorted by name. Names are relative to the folder, with ``/``.
@@ -30,9 +34,14 @@ def find_photos(root: Path) -> dict[str, int]:
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; name one that holds photos with --root")
-    photos = dict(sorted(_scan(root, "")))
+    names = (prefix + name for prefix, names in walk_files(root) for name in names)
+    photos = {
+        name: file_size(root / name)
+        for name in sorted(names)
+        if name.lower().endswith(PHOTO_SUFFIXES) and (root / name).is_file()
+    }
     if not photos:
-        kinds = ", ".join(sorted(SUFFIXES))
+        kinds = ", ".join(sorted(PHOTO_SUFFIXES))
         raise UserError(f"{root}: holds no photos ({kinds}); choose another --root")
     return photos
 
@@ -68,7 +77,7 @@ def split_of(name: str, shares: tuple[int, int, int]) -> str:
     Returns:
         ``train``, ``val`` or ``test``.
     """
-    digest = hashlib.sha256(name.rpartition("/")[2].encode()).digest()
+    digest = hashlib.sha256(os.fsencode(name.rpartition("/")[2])).digest()
     place = int.from_bytes(digest[:8], "big") * sum(shares) / 2**64
     return SPLITS[(place >= shares[0]) + (place >= shares[0] + shares[1])]
 
@@ -76,18 +85,7 @@ def split_of(name: str, shares: tuple[int, int, int]) -> str:
 def clean_name(name: str) -> str:
     """Make a readable and unique name for keys, without dots and slashes."""
     words = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
-    return f"{words[-64:]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _scan(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _scan(Path(entry.path), f"{prefix}{entry.name}/")
-            elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
-                yield f"{prefix}{entry.name}", entry.stat().st_size
+    return f"{words[-64:]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def _alike(names: Iterable[str], value: Callable[[str], Hashable]) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """Pairs of views of one photo under random homographies, with dense exact matches."""
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -158,7 +159,7 @@ class HomographySource:
             raise SkippedPair("duplicate photo", f"{pair.sequence}: same bytes as {pair.frame1}")
         config = self._config
         pyramid = self._pyramid(pair.sequence)
-        name = hashlib.sha256(pair.sequence.encode()).digest()[:8]
+        name = hashlib.sha256(os.fsencode(pair.sequence)).digest()[:8]
         index = int(pair.frame0.partition("-")[0])
         rng = np.random.default_rng([config.seed, *name, index])
         size = view_size(pyramid.size, config.size)

@@ -152,6 +152,21 @@ def test_an_interrupted_writer_leaves_no_shard(tmp_path: Path, make_sample: Make
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+def test_long_keys_fit_into_a_tar(tmp_path: Path, make_sample: Maker) -> None:
+    keys = ["k" * 85, "a" + "x" * 200, "b" + "x" * 200, "\u00fc" * 60]
+    path = tmp_path / "train-000000.tar"
+    write(path, [replace(make_sample(0), key=key) for key in keys])
+    with tarfile.open(path) as archive:
+        assert max(len(member.name.encode()) for member in archive) == 100
+    read = webdataset.WebDataset(str(path), shardshuffle=False)
+    found = [sample["__key__"] for sample in read]
+    assert found == [entry.key for entry in sidecar_of(path).index]
+    assert found[0] == keys[0]
+    assert len(set(found)) == 4
+    assert found[1].endswith("-" + "x" * 76)
+    assert found[3].endswith("-" + "\u00fc" * 38)
+
+
 def test_skipped_pairs_are_listed(tmp_path: Path, make_sample: Maker) -> None:
     outcomes = [make_sample(0), ("seq-0001", SkippedPair("missing scan", "17.bin"))]
     shard = write_shard(open_store(tmp_path), "train-000000.tar", outcomes, "grey-png", "c", "f")

@@ -50,6 +50,14 @@ def test_a_sound_dataset_has_no_faults(dataset: Path) -> None:
 TAR, SIDECAR = "train-000001.tar", "train-000001.json"
 
 
+def test_litter_is_no_fault_but_another_file_is(dataset: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._train-000000.tar"):
+        (dataset / name).write_bytes(b"x")
+    assert verify_dataset(dataset) == []
+    (dataset / "notes.db").write_bytes(b"x")
+    assert verify_dataset(dataset) == ["notes.db: not in the manifest"]
+
+
 def flip_a_bit_of_the_tar(store: Store) -> None:
     data = bytearray(store.read(TAR))
     data[2000] ^= 4

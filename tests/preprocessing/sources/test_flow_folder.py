@@ -71,6 +71,35 @@ def test_files_belong_together_by_name(tmp_path: Path) -> None:
     }
 
 
+def test_files_that_other_systems_name_or_leave(tmp_path: Path) -> None:
+    touch(tmp_path, "a-gt.FLO", "a-img0.PPM", "a-img1.Ppm", "a-gt_backward.FLO")
+    touch(tmp_path, "._a-gt.FLO", "__MACOSX/._a-gt.FLO", "__MACOSX/a-gt.flo", ".git/b.flo")
+    (files,) = find_flow_pairs(tmp_path, "any").values()
+    assert files == PairFiles("a-img0.PPM", "a-img1.Ppm", "a-gt.FLO", "a-gt_backward.FLO")
+
+
+def test_a_list_saved_by_an_editor(tmp_path: Path) -> None:
+    text = "my a.png\tmy b.png\tf.flo\r\n\r\nc.png d.png g.flo # no tabs\r\n"
+    (tmp_path / "pairs.txt").write_bytes(text.encode("utf-8-sig"))
+    assert [*find_flow_pairs(tmp_path, "any").values()] == [
+        PairFiles("my a.png", "my b.png", "f.flo"),
+        PairFiles("c.png", "d.png", "g.flo"),
+    ]
+
+
+def test_nan_costs_its_own_pixel_only(tmp_path: Path) -> None:
+    for name in ("a_0.png", "a_1.png"):
+        write_photo(tmp_path / name)
+    write_flo(tmp_path / "a.flo", 1, 0)
+    data = np.fromfile(tmp_path / "a.flo", "<f4")
+    data[3 + 2 * (7 * WIDTH + 5) + 1] = np.nan
+    data.tofile(tmp_path / "a.flo")
+    sample = load(tmp_path)
+    assert len(sample.matches_N4) == (WIDTH - 1) * HEIGHT - 1
+    assert [5, 7] not in sample.matches_N4[:, :2].tolist()
+    assert sample.metadata["rejected"]["unknown flow"] == 1
+
+
 def test_middlebury(tmp_path: Path) -> None:
     touch(tmp_path, "other-gt-flow/Venus/flow10.flo", "other-data/Venus/frame10.png")
     touch(tmp_path, "other-data/Venus/frame11.png", "other-gt-flow/Urban2/flow09.flo")

@@ -243,6 +243,22 @@ def test_every_damaged_photo_is_counted(photos: Path, tmp_path: Path) -> None:
     assert verify_dataset(out) == []
 
 
+def test_photos_in_a_linked_folder_with_names_that_are_not_utf8(tmp_path: Path) -> None:
+    write_photo(tmp_path / "disk" / "a.png")
+    name = b"\xfcber \xe9t\xe9.png".decode("utf-8", "surrogateescape")
+    (tmp_path / "disk" / "a.png").rename(tmp_path / "disk" / name)
+    (tmp_path / "disk" / "cut \udcff.png").write_bytes(b"")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "disk")
+    config = make_config(tmp_path / "photos", tmp_path / "out", pairs_per_photo=1)
+    manifest = preprocess(config)
+    assert preprocess(config) == manifest
+    assert verify_dataset(tmp_path / "out") == []
+    sample = ShardDataset(tmp_path / "out")[0]
+    assert sample.metadata["sequence"] == "link/\\udcfcber \\udce9t\\udce9.png"
+    assert [one.detail.partition(":")[0] for one in manifest.skipped] == ["link/cut \\udcff.png"]
+
+
 def test_photo_that_goes_away_is_skipped(tmp_path: Path) -> None:
     write_photo(tmp_path / "gone.png")
     source = make_config(tmp_path).open_source()

@@ -25,6 +25,7 @@ from ucn.preprocessing.sources.flow.pairs import (
     TrainingFlowConfig,
     training_folder,
 )
+from ucn.preprocessing.sources.input_files import find_photo, read_lines
 
 Year = Literal[2012, 2015]
 
@@ -135,7 +136,8 @@ class KittiFlowSource:
 
     def _files(self, pair: PairRef) -> FlowFiles:
         first, second = (f"{_scene(pair)}_{frame}.png" for frame in pair[1:])
-        return FlowFiles(self._photos / first, self._photos / second, self._flow / first)
+        photo0, photo1 = (find_photo(self._photos / name) for name in (first, second))
+        return FlowFiles(photo0, photo1, self._flow / first)
 
     def _object_map(self, pair: PairRef) -> Path | None:
         return self._objects and self._objects / f"{_scene(pair)}_10.png"
@@ -171,7 +173,7 @@ def read_intrinsics(path: Path, projection: str, root: Path) -> Floats:
     """
     name = path.relative_to(root).as_posix()
     try:
-        lines = path.read_text().splitlines()
+        lines = read_lines(path)
         values = next(line.split()[1:] for line in lines if line.startswith(f"{projection}:"))
         P = np.array(values, np.float64).reshape(3, 4)
     except FileNotFoundError:

@@ -26,9 +26,11 @@ from ucn.preprocessing.sources.flow.pairs import (
     TrainingFlowConfig,
     training_folder,
 )
+from ucn.preprocessing.sources.input_files import find_photo
 
 Pass = Literal["clean", "final", "albedo"]
 
+_DEFAULT_PASSES: tuple[Pass, ...] = ("clean", "final")
 # About 23 % of the pairs. Training and validation sequences show different locations.
 VAL_SEQUENCES = ("bamboo_1", "bamboo_2", "cave_2", "cave_4", "mountain_1")
 
@@ -44,8 +46,8 @@ class SintelConfig(TrainingFlowConfig):
     source: Literal["sintel"] = "sintel"
     root: str
     """Folder of MPI-Sintel, or the `training` folder in it."""
-    passes: tuple[Pass, ...] = ("clean", "final")
-    """Render passes to take; each one is a separate sequence."""
+    passes: tuple[Pass, ...] = _DEFAULT_PASSES
+    """Render passes, each a separate sequence; default those of the two that are there."""
 
     @field_validator("passes")
     @classmethod
@@ -74,7 +76,11 @@ class SintelSource:
             for name in ("occlusions", "invalid", "camdata_left")
             if (self._folder / name).is_dir()
         }
-        for name in ("flow", *config.passes):
+        self._passes = config.passes
+        if config.passes == _DEFAULT_PASSES:
+            there = [name for name in config.passes if (self._folder / name).is_dir()]
+            self._passes = tuple(there) or config.passes
+        for name in ("flow", *self._passes):
             if not (self._folder / name).is_dir():
                 raise UserError(
                     f"{self._folder / name}: no such folder; pass the folder of MPI-Sintel that "
@@ -87,7 +93,7 @@ class SintelSource:
             for folder in sorted((self._folder / "flow").iterdir())
             if folder.is_dir() and self._config.takes(folder.name in VAL_SEQUENCES)
             for number in sorted(int(m[1]) for m in map(_FRAME.fullmatch, os.listdir(folder)) if m)
-            for rendering in self._config.passes
+            for rendering in self._passes
         ]
         if not pairs:
             raise UserError(
@@ -118,8 +124,8 @@ class SintelSource:
     def _files(self, pair: PairRef) -> FlowFiles:
         photos = self._folder / pair.sequence.partition("-")[0] / _sequence(pair)
         return FlowFiles(
-            photo0=photos / f"frame_{pair.frame0}.png",
-            photo1=photos / f"frame_{pair.frame1}.png",
+            photo0=find_photo(photos / f"frame_{pair.frame0}.png"),
+            photo1=find_photo(photos / f"frame_{pair.frame1}.png"),
             flow=self._folder / "flow" / _sequence(pair) / f"frame_{pair.frame0}.flo",
             occluded=self._optional("occlusions", pair, pair.frame0, ".png"),
             invalid=self._optional("invalid", pair, pair.frame0, ".png"),

@@ -20,7 +20,7 @@ from ucn.errors import UserError
 from ucn.images.read import read_photo
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.base import PairRef, Source
-from ucn.preprocessing.sources.input_files import file_size
+from ucn.preprocessing.sources.input_files import file_size, read_lines
 from ucn.preprocessing.sources.keypoints.pairs import (
     Instance,
     KeypointConfig,
@@ -178,7 +178,7 @@ def _read_names(path: Path) -> dict[int, str]:
         UserError: the file is missing, empty or malformed.
     """
     try:
-        lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+        lines = [line.split(maxsplit=1) for line in read_lines(path) if line.strip()]
         names = {int(number): name.strip() for number, name in lines}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the folder CUB_200_2011 as --root") from None
@@ -196,7 +196,7 @@ def _read_table(path: Path, columns: int) -> Floats:
         UserError: the file is missing, empty, or malformed.
     """
     try:
-        table: Floats = np.loadtxt(path, ndmin=2)
+        table: Floats = np.loadtxt(read_lines(path), ndmin=2)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the folder CUB_200_2011 as --root") from None
     except (OSError, ValueError) as error:

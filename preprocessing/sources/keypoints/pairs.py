@@ -16,6 +16,7 @@ from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.input_files import read_lines, split_names
 
 
 class KeypointConfig(PreprocessConfig, ABC):
@@ -80,12 +81,12 @@ def read_pairs_file(path: Path) -> list[tuple[str, str]]:
         UserError: the file cannot be read, has no pairs, or has a malformed line.
     """
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as text ({error}); mend --pairs-file") from None
     pairs: list[tuple[str, str]] = []
     for number, line in enumerate(lines, 1):
-        words = line.split()
+        words = split_names(line)
         if not words or words[0].startswith("#"):
             continue
         if len(words) != 2:

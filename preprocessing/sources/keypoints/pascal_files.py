@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sources.input_files import list_names, read_lines
 from ucn.preprocessing.sources.keypoints.pairs import Instance
 
 # VOC's pixels are 1-based, and Berkeley's boxes have the same corners as VOC's.
@@ -34,9 +35,9 @@ def find_objects(folder: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for category in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         names = sorted(
-            entry.name.removesuffix(".xml")
-            for entry in os.scandir(folder / category)
-            if entry.name.endswith(".xml") and "_" in entry.name
+            name.removesuffix(".xml")
+            for name in list_names(folder / category)
+            if name.endswith(".xml") and "_" in name
         )
         if names:
             found[category] = [f"{category}/{name}" for name in names]
@@ -60,12 +61,12 @@ def read_image_list(root: Path, split: str) -> set[str]:
     """
     folder = root / "ImageSets" / "Main"
     try:
-        words = [line.split() for line in (folder / f"{split}.txt").read_text().splitlines()]
+        words = [line.split() for line in read_lines(folder / f"{split}.txt")]
     except FileNotFoundError:
         known = [name for name in ("train", "val", "trainval") if (folder / f"{name}.txt").exists()]
         remedy = f"--split {', '.join(known)}" if known else "give VOCdevkit/VOC2011 as --root"
         raise UserError(f"{folder / split}.txt: no such list; {remedy}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder / split}.txt: cannot be read ({error}); mend it") from None
     images = {line[0] for line in words if line}
     if not images:
@@ -80,8 +81,8 @@ def read_object_list(path: Path) -> set[str]:
         UserError: the file cannot be read, or is empty.
     """
     try:
-        lines = path.read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = " ".join(read_lines(path)).split()
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as text ({error}); mend --objects") from None
     if not lines:
         raise UserError(f"{path}: names no object; write CATEGORY/IMAGE_N lines")

@@ -11,6 +11,7 @@ import numpy as np
 from ucn.arrays import Bools, Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.geometry.rigid import invert_rigid
+from ucn.preprocessing.sources.input_files import PHOTO_SUFFIXES
 from ucn.preprocessing.sources.kitti.files import (
     Calibration,
     read_calibration,
@@ -100,9 +101,9 @@ class Drive(LidarSequence):
     @cached_property
     def _sizes(self) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
         return (
-            frame_files(self._images, ".png", self.digits),
-            frame_files(self._scans, ".bin", self.digits),
-            frame_files(self._oxts, ".txt", self.digits),
+            frame_files(self._images, PHOTO_SUFFIXES, self.digits),
+            frame_files(self._scans, (".bin",), self.digits),
+            frame_files(self._oxts, (".txt",), self.digits),
         )
 
     @cached_property
@@ -163,12 +164,12 @@ def _chosen(root: Path, folders: list[Path], names: tuple[str, ...]) -> list[Pat
     return sorted(chosen)
 
 
-def frame_files(folder: Path, suffix: str, digits: int) -> dict[int, int]:
+def frame_files(folder: Path, suffixes: tuple[str, ...], digits: int) -> dict[int, int]:
     """Size in bytes of each file that is named by a frame number.
 
     Args:
         folder: folder of the files; it may be missing.
-        suffix: suffix of the files, such as ``.png``.
+        suffixes: suffixes of the files, in any case; the first one that a frame has counts.
         digits: number of digits of the frame number.
 
     Returns:
@@ -176,7 +177,12 @@ def frame_files(folder: Path, suffix: str, digits: int) -> dict[int, int]:
     """
     if not folder.is_dir():
         return {}
-    name = re.compile(rf"(\d{{{digits}}}){re.escape(suffix)}")
+    sizes: dict[tuple[str, str], int] = {}
     with os.scandir(folder) as entries:
-        found = ((name.fullmatch(entry.name), entry) for entry in entries)
-        return {int(match[1]): entry.stat().st_size for match, entry in found if match}
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry.name)
+            if len(stem) == digits and stem.isdecimal() and suffix.lower() in suffixes:
+                sizes[stem, suffix.lower()] = entry.stat().st_size
+    # Later entries replace earlier ones.
+    order = sorted(sizes, key=lambda name: suffixes.index(name[1]), reverse=True)
+    return {int(name[0]): sizes[name] for name in order}

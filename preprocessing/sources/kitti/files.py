@@ -4,6 +4,7 @@ Layout and formats: the raw data development kit (readme.txt), Geiger et al., IJ
 """
 
 import xml.etree.ElementTree as ElementTree
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pykitti import utils as pykitti
 from ucn.arrays import Array, Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.images.read import read_photo
+from ucn.preprocessing.sources.input_files import find_photo, read_lines
 
 _OXTS_FIELDS = 30
 # Slope of the lowest ring of an HDL-64E: 24 degrees down, less a margin for the tilt of the car.
@@ -106,16 +108,22 @@ def read_calibration_file(path: Path, expected: dict[str, int]) -> dict[str, Flo
         UserError: the file is missing, or an entry does not have as many finite values as expected.
     """
     try:
-        entries: dict[str, Floats] = pykitti.read_calib_file(str(path))
+        lines = read_lines(path)
     except FileNotFoundError:
         raise UserError(
             f"{path}: missing calibration; download KITTI's calibration of that day"
         ) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not a calibration file ({error}); download it again") from error
+    entries: dict[str, Floats] = {}
+    for line in lines:
+        name, _, values = line.partition(":")
+        # Some entries, such as the date, are not numbers.
+        with suppress(ValueError):
+            entries[name] = np.array(values.split(), np.float64)
     for name, count in expected.items():
-        values = entries.get(name)
-        if values is None or values.shape != (count,) or not np.isfinite(values).all():
+        found = entries.get(name, np.zeros(0))
+        if found.shape != (count,) or not np.isfinite(found).all():
             raise UserError(f"{path}: no {name} with {count} numbers; download it again")
     return entries
 
@@ -135,10 +143,10 @@ def read_oxts(path: Path, scale: float | None = None) -> tuple[Floats, float]:
         SkippedPair: the file is missing, damaged, or not finite.
     """
     try:
-        values = [float(value) for value in path.read_text().split()]
+        values = [float(value) for value in " ".join(read_lines(path)).split()]
     except FileNotFoundError:
         raise SkippedPair("missing oxts", path.name) from None
-    except (ValueError, UnicodeDecodeError):
+    except ValueError:
         raise SkippedPair("damaged oxts", f"{path.name}: not numbers") from None
     if len(values) != _OXTS_FIELDS:
         raise SkippedPair("damaged oxts", f"{path.name}: {len(values)} of {_OXTS_FIELDS} values")
@@ -154,8 +162,11 @@ def read_oxts(path: Path, scale: float | None = None) -> tuple[Floats, float]:
 def read_scan(path: Path) -> NDArray[np.float32]:
     """Read a whole Velodyne scan: float32 [N, 4], x, y, z in metres, reflectance in [0, 1].
 
+    Points that are not finite are moved to the origin, which no camera sees, so that labels by
+    index still fit.
+
     Raises:
-        SkippedPair: the file is missing, truncated, empty, or not finite.
+        SkippedPair: the file is missing, truncated or empty.
     """
     try:
         values = np.fromfile(path, np.float32)
@@ -164,12 +175,12 @@ def read_scan(path: Path) -> NDArray[np.float32]:
         raise SkippedPair("missing scan", path.name) from None
     if size % 16 or size == 0:
         raise SkippedPair("truncated scan", f"{path.name}: {size} bytes, not a multiple of 16")
-    if not np.isfinite(values).all():
-        raise SkippedPair("damaged scan", f"{path.name}: values that are not finite")
     scan_N4 = values.reshape(-1, 4)
+    scan_N4[~np.isfinite(scan_N4[:, :3]).all(1)] = 0
+    scan_N4[~np.isfinite(scan_N4)] = 0
     # Rings are stored from top to bottom. The lowest one hits the road about four metres away.
     x_N, y_N, z_N, _ = scan_N4[-_LAST_RINGS:].T
-    if (z_N / np.hypot(x_N, y_N)).min() > _LOWEST_RING:
+    if not (z_N < _LOWEST_RING * np.hypot(x_N, y_N)).any():
         raise SkippedPair("truncated scan", f"{path.name}: its lower rings are missing")
     return scan_N4
 
@@ -178,13 +189,13 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Array:
     """Read an 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
 
     Args:
-        path: the file.
+        path: the file; an image with another suffix takes the place of a missing one.
         size: expected (width, height); None accepts any size.
 
     Raises:
         SkippedPair: the image is missing, truncated, damaged, or of another size.
     """
-    image = read_photo(path, path.parent)
+    image = read_photo(find_photo(path), path.parent)
     if size is not None and image.shape[1::-1] != size:
         found = "x".join(map(str, image.shape[1::-1]))
         raise SkippedPair("image size differs", f"{path.name}: {found}, calibrated for {size}")

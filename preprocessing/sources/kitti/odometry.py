@@ -17,6 +17,7 @@ from ucn.arrays import Bools, Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.geometry.rigid import invert_rigid
 from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.input_files import PHOTO_SUFFIXES, read_lines
 from ucn.preprocessing.sources.kitti.drive import frame_files
 from ucn.preprocessing.sources.kitti.files import (
     Calibration,
@@ -93,6 +94,12 @@ class OdometrySequence(LidarSequence):
         """
         name = f"P{self._camera}"
         path = self._folder / "calib.txt"
+        entries = read_calibration_file(path, {name: 12})
+        if "Tr" not in entries:
+            raise UserError(
+                f"{path}: has no Tr (Velodyne to camera), as in the archives of images, and "
+                "matches come from scans; unpack data_odometry_calib.zip over it"
+            )
         entries = read_calibration_file(path, {name: 12, "Tr": 12})
         P = entries[name].reshape(3, 4)
         T_cam_cam0 = np.eye(4)
@@ -152,21 +159,30 @@ class OdometrySequence(LidarSequence):
     @cached_property
     def _poses_F34(self) -> NDArray[np.float64]:
         try:
-            rows = [line.split() for line in self._poses_file.read_text().splitlines()]
-            return np.array(rows, np.float64).reshape(len(rows), 3, 4)
+            lines = read_lines(self._poses_file)
         except FileNotFoundError:
             raise UserError(
                 f"{self._poses_file}: missing poses; KITTI has them for 00 to 10"
             ) from None
-        except (ValueError, UnicodeDecodeError):
-            raise UserError(
-                f"{self._poses_file}: not 12 numbers a line; download it again"
-            ) from None
+        except ValueError:
+            raise UserError(f"{self._poses_file}: not a text file; download it again") from None
+        poses = []
+        for number, line in enumerate(lines, 1):
+            # The development kit's reader skips blank lines, too.
+            if not line.strip():
+                continue
+            try:
+                poses.append(np.array(line.split(), np.float64).reshape(3, 4))
+            except ValueError:
+                raise UserError(
+                    f"{self._poses_file}: line {number} is not 12 numbers; download it again"
+                ) from None
+        return np.array(poses).reshape(-1, 3, 4)
 
     @cached_property
     def _sizes(self) -> list[dict[int, int]]:
         return [
-            frame_files(self._images, ".png", self.digits),
-            frame_files(self._folder / "velodyne", ".bin", self.digits),
-            frame_files(self._folder / "labels", ".label", self.digits),
+            frame_files(self._images, PHOTO_SUFFIXES, self.digits),
+            frame_files(self._folder / "velodyne", (".bin",), self.digits),
+            frame_files(self._folder / "labels", (".label",), self.digits),
         ]

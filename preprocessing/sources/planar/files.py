@@ -8,6 +8,7 @@ import numpy as np
 from ucn.arrays import Array, Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.images.read import read_photo
+from ucn.preprocessing.sources.input_files import read_lines
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ def read_homography(path: Path) -> Floats:
             singular.
     """
     try:
-        numbers = [float(word) for word in path.read_text("ascii").split()]
+        numbers = [float(word) for word in " ".join(read_lines(path)).split()]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; restore the homography") from None
-    except ValueError:  # also UnicodeDecodeError, which is a ValueError
+    except ValueError:
         numbers = []
     if len(numbers) != 9 or not np.isfinite(numbers).all():
         raise UserError(f"{path}: not nine finite numbers; restore the homography")

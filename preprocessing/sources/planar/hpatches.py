@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ucn.errors import UserError
+from ucn.preprocessing.sources.input_files import find_photo
 from ucn.preprocessing.sources.planar.files import PlanarPair, read_homography, scene_folders
 from ucn.preprocessing.sources.planar.pairs import PlanarConfig
 
@@ -55,7 +56,7 @@ def list_hpatches(root: Path, leave_out: Collection[str] = ()) -> list[PlanarPai
 
 
 def _pair(folder: Path, other: int) -> PlanarPair:
-    images = folder / "1.ppm", folder / f"{other}.ppm"
+    images = find_photo(folder / "1.ppm"), find_photo(folder / f"{other}.ppm")
     for path in images:
         if not path.is_file():
             raise UserError(f"{path}: missing; restore the scene or leave it out")

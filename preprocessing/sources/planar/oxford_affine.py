@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from ucn.errors import UserError
+from ucn.preprocessing.sources.input_files import find_photo
 from ucn.preprocessing.sources.planar.files import PlanarPair, read_homography, scene_folders
 from ucn.preprocessing.sources.planar.pairs import PlanarConfig
 
-_SUFFIXES = (".ppm", ".pgm", ".png", ".jpg")
 _NAME = re.compile(r"H1to(\d+)p")
 
 
@@ -54,8 +54,7 @@ def _pair(folder: Path, other: int) -> PlanarPair:
 
 
 def _image(folder: Path, number: int) -> Path:
-    for suffix in _SUFFIXES:
-        path = folder / f"img{number}{suffix}"
-        if path.is_file():
-            return path
+    path = find_photo(folder / f"img{number}.ppm")
+    if path.is_file():
+        return path
     raise UserError(f"{folder}: no image img{number}; restore it, or remove its homography")

@@ -4,6 +4,7 @@ Layout, as written by Bundler's script: the photographs, their names in ``list.t
 ``bundle/bundle.out`` or ``bundle.out``.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -11,11 +12,14 @@ from typing import Literal
 from ucn.errors import UserError
 from ucn.geometry.sfm_model import SfmModel
 from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.input_files import is_litter, list_names, read_lines
 from ucn.preprocessing.sources.sfm.bundler_files import read_bundle
 from ucn.preprocessing.sources.sfm.pairs import Scene, SfmConfig, SfmSource
 
 _MODELS = ("bundle/bundle.out", "bundle.out", "*.out", "*/bundle.out")
 _PHOTOS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm")
+# A flag and a focal length may follow a name.
+_FOCAL = re.compile(r"\s+0(\s+[\d.eE+-]+)?\s*$")
 
 
 class BundlerConfig(SfmConfig):
@@ -60,7 +64,7 @@ def find_bundle(root: Path) -> Path:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; pass the folder of Bundler's photographs")
     for pattern in _MODELS:
-        found = sorted(path for path in root.glob(pattern) if path.is_file())
+        found = sorted(p for p in root.glob(pattern) if p.is_file() and not is_litter(p.name))
         if len(found) == 1:
             return found[0]
         if found:
@@ -79,13 +83,12 @@ def image_names(root: Path) -> list[str]:
     """
     listed = root / "list.txt"
     if not listed.is_file():
-        return sorted(path.name for path in root.iterdir() if path.suffix.lower() in _PHOTOS)
+        return [name for name in list_names(root) if name.lower().endswith(_PHOTOS)]
     try:
-        # A name may be followed by a flag and a focal length.
-        names = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
-    except UnicodeDecodeError:
+        lines = [_FOCAL.sub("", line).strip() for line in read_lines(listed)]
+    except ValueError:
         raise UserError(f"{listed}: not a text file; write one image's name a line") from None
-    names = [name.removeprefix("./") for name in names]
+    names = [line.removeprefix("./") for line in lines if line]
     for name in names:
         if not Path(name).name or "\0" in name:
             raise UserError(f"{listed}: {name!r} is not an image's name; write one a line")

@@ -67,7 +67,7 @@ def read_bundle(path: Path, names: list[str]) -> SfmModel:
 def _read_numbers(path: Path) -> tuple[Floats, int, int]:
     """All numbers after the two counts, the number of images, and the number of points."""
     try:
-        header, _, rest = path.read_text().partition("\n")
+        header, _, rest = path.read_text("utf-8-sig").partition("\n")
     except OSError:
         raise UserError(f"{path}: cannot be read; name Bundler's file with --model") from None
     except UnicodeDecodeError:

@@ -50,7 +50,7 @@ class _Reader:
             raise self._cut()
         start = self._advance(end + 1 - self._at)
         try:
-            return self._data[start:end].decode()
+            return self._data[start:end].decode("utf-8", "surrogateescape")
         except UnicodeDecodeError:
             raise damaged(self.path, f"no name at byte {start}") from None
 

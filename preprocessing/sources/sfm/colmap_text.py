@@ -10,6 +10,7 @@ import numpy as np
 
 from ucn.arrays import Floats
 from ucn.errors import UserError
+from ucn.preprocessing.sources.input_files import read_lines
 from ucn.preprocessing.sources.sfm.colmap_cameras import pinhole_like_models
 from ucn.preprocessing.sources.sfm.colmap_records import (
     CameraRecord,
@@ -101,8 +102,8 @@ def read_points(path: Path) -> PointRecords:
 def _lines(path: Path, *, keep_empty: bool = False) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is not a comment."""
     try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError:
+        lines = read_lines(path)
+    except ValueError:
         raise damaged(path, "not a text file") from None
     for number, text in enumerate(lines, 1):
         if not text.startswith("#") and (keep_empty or text.strip()):

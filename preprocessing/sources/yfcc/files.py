@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ucn.arrays import Floats
 from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sources.input_files import read_lines
 from ucn.storage.array_files import read_hdf5
 
 _IMAGES, _CALIBRATION, _VISIBILITY = "images.txt", "calibration.txt", "visibility.txt"
@@ -116,17 +117,15 @@ def read_camera(path: Path, root: Path) -> Camera:
 
 def _read_list(path: Path) -> tuple[str, ...]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(path)
+    except (OSError, ValueError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "cannot be read"
         raise UserError(f"{path}: {reason}; {_REMEDY}") from None
-    while lines and not lines[-1]:
-        lines.pop()
     for number, line in enumerate(lines, 1):
-        place = PurePosixPath(line)
-        if not line or place.is_absolute() or ".." in place.parts:
+        place = PurePosixPath(line.strip())
+        if place.is_absolute() or ".." in place.parts:
             raise UserError(f"{path}: line {number} names no file below its folder; {_REMEDY}")
-    return tuple(lines)
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _visibility(scene: SceneLists) -> Iterator[Floats]:

@@ -218,24 +218,25 @@ def test_the_list_gives_names_and_order(tmp_path: Path) -> None:
     world = make_world(2, images=3)
     root = write_scene(tmp_path, world)
     (root / "photos").mkdir()
-    for index, name in enumerate("cab"):
+    for index, name in enumerate(("c", "my a", "b")):
         (root / f"p{index}.png").rename(root / "photos" / f"{name}.png")
-    (root / "list.txt").write_text("./photos/c.png\nphotos/a.png 0 812.5\n\nphotos/b.png 0\n")
+    listed = "./photos/c.png\r\nphotos/my a.png 0 812.5\r\n\r\nphotos/b.png 0\r\n"
+    (root / "list.txt").write_bytes(listed.encode("utf-8-sig"))
     source = config(root).open_source()
     pairs = source.pairs()
     assert [pair[1:] for pair in pairs] == [
-        ("photos/a.png", "photos/b.png"),
-        ("photos/a.png", "photos/c.png"),
         ("photos/b.png", "photos/c.png"),
+        ("photos/b.png", "photos/my a.png"),
+        ("photos/c.png", "photos/my a.png"),
     ]
-    numbers = {"photos/c.png": "p0", "photos/a.png": "p1", "photos/b.png": "p2"}
+    numbers = {"photos/c.png": "p0", "photos/my a.png": "p1", "photos/b.png": "p2"}
     for pair in pairs:
         sample = source.load(pair)
         for which in ("frame0", "frame1"):
             sample.metadata[which] = numbers[sample.metadata[which]]
         check_sample(sample, world, True)
     before = source.input_fingerprint(pairs[0])
-    (root / "list.txt").write_text("photos/c.png\nphotos/b.png\nphotos/a.png\n")
+    (root / "list.txt").write_text("photos/c.png\nphotos/b.png\nphotos/my a.png\n")
     assert config(root).open_source().input_fingerprint(pairs[0]) != before
 
 

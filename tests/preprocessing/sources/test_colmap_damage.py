@@ -57,13 +57,13 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
         ("cameras.txt", replace("SIMPLE_RADIAL", "RADIAL"), "5 parameters of RADIAL"),
         ("images.txt", replace("cam0/a.b 0.png\n", "cam0/a.b 0.png"), r"images\.txt: line 3: not"),
         ("images.txt", replace("cam1/a.b 1.png", "cam0/a.b 0.png"), "stands twice"),
-        ("images.txt", replace("cam1/a.b 1.png", "cam1\0/a.png"), "is not an image's name"),
+        ("images.txt", replace("cam1/a.b 1.png", "cam1\0/a.png"), "not a text file"),
         ("images.txt", replace("cam1/a.b 1.png", "."), "'.' is not an image's name"),
         ("points3D.txt", replace(" 1 2 3 0.5 ", " 1 2 3 "), r"points3D\.txt: line 2: not"),
         ("points3D.txt", replace("\n", f"\n{10**30}"), r"points3D\.txt: line 2: not"),
         ("images.txt", replace(" -1 ", " nan "), r"images\.txt: line 3: not"),
         ("images.txt", replace(" -1 ", " 1e300 "), r"images\.txt: line 3: not"),
-        ("points3D.txt", lambda path: path.write_bytes(b"\xff\xfe"), "not a text file"),
+        ("points3D.txt", lambda path: path.write_bytes(b"\0\1"), "not a text file"),
     ],
 )
 def test_damaged_models_are_one_line(

@@ -9,6 +9,8 @@ import pykitti
 import pytest
 
 from ucn.errors import SkippedPair, UserError
+from ucn.preprocessing.sources.input_files import PHOTO_SUFFIXES
+from ucn.preprocessing.sources.kitti.drive import frame_files
 from ucn.preprocessing.sources.kitti.files import (
     read_calibration,
     read_image,
@@ -105,7 +107,8 @@ def test_damaged_oxts_is_skipped_with_its_reason(
         (lambda data: data[:-7], "truncated scan"),
         (lambda data: b"", "truncated scan"),
         (lambda data: data[: len(data) // 32 * 16], "truncated scan"),
-        (lambda data: data[:-16] + np.full(4, np.nan, np.float32).tobytes(), "damaged scan"),
+        (lambda data: data[: len(data) // 32 * 16] + bytes(160_000), "truncated scan"),
+        (lambda data: np.full(len(data) // 4, np.nan, np.float32).tobytes(), "truncated scan"),
     ],
 )
 def test_damaged_scan_is_skipped_with_its_reason(
@@ -118,6 +121,46 @@ def test_damaged_scan_is_skipped_with_its_reason(
     with pytest.raises(SkippedPair) as skipped:
         read_scan(path)
     assert skipped.value.reason == reason
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_bad_points_cost_themselves_only(world_root: Path, tmp_path: Path, value: float) -> None:
+    whole = world_root / DATE / DRIVE / "velodyne_points" / "data" / "0000000000.bin"
+    scan_N4 = read_scan(whole)
+    bad_N4 = scan_N4.copy()
+    bad_N4[::7, :3] = value
+    bad_N4[1::7, 3] = value
+    bad_N4.tofile(tmp_path / "0000000000.bin")
+    found_N4 = read_scan(tmp_path / "0000000000.bin")
+    assert not found_N4[::7, :3].any()
+    assert np.isfinite(found_N4).all()
+    np.testing.assert_array_equal(found_N4[1::7, :3], scan_N4[1::7, :3])
+    np.testing.assert_array_equal(found_N4[2::7], scan_N4[2::7])
+    upper_N4 = bad_N4[: len(bad_N4) // 2]
+    upper_N4.tofile(tmp_path / "0000000000.bin")
+    with pytest.raises(SkippedPair, match="lower rings are missing"):
+        read_scan(tmp_path / "0000000000.bin")
+
+
+def test_calibration_saved_by_an_editor(day: Path) -> None:
+    expected = read_calibration(day, 2)
+    for path in day.glob("calib_*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n\r\n"))
+    found = read_calibration(day, 2)
+    np.testing.assert_array_equal(found.T_cam_imu, expected.T_cam_imu)
+    np.testing.assert_array_equal(found.K, expected.K)
+
+
+def test_images_of_another_suffix(tmp_path: Path) -> None:
+    image = np.full((30, 50, 3), 90, np.uint8)
+    cv2.imwrite(str(tmp_path / "0000000003.JPG"), image)
+    np.testing.assert_array_equal(read_image(tmp_path / "0000000003.png", (50, 30)), image)
+    (tmp_path / "._0000000003.JPG").touch()
+    (tmp_path / "0000000003.txt").touch()
+    size = (tmp_path / "0000000003.JPG").stat().st_size
+    assert frame_files(tmp_path, PHOTO_SUFFIXES, 10) == {3: size}
+    (tmp_path / "0000000003.png").write_bytes(b"12")
+    assert frame_files(tmp_path, PHOTO_SUFFIXES, 10) == {3: 2}
 
 
 def test_damaged_images_are_skipped_with_their_reason(tmp_path: Path) -> None:

@@ -153,8 +153,19 @@ def test_short_poses_and_labels_are_told(odometry_root: Path, tmp_path: Path) ->
         source.load(pairs[2])
     poses.write_text("1 2 3\n")
     source = open_source(root, gaps=(1,))
-    with pytest.raises(UserError, match=r"08.txt: not 12 numbers a line"):
+    with pytest.raises(UserError, match=r"08.txt: line 1 is not 12 numbers"):
         source.load(pairs[1])
+    poses.write_text("\n\n".join(lines) + "\n\n \n")
+    source = open_source(root, gaps=(1,))
+    with pytest.raises(SkippedPair, match="damaged labels"):
+        source.load(pairs[0])
+    assert source.load(pairs[2]).metadata["frame1"] == "000003"
+    (folder / "calib.txt").unlink()
+    calibration = (odometry_root / "sequences" / "08" / "calib.txt").read_text()
+    (folder / "calib.txt").write_text(calibration.partition("Tr")[0])
+    with pytest.raises(UserError, match=r"calib\.txt: has no Tr .* data_odometry_calib"):
+        open_source(root, gaps=(1,)).pairs()
+    (folder / "calib.txt").write_text(calibration)
     poses.unlink()
     with pytest.raises(UserError, match=r"missing poses; KITTI has them for 00 to 10"):
         open_source(root, gaps=(1,)).load(pairs[1])

@@ -176,8 +176,9 @@ def test_wrong_folders_and_options_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="flow: no such folder"):
         config(tmp_path).open_source()
     write_sequence(tmp_path, "alley_1", 2, ("clean",))
-    with pytest.raises(UserError, match=r"final: no such folder; .* choose other --passes"):
-        config(tmp_path).open_source()
+    with pytest.raises(UserError, match=r"albedo: no such folder; .* choose other --passes"):
+        config(tmp_path, passes=("clean", "albedo")).open_source()
+    assert {pair.sequence for pair in config(tmp_path).open_source().pairs()} == {"clean-alley_1"}
     with pytest.raises(UserError, match=r"no SEQUENCE/frame_NNNN\.flo of the split val"):
         config(tmp_path, passes=("clean",), split="val").open_source().pairs()
     with pytest.raises(UserError, match="split: test has no ground truth"):

@@ -41,7 +41,6 @@ def edit(name: str, change: Callable[[str], str]) -> Fault:
         ),
         (edit("images.txt", lambda text: "/etc/passwd\n" + text), "line 1 names no file below"),
         (edit("images.txt", lambda text: "../../x.jpg\n" + text), "line 1 names no file below"),
-        (edit("calibration.txt", lambda text: "\n" + text), "line 1 names no file below"),
         (lambda folder: (folder / "images.txt").write_bytes(b"\xff\xfe\x00"), "cannot be read"),
         (lambda folder: (folder / "visibility/vis_000001.txt").unlink(), "vis_000001.txt: no such"),
         (edit("visibility/vis_000001.txt", lambda text: text + "7\n"), "4 values, where each of 3"),

@@ -18,6 +18,7 @@ from ucn.evaluation.export.pairs import PairMatches
 from ucn.images.draw import displacement_colours, draw_matches, write_picture
 from ucn.images.read import decode_any
 from ucn.matching.features import Features
+from ucn.preprocessing.sources.input_files import read_lines, split_names
 from ucn.training.model import load_model
 
 Image = NDArray[np.uint8]
@@ -111,12 +112,12 @@ def read_pairs(path: Path) -> list[Names]:
         UserError: not a text file, a line without two different names, or no pairs.
     """
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_lines(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); check the path") from None
     pairs: dict[frozenset[str], Names] = {}
     for number, line in enumerate(lines, 1):
-        words = line.split()
+        words = split_names(line)
         if not words:
             continue
         if len(words) != 2 or words[0] == words[1]:

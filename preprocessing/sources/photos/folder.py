@@ -38,7 +38,8 @@ def find_photos(root: Path) -> dict[str, int]:
     photos = {
         name: file_size(root / name)
         for name in sorted(names)
-        if name.lower().endswith(PHOTO_SUFFIXES) and (root / name).is_file()
+        if name.lower().endswith(PHOTO_SUFFIXES)
+        and ((root / name).is_file() or (root / name).is_symlink())
     }
     if not photos:
         kinds = ", ".join(sorted(PHOTO_SUFFIXES))

@@ -27,7 +27,7 @@ from ucn.preprocessing.labels.tracks import (
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef
-from ucn.preprocessing.sources.input_files import file_size, readable_names
+from ucn.preprocessing.sources.input_files import file_size, find_photo, readable_names
 
 # A colour photograph of 24 megapixels takes 70 MB.
 _CACHED_PHOTOS = 6
@@ -105,7 +105,7 @@ class SfmSource(ABC):
             lambda name: readable_names([image.name for image in self._model(name).images])
         )
         self._model_state = cache(self._digest_model)
-        self._bytes = cache(file_size)
+        self._bytes = cache(lambda path: file_size(find_photo(path)))
         self._photo = lru_cache(_CACHED_PHOTOS)(self._read_photo)
 
     @abstractmethod
@@ -231,7 +231,7 @@ class SfmSource(ABC):
     def _read_photo(self, sequence: str, name: str) -> tuple[Array, SfmCamera]:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise SkippedPair("foreign image", f"{name}: leads out of the dataset")
-        photo = read_photo(self._scenes[sequence].photos / name, self._root)
+        photo = read_photo(find_photo(self._scenes[sequence].photos / name), self._root)
         size = _size(photo)
         camera = self._images(sequence)[name].camera
         fitted = camera.fitted(size)

@@ -133,7 +133,7 @@ def _visibility(scene: SceneLists) -> Iterator[Floats]:
     for name in scene.visibility:
         path = scene.folder / name
         try:
-            shared_N = np.array(path.read_bytes().split(), np.float64)
+            shared_N = np.array(" ".join(read_lines(path)).split(), np.float64)
         except OSError:
             raise UserError(f"{path}: no such file; {_REMEDY}") from None
         except ValueError:

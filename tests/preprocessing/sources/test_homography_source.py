@@ -228,6 +228,7 @@ def test_every_damaged_photo_is_counted(photos: Path, tmp_path: Path) -> None:
     (root / "text.jpg").write_text("no photo")
     cv2.imwrite(str(root / "deep.tiff"), np.zeros((100, 120), np.float32))
     (root / "notes.txt").write_text("not looked at")
+    (root / "gone.jpg").symlink_to(tmp_path / "gone.jpg")
     (root / ".hidden.png").write_bytes(data)
     out = tmp_path / "out"
     manifest = preprocess(make_config(root, out, pairs_per_photo=2))
@@ -235,6 +236,7 @@ def test_every_damaged_photo_is_counted(photos: Path, tmp_path: Path) -> None:
     assert manifest.totals.skipped == {
         "damaged image": 8,
         "duplicate photo": 1,
+        "missing image": 2,
         "small photo": 2,
     }
     details = {one.detail for one in manifest.skipped}

@@ -68,7 +68,7 @@ def find_photo(path: Path) -> Path:
     Users convert datasets, for example KITTI's PNG to JPEG.
     """
     paths = (path, *(path.with_name(name) for name in photo_names(path.stem)))
-    return next((one for one in paths if one.is_file()), path)
+    return next((one for one in paths if os.path.isfile(one)), path)
 
 
 def photo_names(stem: str) -> Iterator[str]:

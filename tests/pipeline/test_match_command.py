@@ -216,6 +216,12 @@ def test_turned_and_repeated_pairs_come_once(tmp_path: Path) -> None:
     assert read_pairs(path) == [("a", "b"), ("a", "c")]
 
 
+def test_a_list_saved_by_an_editor(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_bytes("a b\r\n\r\nmy a.jpg\tmy b.jpg\r\n".encode("utf-8-sig"))
+    assert read_pairs(path) == [("a", "b"), ("my a.jpg", "my b.jpg")]
+
+
 def test_three_lines_of_python(model: Path, photos: Path) -> None:
     loaded = ucn.load_model(model)
     image0, image1 = (read_rgb_photo(photos / name) for name in ("0.png", "1.png"))

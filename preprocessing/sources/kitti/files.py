@@ -179,7 +179,8 @@ def read_scan(path: Path) -> NDArray[np.float32]:
     scan_N4[~np.isfinite(scan_N4[:, :3]).all(1)] = 0
     scan_N4[~np.isfinite(scan_N4)] = 0
     # Rings are stored from top to bottom. The lowest one hits the road about four metres away.
-    x_N, y_N, z_N, _ = scan_N4[-_LAST_RINGS:].T
+    last_N = np.flatnonzero(scan_N4[:, :2].any(1))[-_LAST_RINGS:]
+    x_N, y_N, z_N, _ = scan_N4.take(last_N, axis=0).T
     if not (z_N < _LOWEST_RING * np.hypot(x_N, y_N)).any():
         raise SkippedPair("truncated scan", f"{path.name}: its lower rings are missing")
     return scan_N4

@@ -336,6 +336,9 @@ def test_a_missing_image_skips_the_pair(tmp_path: Path) -> None:
     source = config(root).open_source()
     with pytest.raises(SkippedPair, match=r"missing image: p0\.png"):
         source.load(source.pairs()[0])
+    (root / "p1.png").rename(root / "p0.PNG")
+    source = config(root).open_source()
+    source.load(next(pair for pair in source.pairs() if pair[1:] == ("p0.png", "p2.png")))
 
 
 def test_a_real_model(shared_data: Path) -> None:

@@ -48,7 +48,8 @@ def test_an_image_is_found_whatever_its_suffix(tmp_path: Path, name: str) -> Non
 
 
 def test_the_usual_suffix_comes_first(tmp_path: Path) -> None:
-    assert find_photo(tmp_path / "0.ppm") == tmp_path / "0.ppm"
+    for name in ("0.ppm", "x" * 300, "..", "no suffix"):
+        assert find_photo(tmp_path / name) == tmp_path / name
     touch(tmp_path / "0.jpg", tmp_path / "0.png", tmp_path / "0.ppm")
     assert find_photo(tmp_path / "0.ppm") == tmp_path / "0.ppm"
 

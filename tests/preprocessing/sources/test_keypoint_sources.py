@@ -215,6 +215,7 @@ def write_object(root: Path, category: str, image: str, number: int, shift: int)
         f'x="{10.5 + 9 * index + shift}" y="{8.25 + 5 * index}" z="0"/>'
         for index, name in enumerate(("Nose", "Wing", "Tail", "Engine", "Hidden"))
     )
+    (folder / f"._{image}_{number}.xml").touch()
     (folder / f"{image}_{number}.xml").write_text(
         f"<annotation><image>{image}</image><voc_id>{number}</voc_id>"
         f"<category>{category}</category>"

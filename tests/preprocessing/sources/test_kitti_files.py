@@ -136,6 +136,8 @@ def test_bad_points_cost_themselves_only(world_root: Path, tmp_path: Path, value
     assert np.isfinite(found_N4).all()
     np.testing.assert_array_equal(found_N4[1::7, :3], scan_N4[1::7, :3])
     np.testing.assert_array_equal(found_N4[2::7], scan_N4[2::7])
+    np.vstack([bad_N4, np.full((9000, 4), value, np.float32)]).tofile(tmp_path / "0000000000.bin")
+    assert len(read_scan(tmp_path / "0000000000.bin")) == len(scan_N4) + 9000
     upper_N4 = bad_N4[: len(bad_N4) // 2]
     upper_N4.tofile(tmp_path / "0000000000.bin")
     with pytest.raises(SkippedPair, match="lower rings are missing"):

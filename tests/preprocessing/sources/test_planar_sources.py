@@ -79,6 +79,15 @@ def test_hpatches_has_five_pairs_a_scene(tmp_path: Path) -> None:
     assert (sample.metadata["frame0"], sample.metadata["frame1"]) == ("1", "6")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".PPM"])
+def test_hpatches_of_another_suffix(tmp_path: Path, suffix: str) -> None:
+    for path in write_hpatches(tmp_path, "v_wall").glob("*.ppm"):
+        write_image(path.with_suffix(suffix), int(path.stem))
+        path.unlink()
+    source = hpatches(tmp_path, images="rgb-png").open_source()
+    assert source.load(source.pairs()[-1]).image1[0, 0].tolist() == [0, 0, 6]
+
+
 def test_large_scenes_are_left_out(tmp_path: Path) -> None:
     for scene in ("v_wall", "v_talent", "i_dc"):
         write_hpatches(tmp_path, scene)

@@ -117,7 +117,7 @@ def read_pairs(path: Path) -> list[Names]:
         raise UserError(f"{path}: cannot be read ({error}); check the path") from None
     pairs: dict[frozenset[str], Names] = {}
     for number, line in enumerate(lines, 1):
-        words = split_names(line)
+        words = split_names(line, (2,))
         if not words:
             continue
         if len(words) != 2 or words[0] == words[1]:

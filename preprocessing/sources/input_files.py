@@ -4,7 +4,7 @@ import codecs
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ucn.errors import UserError
@@ -13,7 +13,10 @@ PHOTO_SUFFIXES = (".png", ".ppm", ".jpg", ".jpeg", ".pgm", ".webp", ".bmp", ".ti
 
 # Files and folders that operating systems and NAS devices leave beside the user's files.
 _LITTER = frozenset(
-    {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"}
+    (
+        *(".ds_store", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
+        *("system volume information", "lost+found", "@eadir"),
+    )
 )
 
 
@@ -96,9 +99,10 @@ def read_lines(path: Path) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def split_names(line: str) -> list[str]:
-    """Names in a line of a list: separated by tabs if there is one, else by blanks."""
-    return [name.strip() for name in line.split("\t")] if "\t" in line.strip() else line.split()
+def split_names(line: str, counts: Collection[int]) -> list[str]:
+    """Names in a line of a list: separated by tabs if that gives a wanted count, else by blanks."""
+    names = [name.strip() for name in line.split("\t") if name.strip()]
+    return names if len(names) in counts else line.split()
 
 
 def file_size(path: Path) -> int:

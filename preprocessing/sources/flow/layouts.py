@@ -102,7 +102,7 @@ def _listed(path: Path) -> Iterator[tuple[PairRef, PairFiles]]:
     except ValueError as error:
         raise UserError(f"{path}: not text ({error}); write a pair a line") from error
     for number, line in enumerate(lines, 1):
-        names = split_names(line.partition("#")[0])
+        names = split_names(line.partition("#")[0], (3, 4))
         if not names:
             continue
         if len(names) not in (3, 4) or any(map(_leads_out, names)):

@@ -86,7 +86,7 @@ def read_pairs_file(path: Path) -> list[tuple[str, str]]:
         raise UserError(f"{path}: cannot be read as text ({error}); mend --pairs-file") from None
     pairs: list[tuple[str, str]] = []
     for number, line in enumerate(lines, 1):
-        words = split_names(line)
+        words = split_names(line, (2,))
         if not words or words[0].startswith("#"):
             continue
         if len(words) != 2:

@@ -78,5 +78,7 @@ def test_a_binary_file_is_no_list(tmp_path: Path) -> None:
 
 
 def test_tabs_allow_blanks_in_names() -> None:
-    assert split_names("a b  c\r") == ["a", "b", "c"]
-    assert split_names("a 1.png\tb 1.png\tf.flo") == ["a 1.png", "b 1.png", "f.flo"]
+    assert split_names("a b  c\r", (3,)) == ["a", "b", "c"]
+    assert split_names("a 1.png\tb 1.png\t\tf.flo\t", (3, 4)) == ["a 1.png", "b 1.png", "f.flo"]
+    assert split_names("a b\tc", (3,)) == ["a", "b", "c"]
+    assert split_names("a b\tc", (2,)) == ["a b", "c"]

@@ -97,7 +97,7 @@ def test_unusable_gpus_of_ray_are_one_line_before_anything_starts(
     with pytest.raises(UserError, match=CANNOT) as caught:
         train(config)
     assert "\n" not in str(caught.value)
-    assert not list(config.output.glob("checkpoints/*/*"))
+    assert not list(Path(config.output).glob("checkpoints/*/*"))
     evaluation = EvaluateConfig(
         shards=(shards,),
         baselines=("daisy",),

@@ -16,6 +16,7 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import build_methods
 from ucn.pipeline.config import RunConfig
 from ucn.training.config import LossConfig, MiningConfig, NetworkConfig, TrainConfig
+from ucn.training.data.collate import collate
 from ucn.training.data.pairs import load_item
 from ucn.training.loop.state import initial_state
 from ucn.training.loop.step import Stepper
@@ -85,7 +86,7 @@ def test_they_train_and_their_model_is_loaded_again(
     before = {name: value.clone() for name, value in state.network.state_dict().items()}
     items = [load_item(pairs(4), index, 0, 1, config) for index in range(4)]
     for step in (1, 2):
-        stepper.step(step, [items[:2], items[2:]])
+        stepper.step(step, collate(items).to(torch.device("cpu")))
     module = sys.modules[package]
     assert {"loss", "miner"} == set(module.__dict__["calls"])
     trained = state.network.state_dict()

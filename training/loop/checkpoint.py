@@ -10,10 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from pyarrow.fs import FileSelector
 
 from ucn.errors import UserError
-from ucn.storage.arrow import delete_entries, filesystem, storage_errors
 from ucn.storage.stores import open_store
 from ucn.training.networks.published_weights import load_tensors
 
@@ -44,6 +42,11 @@ def newest_checkpoint(folder: str, run: str) -> str | None:
     Raises:
         UserError: the store cannot be used.
     """
+    # Only drivers need Arrow: training steps run without it.
+    from pyarrow.fs import FileSelector
+
+    from ucn.storage.arrow import delete_entries, filesystem, storage_errors
+
     with storage_errors(folder):
         system, path = filesystem(folder)
         entries = system.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))

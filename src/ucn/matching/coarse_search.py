@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 ROWS, COLUMNS = 1024, 8192
 """Most queries, and cells, of a tile of similarities."""
-_BLOCK = 256
+_BLOCK = 128
 # With more candidates than one cell in so many, float32 alone is faster.
 _CELLS_PER_CANDIDATE = 64
 _CANDIDATES_AT_ONCE = 1 << 16
@@ -77,7 +77,8 @@ def coarse_search(
     for start in range(0, num_cells, COLUMNS):
         cells_CD = cells_MD[start : start + COLUMNS].bfloat16()
         present = len(cells_CD)
-        cells_CD = F.pad(cells_CD, (0, 0, 0, -present % _BLOCK))
+        if present % _BLOCK:
+            cells_CD = F.pad(cells_CD, (0, 0, 0, -present % _BLOCK))
         shape = num_queries, len(cells_CD)
         tile_NC = torch.mm(rounded_ND, cells_CD.T, out=buffer[: math.prod(shape)].view(shape))
         tile_NC[:, present:] = -torch.inf

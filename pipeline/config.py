@@ -12,8 +12,8 @@ from ucn.evaluation.config import EvaluateConfig
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sources.registry import SOURCES
 from ucn.registry import is_own
-from ucn.storage.addresses import redact
-from ucn.training.config import TrackingConfig, TrainConfig, sqlite_uri
+from ucn.storage.addresses import redact, sqlite_uri
+from ucn.training.config import TrackingConfig, TrainConfig
 
 
 def _by_source(values: Any) -> Any:

@@ -2,10 +2,8 @@
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import quote, unquote
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -37,21 +35,6 @@ NOT_CONTENT = frozenset(
     }
 )
 """Options that do not decide the model that results. Shards and weights enter by their digests."""
-
-
-SQLITE = "sqlite:///"
-
-
-def sqlite_uri(path: Path) -> str:
-    """Tracking URI of an SQLite file, absolute; MLflow decodes it."""
-    text = str(path.expanduser().absolute())
-    return SQLITE + re.sub("[%?#]", lambda special: quote(special[0]), text)
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """File of an SQLite tracking URI; None for other URIs."""
-    path = unquote(uri.removeprefix(SQLITE).partition("?")[0])
-    return Path(path) if uri.startswith(SQLITE) else None
 
 
 def _several(value: object) -> object:

@@ -15,8 +15,7 @@ from ucn.errors import UserError
 from ucn.pipeline.arguments import merge
 from ucn.pipeline.locations import locations_of, tracking_of
 from ucn.pipeline.stages import Stage, check_stage, stage_command, to_yaml
-from ucn.storage.addresses import holds_secret, redact
-from ucn.training.config import SQLITE
+from ucn.storage.addresses import SQLITE, holds_secret, redact
 
 # Keys of a job's metadata.
 ID, STAGE, ATTEMPT, DIGEST = "ucn_id", "ucn_stage", "ucn_attempt", "ucn_configuration"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ucn.pipeline.main import main
-from ucn.training.config import TrackingConfig, sqlite_uri
+from ucn.storage.addresses import sqlite_uri
+from ucn.training.config import TrackingConfig
 from ucn.training.tracking import TRACKING, delivery
 from ucn.training.tracking.log import start_run
 

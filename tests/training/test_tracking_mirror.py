@@ -10,9 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from ucn.errors import UserError
+from ucn.storage.addresses import sqlite_uri
 from ucn.storage.lock import folder_lock
 from ucn.storage.stores import open_store, write_bytes
-from ucn.training.config import TrackingConfig, sqlite_uri
+from ucn.training.config import TrackingConfig
 from ucn.training.tracking import (
     TRACKING,
     Tracker,

@@ -20,8 +20,9 @@ from werkzeug.serving import make_server
 
 from ucn.errors import UserError
 from ucn.images.draw import write_picture
+from ucn.storage.addresses import sqlite_path, sqlite_uri
 from ucn.storage.lock import file_lock
-from ucn.training.config import NetworkConfig, TrackingConfig, TrainConfig, sqlite_path, sqlite_uri
+from ucn.training.config import NetworkConfig, TrackingConfig, TrainConfig
 from ucn.training.model import WEIGHTS, load_model, model_digests, save_model
 from ucn.training.networks import build_network
 from ucn.training.tracking import (

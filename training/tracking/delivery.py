@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ucn.errors import UserError
-from ucn.storage.addresses import redact
+from ucn.storage.addresses import redact, sqlite_path, sqlite_uri
 from ucn.storage.files import write_json
 from ucn.storage.lock import file_lock
 from ucn.storage.retry import backoff
-from ucn.training.config import TrackingConfig, sqlite_path, sqlite_uri
+from ucn.training.config import TrackingConfig
 from ucn.training.tracking.log import (
     DELIVERED,
     LOG,

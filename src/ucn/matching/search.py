@@ -8,14 +8,13 @@ kernel does the same work (`ucn.matching.fused_search`). All three give the answ
 import math
 from collections.abc import Iterator
 from importlib.util import find_spec
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ucn.matching.coarse_search import COLUMNS, ROWS, coarse_search, pays_coarse_search
+from ucn.matching.coarse_search import COLUMNS, ROWS, coarse_search, pays_coarse_search, round_cells
 from ucn.matching.exclusion import Exclusion, exclude_, excluded_cells
 
 CPU_TILE, CPU_COLUMNS = 3 << 17, 3 << 10
@@ -105,12 +104,17 @@ def _search_sets(
     # Fresh memory would cost as much as the product.
     buffer = torch.empty(num_rows * COLUMNS, dtype=torch.bfloat16)
     parts = []
-    for b, first in product(range(len(queries_BND)), range(0, queries_BND.shape[1], num_rows)):
-        sets, rows = slice(b, b + 1), slice(first, first + num_rows)
-        near = None if window is None else (window[0][sets, rows], window[1][sets, rows])
+    for b, cells_MD in enumerate(cells_BMD):
+        sets, rounded_CD = slice(b, b + 1), round_cells(cells_MD)
         valid_1M = None if valid_BM is None else valid_BM[sets]
-        part = queries_BND[sets, rows], cells_BMD[sets], valid_1M, near
-        parts.append(coarse_search(*part, buffer) or _search_exact(*part, memory_mib))
+        for first in range(0, queries_BND.shape[1], num_rows):
+            rows = slice(first, first + num_rows)
+            near = None if window is None else (window[0][sets, rows], window[1][sets, rows])
+            queries_1ND, cells_1MD = queries_BND[sets, rows], cells_BMD[sets]
+            parts.append(
+                coarse_search(queries_1ND, cells_1MD, rounded_CD, valid_1M, near, buffer)
+                or _search_exact(queries_1ND, cells_1MD, valid_1M, near, memory_mib)
+            )
     found = Found(*(torch.cat(values, dim=1) for values in zip(*parts, strict=True)))
     return Found(*(values.view(queries_BND.shape[:2]) for values in found))
 

@@ -30,8 +30,7 @@ from ucn.preprocessing.shards.format import (
 )
 from ucn.preprocessing.shards.read import read_sample
 from ucn.preprocessing.shards.write import add_up, file_sha256, finished_shard
-from ucn.preprocessing.sources.input_files import is_litter
-from ucn.storage.files import TEMPORARY_PREFIX
+from ucn.storage.files import TEMPORARY_PREFIX, is_litter
 from ucn.storage.lock import LOCK_NAME
 from ucn.storage.stores import LocalStore, Store, open_store
 

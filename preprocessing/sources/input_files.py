@@ -8,21 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ucn.errors import UserError
+from ucn.storage.files import is_litter
 
 PHOTO_SUFFIXES = (".png", ".ppm", ".jpg", ".jpeg", ".pgm", ".webp", ".bmp", ".tif", ".tiff")
-
-# Files and folders that operating systems and NAS devices leave beside the user's files.
-_LITTER = frozenset(
-    (
-        *(".ds_store", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
-        *("system volume information", "lost+found", "@eadir"),
-    )
-)
-
-
-def is_litter(name: str) -> bool:
-    """Whether an operating system made the file or folder, such as ``._NAME`` or ``Thumbs.db``."""
-    return name.startswith("._") or name.lower() in _LITTER
 
 
 def list_names(folder: Path) -> list[str]:
@@ -97,6 +85,11 @@ def read_lines(path: Path) -> list[str]:
     # `splitlines` would also split at characters that file names may contain.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
+
+
+def read_words(path: Path) -> list[str]:
+    """Words of a text file, separated by blanks and line ends; errors as of `read_lines`."""
+    return " ".join(read_lines(path)).split()
 
 
 def split_names(line: str, counts: Collection[int]) -> list[str]:

@@ -13,6 +13,7 @@ from ucn.preprocessing.sources.input_files import (
     list_names,
     photo_names,
     read_lines,
+    read_words,
     split_names,
     walk_files,
 )
@@ -185,7 +186,7 @@ def _chairs_split(root: Path, split: str) -> set[str] | None:
     if split not in ("train", "val"):
         raise UserError(f"{path}: has no split {split}; choose train, val or all with --split")
     try:
-        lines = " ".join(read_lines(path)).split()
+        lines = read_words(path)
     except ValueError:
         lines = ["damaged"]
     if not set(lines) <= {"1", "2"}:

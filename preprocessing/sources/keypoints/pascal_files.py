@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from ucn.errors import SkippedPair, UserError
-from ucn.preprocessing.sources.input_files import list_names, read_lines
+from ucn.preprocessing.sources.input_files import list_names, read_lines, read_words
 from ucn.preprocessing.sources.keypoints.pairs import Instance
 
 # VOC's pixels are 1-based, and Berkeley's boxes have the same corners as VOC's.
@@ -81,7 +81,7 @@ def read_object_list(path: Path) -> set[str]:
         UserError: the file cannot be read, or is empty.
     """
     try:
-        lines = " ".join(read_lines(path)).split()
+        lines = read_words(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as text ({error}); mend --objects") from None
     if not lines:

@@ -15,7 +15,7 @@ from pykitti import utils as pykitti
 from ucn.arrays import Array, Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.images.read import read_photo
-from ucn.preprocessing.sources.input_files import find_photo, read_lines
+from ucn.preprocessing.sources.input_files import find_photo, read_lines, read_words
 
 _OXTS_FIELDS = 30
 # Slope of the lowest ring of an HDL-64E: 24 degrees down, less a margin for the tilt of the car.
@@ -143,7 +143,7 @@ def read_oxts(path: Path, scale: float | None = None) -> tuple[Floats, float]:
         SkippedPair: the file is missing, damaged, or not finite.
     """
     try:
-        values = [float(value) for value in " ".join(read_lines(path)).split()]
+        values = [float(value) for value in read_words(path)]
     except FileNotFoundError:
         raise SkippedPair("missing oxts", path.name) from None
     except ValueError:

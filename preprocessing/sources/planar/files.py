@@ -8,7 +8,7 @@ import numpy as np
 from ucn.arrays import Array, Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.images.read import read_photo
-from ucn.preprocessing.sources.input_files import read_lines
+from ucn.preprocessing.sources.input_files import read_words
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def read_homography(path: Path) -> Floats:
             singular.
     """
     try:
-        numbers = [float(word) for word in " ".join(read_lines(path)).split()]
+        numbers = [float(word) for word in read_words(path)]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; restore the homography") from None
     except ValueError:

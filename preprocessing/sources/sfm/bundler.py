@@ -12,9 +12,10 @@ from typing import Literal
 from ucn.errors import UserError
 from ucn.geometry.sfm_model import SfmModel
 from ucn.preprocessing.sources.base import Source
-from ucn.preprocessing.sources.input_files import is_litter, list_names, read_lines
+from ucn.preprocessing.sources.input_files import list_names, read_lines
 from ucn.preprocessing.sources.sfm.bundler_files import read_bundle
 from ucn.preprocessing.sources.sfm.pairs import Scene, SfmConfig, SfmSource
+from ucn.storage.files import is_litter
 
 _MODELS = ("bundle/bundle.out", "bundle.out", "*.out", "*/bundle.out")
 _PHOTOS = (".jpg", ".jpeg", ".png", ".pgm", ".ppm")

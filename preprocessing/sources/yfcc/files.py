@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ucn.arrays import Floats
 from ucn.errors import SkippedPair, UserError
-from ucn.preprocessing.sources.input_files import read_lines
+from ucn.preprocessing.sources.input_files import read_lines, read_words
 from ucn.storage.array_files import read_hdf5
 
 _IMAGES, _CALIBRATION, _VISIBILITY = "images.txt", "calibration.txt", "visibility.txt"
@@ -133,7 +133,7 @@ def _visibility(scene: SceneLists) -> Iterator[Floats]:
     for name in scene.visibility:
         path = scene.folder / name
         try:
-            shared_N = np.array(" ".join(read_lines(path)).split(), np.float64)
+            shared_N = np.array(read_words(path), np.float64)
         except OSError:
             raise UserError(f"{path}: no such file; {_REMEDY}") from None
         except ValueError:

@@ -18,6 +18,14 @@ from ucn.errors import UserError
 
 TEMPORARY_PREFIX = ".tmp-"
 
+# Files and folders that operating systems and NAS devices leave beside the user's files.
+_LITTER = frozenset(
+    (
+        *(".ds_store", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
+        *("system volume information", "lost+found", "@eadir"),
+    )
+)
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -150,3 +158,8 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_litter(name: str) -> bool:
+    """Whether an operating system made the file or folder, such as ``._NAME`` or ``Thumbs.db``."""
+    return name.startswith("._") or name.lower() in _LITTER

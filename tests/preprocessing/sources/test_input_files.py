@@ -6,12 +6,12 @@ import pytest
 
 from ucn.preprocessing.sources.input_files import (
     find_photo,
-    is_litter,
     list_names,
     read_lines,
     split_names,
     walk_files,
 )
+from ucn.storage.files import is_litter
 
 
 def touch(*paths: Path) -> None:

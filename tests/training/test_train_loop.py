@@ -31,7 +31,7 @@ from ucn.training.loop.optimise import build_optimiser, learning_rate
 from ucn.training.loop.state import initial_state
 from ucn.training.loop.step import Stepper, read
 from ucn.training.loop.validate import validate, validation_indices
-from ucn.training.losses.pair_losses import PairLosses, pair_losses
+from ucn.training.losses.pair_losses import PairLosses, _sample, pair_losses
 from ucn.training.networks import build_network
 from ucn.training.networks.base import DenseNetwork
 from ucn.training.registry import LOSSES
@@ -217,6 +217,24 @@ def test_one_pass_of_all_groups_is_the_step_of_passes_of_each(
     torch.testing.assert_close(
         *(state.network.state_dict() for state in states), rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("size", [(7, 9), (1, 5), (4, 1), (1, 1)])
+def test_features_are_sampled_as_in_matching(size: tuple[int, int]) -> None:
+    """Also beyond the border; with a gradient in the layout of the features."""
+    network = build_network("small", {"dimension": 6, "width": 4})
+    generator = torch.Generator().manual_seed(sum(size))
+    maps = torch.randn(3, 6, *size, generator=generator).double()
+    maps = maps.contiguous(memory_format=torch.channels_last).requires_grad_()
+    extent = 2 * torch.tensor(size[::-1]) + 4
+    points = torch.rand(3, 40, 2, generator=generator).double() * extent - 2
+    found = _sample(maps, points, network)
+    expected = sample_features(maps, points, network.stride, network.offset)
+    torch.testing.assert_close(found, expected)
+    slope = torch.randn(found.shape, generator=generator).double()
+    gradients = [torch.autograd.grad(value, maps, slope)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
 
 
 class Calls(TorchDispatchMode):

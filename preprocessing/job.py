@@ -27,6 +27,7 @@ from ucn.preprocessing.shards.format import (
     sidecar_name,
 )
 from ucn.preprocessing.shards.write import Outcome, finished_shard, write_manifest, write_shard
+from ucn.preprocessing.sources.base import CompiledSource, PairReader, Source
 from ucn.storage.files import TEMPORARY_PREFIX
 from ucn.storage.lock import LOCK_NAME, Lock, folder_lock
 from ucn.storage.stores import Store, absolute_uri, open_store
@@ -41,6 +42,8 @@ class _ShardTask:
     config: PreprocessConfig
     plan: ShardPlan
     configuration: str
+    reader: PairReader | None
+    """None if the task has to open the source."""
 
 
 def preprocess(config: PreprocessConfig) -> Manifest:
@@ -64,10 +67,11 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     _refuse_other_configuration(config, manifest, shards)
     config.prepare()
     stored = _begun_with(config, manifest) if sizes else None
-    plans = plan_shards(config.open_source(), config, stored)
+    source = config.open_source()
+    plans = plan_shards(source, config, stored)
     if manifest is None or not is_up_to_date(manifest, plans, sizes) or _leftovers(plans, sizes):
         with folder_lock(config.out) as lock:
-            manifest = _complete(store, config, plans, lock)
+            manifest = _complete(store, config, source, plans, lock)
     if not manifest.totals.samples:
         reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
         raise UserError(
@@ -77,7 +81,7 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 
 
 def _complete(
-    store: Store, config: PreprocessConfig, plans: list[ShardPlan], lock: Lock
+    store: Store, config: PreprocessConfig, source: Source, plans: list[ShardPlan], lock: Lock
 ) -> Manifest:
     """Makes the missing shards. Requires the lock, and lists the folder again under it."""
     sizes = store.sizes()
@@ -93,35 +97,30 @@ def _complete(
     if manifest is not None and stands:
         return manifest
     content = _begun_with(config, manifest)
-    return _make(store, config, content, plans, _finished(plans, shards), lock)
-
-
-def _make(
-    store: Store,
-    config: PreprocessConfig,
-    content: dict[str, Any],
-    plans: list[ShardPlan],
-    finished: dict[str, FinishedShard],
-    lock: Lock,
-) -> Manifest:
+    finished = _finished(plans, shards)
     store.prepare()
-    configuration = digest(content)
-    tasks = [_ShardTask(config, plan, configuration) for plan in plans if plan.name not in finished]
+    missing = [plan for plan in plans if plan.name not in finished]
+    # Readers are made when their tasks start: together they may be larger than the memory.
+    tasks = (_ShardTask(config, plan, digest(content), _reader(source, plan)) for plan in missing)
     total = sum(len(plan.pairs) for plan in plans)
     with tqdm(
         total=total,
-        initial=total - sum(len(task.plan.pairs) for task in tasks),
+        initial=total - sum(len(plan.pairs) for plan in missing),
         desc=f"preprocess {config.source}",
         unit="pair",
     ) as progress:
         for index, shard in run_tasks(_make_shard, tasks, config.workers):
             lock.check()
-            finished[tasks[index].plan.name] = shard
-            progress.update(len(tasks[index].plan.pairs))
+            finished[missing[index].name] = shard
+            progress.update(len(missing[index].pairs))
     # Deletes temporary files of killed workers whose tasks were retried.
     store.prepare()
     lock.check()
     return write_manifest(store, [finished[plan.name] for plan in plans], content)
+
+
+def _reader(source: Source, plan: ShardPlan) -> PairReader | None:
+    return source.reader(plan.pairs) if isinstance(source, CompiledSource) else None
 
 
 def _make_shard(task: _ShardTask) -> FinishedShard:
@@ -139,12 +138,12 @@ def _make_shard(task: _ShardTask) -> FinishedShard:
 
 
 def _outcomes(task: _ShardTask) -> Iterator[Outcome]:
-    source = task.config.open_source()
+    reader = task.reader or task.config.open_source()
     for pair in task.plan.pairs:
         try:
-            yield source.load(pair)
+            yield reader.load(pair)
         except SkippedPair as skipped:
-            yield source.key(pair), skipped
+            yield reader.key(pair), skipped
 
 
 def _published(store: Store, sizes: dict[str, int], config: PreprocessConfig) -> Manifest | None:

@@ -1,7 +1,7 @@
 """Runs independent tasks on Ray, with a bounded number in flight and retries."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from ucn.cluster.session import ray_session
@@ -17,42 +17,43 @@ _RECOUNT_S = 5.0
 
 
 def run_tasks(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None
 ) -> Iterator[tuple[int, Result]]:
     """Applies a function to each item and yields (index of the item, result), in any order.
 
     Args:
         function: importable by name on every node. Must be idempotent, since it may be retried.
-        items: picklable.
+        items: picklable. They are taken from the iterable when their tasks are submitted.
         workers: number of concurrent tasks; None for one per CPU. 0 runs the tasks sequentially in
             this process, without Ray.
 
     Raises:
         UserError: a task raised it.
     """
-    if not items:
-        return
+    waiting = enumerate(items)
     if workers == 0:
-        for index, item in enumerate(items):
+        for index, item in waiting:
             yield index, function(item)
         return
-    with ray_session(workers):
-        yield from _run_on_ray(function, items, workers)
+    # Ray is not started for nothing.
+    for first in waiting:
+        with ray_session(workers):
+            yield from _run_on_ray(function, chain([first], waiting), workers)
 
 
 def _run_on_ray(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None
+    function: Callable[[Item], Result], waiting: Iterator[tuple[int, Item]], workers: int | None
 ) -> Iterator[tuple[int, Result]]:
     import ray
 
     remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
-    waiting = deque(enumerate(items))
     running: dict[Any, int] = {}
-    while waiting or running:
+    while True:
         window = workers or _two_for_each_cpu()
-        while waiting and len(running) < window:
-            index, item = waiting.popleft()
+        for index, item in islice(waiting, max(0, window - len(running))):
             running[remote.remote(item)] = index
+        if not running:
+            return
         done, _ = ray.wait(list(running), num_returns=1, timeout=_RECOUNT_S)
         for reference in done:
             try:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import cv2
 from tqdm import tqdm
@@ -18,7 +18,9 @@ from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.plan import ShardPlan, plan_shards
 from ucn.preprocessing.shards.format import (
+    INDEX,
     MANIFEST,
+    SKIPPED,
     FinishedShard,
     Manifest,
     digest,
@@ -35,6 +37,7 @@ from ucn.storage.stores import Store, absolute_uri, open_store
 _SHARD_FILE = re.compile(r"[a-z0-9_]+-\d{6}\.(tar|json)")
 # Sidecars read concurrently. Over a network the number of requests limits the speed.
 _READERS = 16
+_BATCH = 64 * _READERS
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,18 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     store = open_store(config.out)
     sizes = store.sizes()
     manifest = _published(store, sizes, config)
-    # One shard is enough to compare configurations. All are read once the folder is locked.
-    shards = {} if manifest else _read_shards(store, sizes, most=1)
-    _refuse_other_configuration(config, manifest, shards)
+    if manifest is None:
+        # One shard is enough to compare configurations. All are read once the folder is locked.
+        for shard in _read_shards(store, sizes, most=1):
+            _refuse_other_configuration(config, shard.configuration)
     config.prepare()
     stored = _begun_with(config, manifest) if sizes else None
     source = config.open_source()
     plans = plan_shards(source, config, stored)
-    if manifest is None or not is_up_to_date(manifest, plans, sizes) or _leftovers(plans, sizes):
+    if not _is_complete(manifest, plans, sizes) or _leftovers(plans, sizes):
         with folder_lock(config.out) as lock:
             manifest = _complete(store, config, source, plans, lock)
+    assert manifest is not None
     if not manifest.totals.samples:
         reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
         raise UserError(
@@ -83,40 +88,60 @@ def preprocess(config: PreprocessConfig) -> Manifest:
 def _complete(
     store: Store, config: PreprocessConfig, source: Source, plans: list[ShardPlan], lock: Lock
 ) -> Manifest:
-    """Makes the missing shards. Requires the lock, and lists the folder again under it."""
+    """Makes what is missing. Requires the lock, and lists the folder again under it."""
     sizes = store.sizes()
     manifest = _published(store, sizes, config)
+    content = _begun_with(config, manifest)
+    if _is_complete(manifest, plans, sizes):
+        _sweep(store, plans, sizes)
+        return manifest
+    shards = _shards(store, config, source, content, plans, manifest, lock)
+    return write_manifest(store, shards, content)
+
+
+def _shards(
+    store: Store,
+    config: PreprocessConfig,
+    source: Source,
+    content: dict[str, Any],
+    plans: list[ShardPlan],
+    manifest: Manifest | None,
+    lock: Lock,
+) -> Iterator[FinishedShard]:
+    """Yields the planned shards: first the finished ones, then the others as they are made."""
+    configuration = digest(content)
+    missing = {plan.name: plan for plan in plans}
+    sizes = store.sizes()
+    for shard in tqdm(_read_shards(store, sizes), "finished shards", unit="shard", leave=False):
+        if manifest is None:
+            _refuse_other_configuration(config, shard.configuration)
+        plan = missing.get(shard.entry.name)
+        if plan is not None and plan.is_fingerprint(shard.entry.fingerprint):
+            del missing[plan.name]
+            yield shard
     stands = manifest is not None and is_up_to_date(manifest, plans, sizes)
-    shards = {} if stands else _read_shards(store, sizes)
-    _refuse_other_configuration(config, manifest, shards)
-    if not stands and MANIFEST in sizes:
+    if MANIFEST in sizes and not stands:
         # A manifest must not list shards that are about to change.
         store.delete(MANIFEST)
-    for name in _leftovers(plans, sizes) - {LOCK_NAME}:
-        store.delete(name)
-    if manifest is not None and stands:
-        return manifest
-    content = _begun_with(config, manifest)
-    finished = _finished(plans, shards)
+    _sweep(store, plans, sizes)
     store.prepare()
-    missing = [plan for plan in plans if plan.name not in finished]
+    left = list(missing.values())
     # Readers are made when their tasks start: together they may be larger than the memory.
-    tasks = (_ShardTask(config, plan, digest(content), _reader(source, plan)) for plan in missing)
+    tasks = (_ShardTask(config, plan, configuration, _reader(source, plan)) for plan in left)
     total = sum(len(plan.pairs) for plan in plans)
     with tqdm(
         total=total,
-        initial=total - sum(len(plan.pairs) for plan in missing),
+        initial=total - sum(len(plan.pairs) for plan in left),
         desc=f"preprocess {config.source}",
         unit="pair",
     ) as progress:
         for index, shard in run_tasks(_make_shard, tasks, config.workers):
             lock.check()
-            finished[missing[index].name] = shard
-            progress.update(len(missing[index].pairs))
+            progress.update(len(left[index].pairs))
+            yield shard
     # Deletes temporary files of killed workers whose tasks were retried.
     store.prepare()
     lock.check()
-    return write_manifest(store, [finished[plan.name] for plan in plans], content)
 
 
 def _reader(source: Source, plan: ShardPlan) -> PairReader | None:
@@ -147,15 +172,21 @@ def _outcomes(task: _ShardTask) -> Iterator[Outcome]:
 
 
 def _published(store: Store, sizes: dict[str, int], config: PreprocessConfig) -> Manifest | None:
-    """The existing manifest. None if there is none, or an unreadable one may be overwritten."""
+    """The existing manifest. None if there is none, or an unreadable one may be overwritten.
+
+    Raises:
+        UserError: it is unreadable, or of another configuration, and may not be overwritten.
+    """
     if MANIFEST not in sizes:
         return None
     try:
-        return read_manifest(store)
+        manifest = read_manifest(store)
     except UserError:
         if not config.overwrite:
             raise
-    return None
+        return None
+    _refuse_other_configuration(config, manifest)
+    return manifest
 
 
 def _begun_with(config: PreprocessConfig, manifest: Manifest | None) -> dict[str, Any]:
@@ -170,8 +201,8 @@ def _begun_with(config: PreprocessConfig, manifest: Manifest | None) -> dict[str
 
 def _read_shards(
     store: Store, sizes: dict[str, int], most: int | None = None
-) -> dict[str, FinishedShard]:
-    """Shards with a valid sidecar, by name of the tar; at most ``most`` are read."""
+) -> Iterator[FinishedShard]:
+    """Yields the shards that have a valid sidecar; at most ``most`` are read."""
 
     def read(name: str) -> FinishedShard | None:
         try:
@@ -184,35 +215,45 @@ def _read_shards(
         name
         for name in sizes
         if _SHARD_FILE.fullmatch(name) and name.endswith(".tar") and sidecar_name(name) in sizes
-    ]
+    ][:most]
     with ThreadPoolExecutor(_READERS) as pool:
-        found = zip(names[:most], pool.map(read, names[:most]), strict=True)
-        return {
-            name: shard
-            for name, shard in found
-            if shard is not None and shard.entry.name == name and shard.entry.bytes == sizes[name]
-        }
+        # In batches, so that only some are in memory.
+        for start in range(0, len(names), _BATCH):
+            batch = names[start : start + _BATCH]
+            for name, shard in zip(batch, pool.map(read, batch), strict=True):
+                if shard and (shard.entry.name, shard.entry.bytes) == (name, sizes[name]):
+                    yield shard
 
 
-def _refuse_other_configuration(
-    config: PreprocessConfig, manifest: Manifest | None, shards: dict[str, FinishedShard]
-) -> None:
-    """Checks that the folder holds shards of this configuration only."""
+def _refuse_other_configuration(config: PreprocessConfig, found: Manifest | str) -> None:
+    """Checks that the folder holds shards of this configuration only.
+
+    Args:
+        found: the manifest, or the digest of a shard's configuration.
+    """
     if config.overwrite:
         return
-    changed: list[str] = []
-    if manifest is not None:
-        changed = config.differences(manifest.configuration)
-        same = not changed
+    if isinstance(found, Manifest):
+        changed = config.differences(found.configuration)
+        same, what = not changed, f" ({', '.join(changed)} differ)"
     else:
-        configuration = digest(config.content())
-        same = all(shard.configuration == configuration for shard in shards.values())
+        same, what = found == digest(config.content()), ""
     if not same:
-        what = f" ({', '.join(changed)} differ)" if changed else ""
         raise UserError(
             f"{config.out}: holds shards of another configuration{what}; "
             "choose another --out, or replace them with --overwrite"
         )
+
+
+def _is_complete(
+    manifest: Manifest | None, plans: list[ShardPlan], sizes: dict[str, int]
+) -> TypeGuard[Manifest]:
+    """Whether nothing is to be done. Datasets of earlier versions have no index."""
+    return (
+        manifest is not None
+        and is_up_to_date(manifest, plans, sizes)
+        and {INDEX, SKIPPED} <= sizes.keys()
+    )
 
 
 def is_up_to_date(manifest: Manifest, plans: list[ShardPlan], sizes: dict[str, int]) -> bool:
@@ -228,13 +269,9 @@ def is_up_to_date(manifest: Manifest, plans: list[ShardPlan], sizes: dict[str, i
     )
 
 
-def _finished(plans: list[ShardPlan], shards: dict[str, FinishedShard]) -> dict[str, FinishedShard]:
-    """Planned shards that are already finished, by name."""
-    return {
-        plan.name: shards[plan.name]
-        for plan in plans
-        if plan.name in shards and plan.is_fingerprint(shards[plan.name].entry.fingerprint)
-    }
+def _sweep(store: Store, plans: list[ShardPlan], sizes: dict[str, int]) -> None:
+    for name in _leftovers(plans, sizes) - {LOCK_NAME}:
+        store.delete(name)
 
 
 def _leftovers(plans: list[ShardPlan], sizes: dict[str, int]) -> set[str]:

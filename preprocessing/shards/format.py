@@ -1,7 +1,8 @@
 """The shard format: names, versions, and the models of sidecar and manifest.
 
-A dataset is a folder of WebDataset tars ``SPLIT-000000.tar`` and one ``manifest.json``. Each tar
-has a sidecar ``SPLIT-000000.json``, which marks it as complete. See docs/formats.md.
+A dataset is a folder of WebDataset tars ``SPLIT-000000.tar``, their index ``index.parquet``, and
+one ``manifest.json``. Each tar has a sidecar ``SPLIT-000000.json``, which marks it as complete.
+``skipped.parquet`` lists the inputs without a sample. See docs/formats.md.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import json
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from ucn.errors import UserError
 from ucn.storage.stores import Store
@@ -16,6 +18,10 @@ from ucn.storage.stores import Store
 FORMAT = "ucn-shards"
 VERSION = 1
 MANIFEST = "manifest.json"
+INDEX = "index.parquet"
+SKIPPED = "skipped.parquet"
+LISTED_SKIPPED = 10_000
+"""Skipped inputs that the manifest lists, at most."""
 
 # Manifests and sidecars are untrusted: this pattern excludes paths out of the folder.
 TarName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,120}\.tar$")]
@@ -76,7 +82,9 @@ class Sidecar(_Record):
     skipped: list[SkippedInput]
 
 
-class ShardEntry(_Record):
+# A dataset may have a million shards: a model would take four times the memory.
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class ShardEntry:
     """One row of the manifest's shard table.
 
     ``fingerprint`` and the two sizes let a rerun check with one listing that a dataset is complete.
@@ -94,10 +102,11 @@ class ShardEntry(_Record):
 
 
 class FinishedShard(_Record):
-    """A shard without its index: its row in the manifest, and its configuration."""
+    """A shard: its row in the manifest, its configuration, its samples, and its skipped inputs."""
 
     entry: ShardEntry
     configuration: str
+    index: list[IndexEntry]
     skipped: list[SkippedInput]
 
 
@@ -112,7 +121,11 @@ class Totals(_Record):
 
 
 class Manifest(_Record):
-    """The manifest of a dataset. It is published last."""
+    """The manifest of a dataset. It is published last.
+
+    ``skipped`` lists the first ``LISTED_SKIPPED`` inputs without a sample; ``skipped.parquet``
+    lists all.
+    """
 
     format: str = FORMAT
     version: int = VERSION

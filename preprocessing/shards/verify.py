@@ -6,16 +6,20 @@ contradicts the other two is reported.
 
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from ucn.cluster.tasks import run_tasks
 from ucn.errors import UserError
 from ucn.preprocessing.shards.check_sample import sample_faults
 from ucn.preprocessing.shards.format import (
+    INDEX,
+    LISTED_SKIPPED,
     MANIFEST,
+    SKIPPED,
     FinishedShard,
     Manifest,
     ShardEntry,
@@ -28,6 +32,7 @@ from ucn.preprocessing.shards.format import (
     sidecar_name,
     to_json,
 )
+from ucn.preprocessing.shards.index import IndexTable, encode_index, encode_skipped, is_same_table
 from ucn.preprocessing.shards.read import read_sample
 from ucn.preprocessing.shards.write import add_up, file_sha256, finished_shard
 from ucn.storage.files import TEMPORARY_PREFIX, is_litter
@@ -59,22 +64,33 @@ def verify_dataset(uri: Path | str, workers: int | None = 0) -> list[str]:
         return [_without_folder(store, error)]
     names = [shard.name for shard in manifest.shards]
     checked: dict[int, _Checked] = {}
-    tasks = [_Task(store, name) for name in names]
-    with tqdm(total=len(tasks), desc="verify", unit="shard") as progress:
-        for index, found in run_tasks(_check_shard, tasks, workers):
-            checked[index] = found
+    table = IndexTable()
+    tasks = (_Task(store, name) for name in names)
+    with tqdm(total=len(names), desc="verify", unit="shard") as progress:
+        for number, found in run_tasks(_check_shard, tasks, workers):
+            table.add(names[number], found.sidecar.index if found.sidecar else [])
+            checked[number] = found.without_index()
             progress.update()
-    in_order = [checked[index] for index in range(len(names))]
-    return [
+    in_order = [checked[number] for number in range(len(names))]
+    faults = [
         *_faults_of_manifest(manifest, data, in_order),
         *(
             fault
             for shard, found in zip(manifest.shards, in_order, strict=True)
             for fault in [*_faults_of_shard(shard, found, manifest), *found.faults]
         ),
-        *_repeated_keys(names, in_order),
-        *_unexpected_files(store, names),
     ]
+    if not faults:
+        # The sidecars agree with everything else.
+        skipped = [
+            (found.sidecar.entry.name, one)
+            for found in in_order
+            if found.sidecar is not None
+            for one in found.sidecar.skipped
+        ]
+        faults += _faults_of_table(store, INDEX, encode_index(manifest.shards, table))
+        faults += _faults_of_table(store, SKIPPED, encode_skipped(skipped))
+    return [*faults, *_repeated_keys(names, in_order), *_unexpected_files(store, names)]
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,20 @@ class _Checked:
     sidecar: FinishedShard | None
     keys: list[str]
     faults: list[str]
+
+    def without_index(self) -> "_Checked":
+        if self.sidecar is None:
+            return self
+        return replace(self, sidecar=self.sidecar.model_copy(update={"index": []}))
+
+
+def _faults_of_table(store: Store, name: str, expected: pa.Buffer) -> list[str]:
+    """Compares a Parquet file, which earlier versions did not write, with the sidecars."""
+    try:
+        same = is_same_table(store.read(name), expected)
+    except FileNotFoundError:
+        return []
+    return [] if same else [f"{name}: its rows are not those of the sidecars (damaged)"]
 
 
 def _check_shard(task: _Task) -> _Checked:
@@ -189,7 +219,7 @@ def _faults_of_shard(row: ShardEntry, found: _Checked, manifest: Manifest) -> It
             yield f"{row.name}: sha256 differs (damaged)"
     if said is None or said == row:
         return
-    names = [name for name in ShardEntry.model_fields if getattr(said, name) != getattr(row, name)]
+    names = [name for name in ShardEntry.__slots__ if getattr(said, name) != getattr(row, name)]
     if said.sidecar_sha256 == row.sidecar_sha256:
         yield f"{MANIFEST}: {', '.join(names)} of {row.name} differ from its sidecar (damaged)"
     else:
@@ -209,9 +239,9 @@ def _faults_of_manifest(
     if any(row.name != shard_name(split, at) for at, row in enumerate(manifest.shards)):
         yield f"{MANIFEST}: names of shards are not those of its split (damaged)"
     skipped = [one for shard in shards for one in shard.skipped]
-    if len(shards) == len(checked) and skipped != manifest.skipped:
+    if len(shards) == len(checked) and skipped[:LISTED_SKIPPED] != manifest.skipped:
         yield f"{MANIFEST}: skipped is not the list of the sidecars (damaged)"
-    if add_up(manifest.shards, manifest.skipped) != manifest.totals:
+    if len(shards) == len(checked) and add_up(manifest.shards, skipped) != manifest.totals:
         yield f"{MANIFEST}: totals are not those of its shards (damaged)"
     if to_json(manifest).encode() != data:
         yield f"{MANIFEST}: not as `ucn preprocess` writes it (damaged)"
@@ -227,7 +257,8 @@ def _repeated_keys(names: Sequence[str], checked: Sequence[_Checked]) -> Iterato
 
 
 def _unexpected_files(store: Store, names: Sequence[str]) -> Iterator[str]:
-    known = {file for name in names for file in (name, sidecar_name(name))} | {MANIFEST}
+    known = {file for name in names for file in (name, sidecar_name(name))}
+    known |= {MANIFEST, INDEX, SKIPPED}
     for file in sorted(store.sizes().keys() - known):
         if file == LOCK_NAME:
             yield f"{file}: a run works here, or was interrupted; `ucn preprocess` sweeps it"

@@ -10,7 +10,10 @@ from ucn.errors import SkippedPair
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.encode import ImageFormat, encode_image, encode_sample
 from ucn.preprocessing.shards.format import (
+    INDEX,
+    LISTED_SKIPPED,
     MANIFEST,
+    SKIPPED,
     FinishedShard,
     IndexEntry,
     Manifest,
@@ -22,6 +25,7 @@ from ucn.preprocessing.shards.format import (
     sidecar_name,
     to_json,
 )
+from ucn.preprocessing.shards.index import IndexTable, encode_index, encode_skipped
 from ucn.preprocessing.shards.tar import TarWriter
 from ucn.storage.stores import Store, write_bytes
 
@@ -99,30 +103,41 @@ def finished_shard(sidecar: Sidecar, data: bytes) -> FinishedShard:
             fingerprint=sidecar.fingerprint,
         ),
         configuration=sidecar.configuration,
+        index=sidecar.index,
         skipped=sidecar.skipped,
     )
 
 
 def write_manifest(
-    store: Store, shards: Sequence[FinishedShard], configuration: dict[str, Any]
+    store: Store, shards: Iterable[FinishedShard], configuration: dict[str, Any]
 ) -> Manifest:
-    """Publishes the manifest of a dataset.
+    """Publishes the index of a dataset, then its manifest.
 
     Args:
         store: store of the shards.
-        shards: all shards, in order.
+        shards: all shards, in any order. They may be made while they are taken.
         configuration: configuration of the dataset, JSON-serialisable.
 
     Raises:
         UserError: the store cannot be written.
     """
-    entries = [shard.entry for shard in shards]
-    skipped = [one for shard in shards for one in shard.skipped]
+    entries: list[ShardEntry] = []
+    skipped_of: dict[str, list[SkippedInput]] = {}
+    table = IndexTable()
+    for shard in shards:
+        entries.append(shard.entry)
+        skipped_of[shard.entry.name] = shard.skipped
+        table.add(shard.entry.name, shard.index)
+    entries.sort(key=lambda entry: (len(entry.name), entry.name))
+    skipped = [(entry.name, one) for entry in entries for one in skipped_of[entry.name]]
+    write_bytes(store, INDEX, encode_index(entries, table))
+    write_bytes(store, SKIPPED, encode_skipped(skipped))
+    listed = [one for _, one in skipped]
     manifest = Manifest(
         configuration=configuration,
-        totals=add_up(entries, skipped),
+        totals=add_up(entries, listed),
         shards=entries,
-        skipped=skipped,
+        skipped=listed[:LISTED_SKIPPED],
     )
     write_bytes(store, MANIFEST, to_json(manifest).encode())
     return manifest

@@ -87,7 +87,7 @@ def test_changed_input_is_made_again(world_root: Path, tmp_path: Path) -> None:
     preprocess(config(root, out))
     after = digests(out)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"manifest.json", "train-000006.tar", "train-000006.json"}
+    assert changed == {"index.parquet", "manifest.json", "train-000006.tar", "train-000006.json"}
 
 
 def test_damaged_frames_are_counted_and_the_rest_goes_on(world_root: Path, tmp_path: Path) -> None:

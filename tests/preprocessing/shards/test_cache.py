@@ -330,7 +330,7 @@ def test_a_fork_goes_on_reading(write: Callable[..., str], tmp_path: Path) -> No
     read_until(dataset, lambda: len(copies(cache)) == SHARDS)
     settle()
     # As if the parent were amid a copy: its threads are not there in the child.
-    cached = dataset._cached
+    cached = dataset.reader._cached
     assert cached is not None
     cached._state.lock.acquire()
     copies(cache)[0].unlink()

@@ -257,6 +257,7 @@ def test_a_sidecar_that_the_manifest_does_not_know_is_refused(
     (tmp_path / "a.json").write_bytes(
         store.read("a.json").replace(b'"matches": 5', b'"matches": 6')
     )
+    (tmp_path / "index.parquet").unlink()
     with pytest.raises(
         UserError, match=r"a\.json: disagrees with manifest\.json; run `ucn verify`"
     ):

@@ -1,15 +1,20 @@
-"""What planning and bookkeeping cost, without the work: a plan of a million pairs, empty tasks.
+"""Cost of planning and bookkeeping: a million pairs, empty tasks, a made-up COLMAP model.
 
 A shard of 50 pairs is half a second to two seconds of work, so 10 ms a shard are 2 % of the least.
 """
 
 import argparse
+import os
 import resource
+import struct
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+import cv2
+import numpy as np
 
 from ucn.cluster.session import ray_session
 from ucn.cluster.tasks import run_tasks
@@ -27,6 +32,7 @@ from ucn.preprocessing.shards.format import (
     to_json,
 )
 from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.sfm.colmap import ColmapConfig
 
 Result = TypeVar("Result")
 
@@ -79,6 +85,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1_000_000, help="pairs of the plan")
     parser.add_argument("--shards", type=int, default=10_000, help="shards of the other rows")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--images", type=int, default=10_000, help="images of the COLMAP model")
     options = parser.parse_args()
     print("| what | shards | s | ms a shard |\n| --- | --- | --- | --- |")
     config = FakeConfig(out="", pairs=options.pairs)
@@ -99,6 +106,70 @@ def main() -> None:
         size = (Path(folder) / MANIFEST).stat().st_size
     print(f"\nPlan of {options.pairs:,} pairs: {peak:.0f} MiB at most, libraries included.")
     print(f"Manifest: {size / len(work):.0f} bytes a shard.")
+    with tempfile.TemporaryDirectory() as folder:
+        write_colmap_model(Path(folder), options.images)
+        plan_colmap(Path(folder))
+
+
+def plan_colmap(root: Path) -> None:
+    """Prints the cost of a plan and of one task of the colmap source."""
+    config = ColmapConfig(root=str(root), out="")
+    start = time.perf_counter()
+    plans = plan_shards(config.open_source(), config)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    pairs = sum(len(plan.pairs) for plan in plans)
+    print(f"Plan of a COLMAP model: {pairs:,} pairs, {seconds:.1f} s, {peak:.0f} MiB at most.")
+    pair_list = plans[len(plans) // 2].pairs
+    start = time.perf_counter()
+    reader = config.open_source()
+    for pair in pair_list:
+        reader.load(pair)
+    print(f"One task of {len(pair_list)} pairs: {time.perf_counter() - start:.1f} s.")
+
+
+def write_colmap_model(root: Path, images: int) -> None:
+    """A camera that moves sideways; about 2,000 observations an image, tracks of 3 to 12 images."""
+    rng = np.random.default_rng(0)
+    lengths_P = np.sort(np.minimum(3 + rng.poisson(3, images * 2000 // 6), 12))
+    starts_P = rng.integers(0, images - 24, len(lengths_P))
+    points_P3 = rng.uniform([0, -2, 5], [0, 2, 10], (len(lengths_P), 3))
+    points_P3[:, 0] = 0.1 * (starts_P + lengths_P)
+    point_N = np.repeat(np.arange(len(lengths_P)), lengths_P)
+    place_N = np.arange(len(point_N)) - np.repeat(np.cumsum(lengths_P) - lengths_P, lengths_P)
+    image_N = starts_P[point_N] + 2 * place_N
+    seen_N3 = points_P3[point_N] - np.stack([0.1 * image_N, *np.zeros((2, len(point_N)))], axis=1)
+    detections_N = np.zeros(len(point_N), [("pixel", "<f8", 2), ("point", "<i8")])
+    detections_N["pixel"] = 400 * seen_N3[:, :2] / seen_N3[:, 2:] + [320.0, 240.0]
+    detections_N["pixel"] += rng.normal(0, 0.5, (len(point_N), 2))
+    detections_N["point"] = point_N + 1
+    order_N = np.argsort(image_N, kind="stable")
+    ends_I = np.searchsorted(image_N[order_N], np.arange(images + 1))
+    (root / "sparse").mkdir()
+    (root / "images").mkdir()
+    photo = rng.integers(0, 256, (48, 64), np.uint8)
+    cv2.imwrite(str(root / "photo.png"), cv2.resize(photo, (640, 480)))
+    camera = struct.pack("<QiiQQ4d", 1, 1, 1, 640, 480, 400, 400, 320, 240)
+    (root / "sparse/cameras.bin").write_bytes(camera)
+    with (root / "sparse/images.bin").open("wb") as file:
+        file.write(struct.pack("<Q", images))
+        for image in range(images):
+            own_M = detections_N[order_N[ends_I[image] : ends_I[image + 1]]]
+            file.write(struct.pack("<i7di", image + 1, 1, 0, 0, 0, -0.1 * image, 0, 0, 1))
+            file.write(f"{image:06d}.png".encode() + struct.pack("<xQ", len(own_M)))
+            own_M.tofile(file)
+            os.link(root / "photo.png", root / f"images/{image:06d}.png")
+    with (root / "sparse/points3D.bin").open("wb") as file:
+        file.write(struct.pack("<Q", len(lengths_P)))
+        for length in np.unique(lengths_P):
+            own_L = np.flatnonzero(lengths_P == length)
+            layout = [("number", "<i8"), ("point", "<f8", 3), ("colour", "u1", 3)]
+            more = [("error", "<f8"), ("length", "<i8"), ("track", "<i4", (length, 2))]
+            records_L = np.zeros(len(own_L), np.dtype([*layout, *more]))
+            records_L["number"], records_L["point"] = own_L + 1, points_P3[own_L]
+            records_L["length"] = length
+            records_L["track"][..., 0] = starts_P[own_L, None] + 2 * np.arange(length) + 1
+            records_L.tofile(file)
 
 
 def timed(what: str, work: Callable[[], list[Result]]) -> list[Result]:

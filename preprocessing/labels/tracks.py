@@ -1,15 +1,21 @@
 """Image pairs of a reconstruction that share tracks, and their matches."""
 
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from ucn.arrays import Bools, Floats
 from ucn.geometry.rigid import invert_rigid, transform_points
 from ucn.geometry.sfm_model import Indices, SfmCamera, SfmImage, SfmModel, Size, image_points
 from ucn.preprocessing.sample import Candidates
+
+# Two observations of one point by two images are a co-observation. A million take 150 MB.
+_BLOCK = 1 << 20
+# Half a chord of 1. Together with the number of a pair, it fits into 63 bits.
+_HALF_CHORD = (1 << 38) - 1
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,15 @@ class _Observations:
         image_N: image of each observation.
         later_N: number of later observations of the same point, all in images of higher index.
         rays_N3: unit vectors from the point to the camera, world frame.
+        by_image_N: indices of the observations, ordered by image.
+        ends_I: end of each image's range in ``by_image_N``, after a leading 0.
     """
 
     image_N: Indices
-    later_N: NDArray[np.intp]
+    later_N: Indices
     rays_N3: Floats
+    by_image_N: Indices
+    ends_I: Indices
 
 
 def find_track_pairs(model: SfmModel, max_error: float, min_shared: int) -> TrackPairs:
@@ -64,15 +74,11 @@ def find_track_pairs(model: SfmModel, max_error: float, min_shared: int) -> Trac
         min_shared: at least 1.
     """
     observations = _observations(model, max_error)
-    by_image_N = np.argsort(observations.image_N, kind="stable")
-    starts = np.searchsorted(observations.image_N[by_image_N], np.arange(len(model.images) + 1))
-    found = [
-        _pairs_of(first, observations, by_image_N[starts[first] : starts[first + 1]], min_shared)
-        for first in range(len(model.images))
+    none = np.zeros(0, np.intp)
+    found = [TrackPairs(none, none, np.zeros(0, np.int64), np.zeros(0))]
+    found += [
+        _pairs_of(first, last, observations, min_shared) for first, last in _blocks(observations)
     ]
-    if not found:
-        none = np.zeros(0, np.intp)
-        return TrackPairs(none, none, np.zeros(0, np.int64), np.zeros(0))
     return TrackPairs(
         np.concatenate([one.first_K for one in found]),
         np.concatenate([one.second_K for one in found]),
@@ -99,14 +105,17 @@ def limit_per_image(pairs: TrackPairs, count: int, seed: list[int]) -> TrackPair
     if count == 0:
         return pairs
     total = len(pairs.first_K)
-    taken = Counter[int]()
+    images = max(pairs.first_K.max(initial=-1), pairs.second_K.max(initial=-1)) + 1
+    room_I = np.full(images, count)
     chosen_K = np.zeros(total, bool)
-    for pair in np.random.default_rng(seed).permutation(total).tolist():
-        i, j = int(pairs.first_K[pair]), int(pairs.second_K[pair])
-        if taken[i] < count and taken[j] < count:
-            chosen_K[pair] = True
-            taken[i] += 1
-            taken[j] += 1
+    open_U = np.random.default_rng(seed).permutation(total)
+    while len(open_U):
+        ends_U2 = np.stack([pairs.first_K[open_U], pairs.second_K[open_U]], axis=1)
+        # A pair is taken if both images have room even if all their earlier pairs are taken.
+        fits_U = (_ranks(ends_U2.ravel()).reshape(-1, 2) < room_I[ends_U2]).all(axis=1)
+        chosen_K[open_U[fits_U]] = True
+        room_I -= np.bincount(ends_U2[fits_U].ravel(), minlength=images)
+        open_U = open_U[~fits_U & (room_I[ends_U2] > 0).all(axis=1)]
     return pairs.where(chosen_K)
 
 
@@ -164,48 +173,76 @@ def match_tracks(
     )
 
 
+def _ranks(values_N: Indices) -> Indices:
+    """Number of earlier equal values of each value."""
+    order_N = np.argsort(values_N, kind="stable")
+    sorted_N = values_N[order_N]
+    ranks_N = np.empty(len(values_N), np.intp)
+    ranks_N[order_N] = np.arange(len(values_N)) - np.searchsorted(sorted_N, sorted_N)
+    return ranks_N
+
+
 def _observations(model: SfmModel, max_error: float) -> _Observations:
     """Observations of all images with a small reprojection error, grouped by point."""
     seen = [image.good_points(max_error) for image in model.images]
-    rays = [
-        invert_rigid(image.T_cam_world)[:3, 3] - model.points_P3[points]
-        for image, points in zip(model.images, seen, strict=True)
-    ]
     points_N = np.concatenate([np.zeros(0, np.intp), *seen])
-    rays_N3 = np.concatenate([np.zeros((0, 3)), *rays])
-    order_N = np.argsort(points_N, kind="stable")
-    points_N = points_N[order_N]
-    ends_N = np.searchsorted(points_N, points_N, side="right")
-    rays_N3 = rays_N3[order_N]
-    return _Observations(
-        np.repeat(np.arange(len(seen)), [len(points) for points in seen])[order_N],
-        ends_N - np.arange(len(points_N)) - 1,
-        rays_N3 / np.linalg.norm(rays_N3, axis=1, keepdims=True),
+    ends_I = np.cumsum([0, *(len(points) for points in seen)])
+    # The transposition of a sparse matrix is a stable counting sort.
+    by_image = csr_array(
+        (np.arange(len(points_N)), points_N, ends_I), shape=(len(seen), len(model.points_P3))
     )
+    by_point = by_image.tocsc()
+    order_N, image_N = by_point.data, by_point.indices.astype(np.intp)
+    lengths_P = np.diff(by_point.indptr)
+    later_N = np.repeat(by_point.indptr[1:], lengths_P) - np.arange(len(points_N)) - 1
+    centres_I3 = np.array([invert_rigid(image.T_cam_world)[:3, 3] for image in model.images])
+    rays_N3 = centres_I3.reshape(-1, 3)[image_N]
+    rays_N3 -= np.repeat(model.points_P3, lengths_P, axis=0)
+    rays_N3 /= np.linalg.norm(rays_N3, axis=1, keepdims=True)
+    by_image_N = np.empty(len(points_N), np.intp)
+    by_image_N[order_N] = np.arange(len(points_N))
+    return _Observations(image_N, later_N, rays_N3, by_image_N, ends_I)
 
 
-def _pairs_of(first: int, observations: _Observations, own: Indices, min_shared: int) -> TrackPairs:
-    """Pairs of one image with later images; ``own`` are its observations."""
+def _blocks(observations: _Observations) -> Iterator[tuple[int, int]]:
+    """Ranges of images, each with about `_BLOCK` co-observations and counters of pairs at most."""
+    images = len(observations.ends_I) - 1
+    later_N = observations.later_N[observations.by_image_N]
+    work_I = np.concatenate([[0], np.cumsum(later_N)])[observations.ends_I]
+    first = 0
+    while first < images:
+        last = int(np.searchsorted(work_I, work_I[first] + _BLOCK, side="right")) - 1
+        last = min(max(last, first + 1), first + max(_BLOCK // images, 1))
+        yield first, last
+        first = last
+
+
+def _pairs_of(first: int, last: int, observations: _Observations, min_shared: int) -> TrackPairs:
+    """Pairs of the images ``first`` to ``last - 1`` with later images."""
+    images = len(observations.ends_I) - 1
+    start, end = observations.ends_I[[first, last]]
+    own = observations.by_image_N[start:end]
     later = observations.later_N[own]
     own_S = np.repeat(own, later)
     # The observations that follow each own observation in its track: 1, 2, ... places after it.
     starts_S = np.repeat(np.cumsum(later) - later, later)
     other_S = own_S + np.arange(len(own_S)) - starts_S + 1
-    partner_S = observations.image_N[other_S]
-    count_J = np.bincount(partner_S, minlength=first + 1)
-    enough_S = count_J[partner_S] >= min_shared
-    own_S, other_S, partner_S = own_S[enough_S], other_S[enough_S], partner_S[enough_S]
-    second_K = np.flatnonzero(count_J >= min_shared)
+    pair_S = (observations.image_N[own_S] - first) * images + observations.image_N[other_S]
+    count_J = np.bincount(pair_S)
+    enough_S = count_J[pair_S] >= min_shared
+    own_S, other_S, pair_S = own_S[enough_S], other_S[enough_S], pair_S[enough_S]
+    pair_K = np.flatnonzero(count_J >= min_shared)
     # A chord is accurate at small angles, unlike the cosine.
     chord_S = np.linalg.norm(observations.rays_N3[own_S] - observations.rays_N3[other_S], axis=1)
-    # Packs the partner (integer part) and half the chord (fraction) into one number for sorting.
-    sorted_S = np.sort(partner_S + np.minimum(chord_S / 2, 1) / 2)
-    shared_K = count_J[second_K]
+    # Packs the pair (high bits) and half the chord (low bits) into one number for sorting.
+    half_S = (np.minimum(chord_S / 2, 1) * _HALF_CHORD).astype(np.int64)
+    sorted_S = np.sort(pair_S * (_HALF_CHORD + 1) + half_S)
+    shared_K = count_J[pair_K]
     middle_K = np.cumsum(shared_K) - shared_K + (shared_K - 1) // 2
-    half_chord_K = (sorted_S[middle_K] - second_K) * 2
+    half_chord_K = sorted_S[middle_K] % (_HALF_CHORD + 1) / _HALF_CHORD
     return TrackPairs(
-        np.full(len(second_K), first, np.intp),
-        second_K,
+        pair_K // images + first,
+        pair_K % images,
         shared_K,
-        np.degrees(2 * np.arcsin(np.clip(half_chord_K, 0, 1))),
+        np.degrees(2 * np.arcsin(half_chord_K)),
     )

@@ -1,5 +1,6 @@
 """Reader of Bundler's ``bundle.out``, version 0.3 (Bundler's README, "Output format")."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,14 +8,7 @@ import numpy as np
 
 from ucn.arrays import Floats
 from ucn.errors import UserError
-from ucn.geometry.sfm_model import (
-    Distortion,
-    SfmCamera,
-    SfmImage,
-    SfmModel,
-    posed_image,
-    unusable_image,
-)
+from ucn.geometry.sfm_model import SfmCamera, SfmModel, posed_images, unusable_image
 
 _HEADER = "# Bundle file v0.3"
 # Bundler's cameras look along -z, and their y axis points up.
@@ -59,7 +53,18 @@ def read_bundle(path: Path, names: list[str]) -> SfmModel:
     end = images * _CAMERA_NUMBERS
     cameras_I53 = numbers[:end].reshape(images, 5, 3)
     tracks = _tracks(path, numbers[end:], points, images)
-    found = [_image(names[i], cameras_I53[i], tracks, i) for i in range(images)]
+    order_N = np.argsort(tracks.image_N, kind="stable")
+    found = posed_images(
+        names,
+        [_camera(camera_53) for camera_53 in cameras_I53],
+        np.array([_pose(camera_53) for camera_53 in cameras_I53]).reshape(-1, 4, 4),
+        tracks.points_P3,
+        np.bincount(tracks.image_N, minlength=images),
+        tracks.point_N[order_N],
+        tracks.pixels_N2[order_N],
+    )
+    for index in np.flatnonzero(cameras_I53[:, 0, 0] == 0).tolist():
+        found[index] = unusable_image(names[index], found[index].camera, "not registered")
     found.sort(key=lambda image: image.name)
     return SfmModel(tuple(found), tracks.points_P3, np.arange(points, dtype=np.int64))
 
@@ -91,8 +96,7 @@ def _read_numbers(path: Path) -> tuple[Floats, int, int]:
 def _tracks(path: Path, numbers: Floats, points: int, images: int) -> _Tracks:
     if points * _POINT_NUMBERS > len(numbers):
         raise _damaged(path, f"cut short within its {points} points")
-    points_P3 = np.empty((points, 3))
-    views = []
+    starts_P, lengths_P = np.empty(points, np.intp), np.empty(points, np.intp)
     at = 0
     # Position, colour, number of views, then image, keypoint, x and y of each view.
     for point in range(points):
@@ -100,60 +104,53 @@ def _tracks(path: Path, numbers: Floats, points: int, images: int) -> _Tracks:
         views_at = at + _POINT_NUMBERS
         if not (0 <= length <= (len(numbers) - views_at) / 4 and length.is_integer()):
             raise _damaged(path, f"cut short within point {point} of {points}")
-        end = views_at + 4 * int(length)
-        points_P3[point] = numbers[at : at + 3]
-        views.append(numbers[views_at:end].reshape(-1, 4))
-        at = end
+        starts_P[point], lengths_P[point] = at, length
+        at = views_at + 4 * int(length)
     if at < len(numbers):
         raise _damaged(path, f"{len(numbers) - at} numbers after its end")
-    views_N4 = np.concatenate([np.zeros((0, 4)), *views])
-    if not ((views_N4[:, 0] >= 0) & (views_N4[:, 0] < images)).all():
+    # Row of each view, counted from the first view of its point.
+    row_N = np.arange(lengths_P.sum()) - np.repeat(np.cumsum(lengths_P) - lengths_P, lengths_P)
+    view_N = np.repeat(starts_P + _POINT_NUMBERS, lengths_P) + 4 * row_N
+    image_N = numbers[view_N]
+    if not ((image_N >= 0) & (image_N < images)).all():
         raise _damaged(path, f"a point is seen in an image that is not one of {images}")
     return _Tracks(
-        points_P3,
-        np.repeat(np.arange(points), [len(one) for one in views]),
-        views_N4[:, 0].astype(np.intp),
-        views_N4[:, 2:] * [1, -1],
+        numbers[starts_P[:, None] + np.arange(3)],
+        np.repeat(np.arange(points), lengths_P),
+        image_N.astype(np.intp),
+        np.stack([numbers[view_N + 2], -numbers[view_N + 3]], axis=1),
     )
 
 
-def _image(name: str, camera_53: Floats, tracks: _Tracks, index: int) -> SfmImage:
-    (focal, k1, k2), R, t = camera_53[0], camera_53[1:4], camera_53[4]
-    parameters = float(focal), float(k1), float(k2)
-    distort = None if k1 == 0 and k2 == 0 else _radial(k1, k2)
-    camera = SfmCamera(np.diag([focal, focal, 1.0]), None, "BUNDLER", parameters, distort)
-    if focal == 0:
-        return unusable_image(name, camera, "not registered")
-    rotation = _nearest_rotation(R)
-    if rotation is None:
-        return unusable_image(name, camera, "damaged pose")
+def _camera(camera_53: Floats) -> SfmCamera:
+    focal, k1, k2 = camera_53[0].tolist()
+    distort = None if k1 == 0 and k2 == 0 else partial(_distort, k1, k2)
+    return SfmCamera(np.diag([focal, focal, 1.0]), None, "BUNDLER", (focal, k1, k2), distort)
+
+
+def _pose(camera_53: Floats) -> Floats:
+    """T_cam_world; NaN for a damaged one."""
     T_cam_world = np.eye(4)
-    T_cam_world[:3, :3] = _FLIP_3[:, None] * rotation
-    T_cam_world[:3, 3] = _FLIP_3 * t
-    own = tracks.image_N == index
-    return posed_image(
-        name, camera, T_cam_world, tracks.points_P3, tracks.point_N[own], tracks.pixels_N2[own]
-    )
+    T_cam_world[:3, :3] = _FLIP_3[:, None] * _nearest_rotation(camera_53[1:4])
+    T_cam_world[:3, 3] = _FLIP_3 * camera_53[4]
+    return T_cam_world
 
 
-def _nearest_rotation(R: Floats) -> Floats | None:
-    """The rotation nearest to a rounded one; None if the matrix is not close to a rotation."""
+def _nearest_rotation(R: Floats) -> Floats:
+    """The rotation nearest to a rounded one; NaN if the matrix is not close to a rotation."""
     if not np.isfinite(R).all():
-        return None
+        return np.full((3, 3), np.nan)
     U, scales_3, Vt = np.linalg.svd(R)
     rotation: Floats = U @ Vt
     if np.abs(scales_3 - 1).max() > _ROUNDED or np.linalg.det(rotation) < 0:
-        return None
+        return np.full((3, 3), np.nan)
     return rotation
 
 
-def _radial(k1: float, k2: float) -> Distortion:
-    def distort(rays_N2: Floats) -> Floats:
-        square_N1 = (rays_N2**2).sum(axis=1, keepdims=True)
-        bent_N2: Floats = rays_N2 * (1 + square_N1 * (k1 + k2 * square_N1))
-        return bent_N2
-
-    return distort
+def _distort(k1: float, k2: float, rays_N2: Floats) -> Floats:
+    square_N1 = (rays_N2**2).sum(axis=1, keepdims=True)
+    bent_N2: Floats = rays_N2 * (1 + square_N1 * (k1 + k2 * square_N1))
+    return bent_N2
 
 
 def _damaged(path: Path, what: str) -> UserError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ucn.preprocessing.sources.sfm.colmap_cameras import pinhole_like_models
 from ucn.preprocessing.sources.sfm.colmap_records import (
@@ -23,6 +24,7 @@ _IMAGE = struct.Struct("<i7di")
 # ID, position, colour, error, length of the track.
 _POINT = struct.Struct("<q3d3xdQ")
 _TRACK_ELEMENT = 8
+_POINT_HEAD = np.dtype([("number", "<i8"), ("point", "<f8", 3)])
 _DETECTION = np.dtype([("pixel", "<f8", 2), ("point", "<i8")])
 
 
@@ -58,8 +60,30 @@ class _Reader:
         start = self._advance(dtype.itemsize * count)
         return np.frombuffer(self._data, dtype, count, start)
 
-    def skip(self, size: int) -> None:
-        self._advance(size)
+    def starts(self, count: int, head: struct.Struct, element: int) -> list[int]:
+        """Skips records, and returns where they start.
+
+        A record is a head, whose last value is a number of elements, and these elements.
+        """
+        starts, at = [], self._at
+        # Fast: a model has millions of points.
+        length_at, read_length = head.size - _COUNT.size, _COUNT.unpack_from
+        try:
+            for _ in range(count):
+                starts.append(at)
+                at += head.size + element * read_length(self._data, at + length_at)[0]
+        except (struct.error, OverflowError):
+            raise self._cut() from None
+        self._advance(at - self._at)
+        return starts
+
+    def records(self, starts_P: NDArray[np.intp], dtype: np.dtype[Any]) -> Any:
+        """Reads a record at each of some positions."""
+        if not len(starts_P):
+            return np.zeros(0, dtype)
+        bytes_N = np.frombuffer(self._data, np.uint8)
+        windows = np.lib.stride_tricks.sliding_window_view(bytes_N, dtype.itemsize)
+        return windows[starts_P].view(dtype)[:, 0]
 
     def finish(self) -> None:
         if self._at < len(self._data):
@@ -131,12 +155,8 @@ def read_points(path: Path) -> PointRecords:
         UserError: the file is damaged.
     """
     reader = _Reader(path)
-    numbers, points = [], []
     (count,) = reader.values(_COUNT)
-    for _ in range(count):
-        number, x, y, z, _, length = reader.values(_POINT)
-        reader.skip(_TRACK_ELEMENT * length)
-        numbers.append(number)
-        points.append((x, y, z))
+    starts_P = np.array(reader.starts(count, _POINT, _TRACK_ELEMENT), np.intp)
     reader.finish()
-    return PointRecords(np.array(numbers, np.int64), np.array(points, np.float64).reshape(-1, 3))
+    records_P = reader.records(starts_P, _POINT_HEAD)
+    return PointRecords(records_P["number"], records_P["point"])

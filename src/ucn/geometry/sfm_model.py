@@ -1,19 +1,23 @@
 """A structure-from-motion model: cameras, poses, points and observations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ucn.arrays import Bools, Floats
-from ucn.geometry.rigid import inside_image, project_points, transform_points
+from ucn.geometry.rigid import inside_image, project_points
 
 Size = tuple[int, int]
 """(width, height), in pixels."""
 Indices = NDArray[np.intp]
 Distortion = Callable[[Floats], Floats]
-"""Maps [N, 2] undistorted coordinates (x/z, y/z) to distorted ones; NaN where undefined."""
+"""Maps [N, 2] undistorted coordinates (x/z, y/z) to distorted ones; NaN where undefined.
+
+Picklable, so that tasks can be handed cameras.
+"""
 
 # A lens model is valid as long as the distorted radius grows with the undistorted one.
 _OUTWARDS = 1 + 1e-4
@@ -102,43 +106,57 @@ def unusable_image(name: str, camera: SfmCamera, fault: str) -> SfmImage:
     return SfmImage(name, camera, np.eye(4), np.zeros(0, np.intp), np.zeros(0), fault)
 
 
-def posed_image(
-    name: str,
-    camera: SfmCamera,
-    T_cam_world: Floats,
+def posed_images(
+    names: Sequence[str],
+    cameras: Sequence[SfmCamera],
+    T_I44: Floats,
     points_P3: Floats,
+    counts_I: Indices,
     index_N: Indices,
     detected_N2: Floats,
-) -> SfmImage:
-    """Builds an image from its detections.
+) -> list[SfmImage]:
+    """Builds images from their detections.
 
-    If a point is detected several times, the detection with the least reprojection error is kept.
+    If a point is detected several times in an image, the detection with the least reprojection
+    error is kept.
 
     Args:
-        name: name of the image.
-        camera: camera of the image.
-        T_cam_world: 4x4 pose. The image is marked as unusable if the pose or the camera's
-            parameters are not finite, or if a focal length is not positive.
+        names: names of the images.
+        cameras: camera of each image. Images may share one.
+        T_I44: poses. An image is marked as unusable if its pose or its camera's parameters are not
+            finite, or if a focal length is not positive.
         points_P3: all 3D points; NaN or infinite where damaged.
-        index_N: index of the 3D point of each detection.
-        detected_N2: detected pixels in the photograph, in the camera's pixel convention.
+        counts_I: number of detections of each image.
+        index_N: index of the 3D point of each detection, image by image.
+        detected_N2: detected pixels in the photographs, in the cameras' pixel convention.
     """
-    if not np.isfinite(T_cam_world).all():
-        return unusable_image(name, camera, "damaged pose")
-    if not (np.isfinite(camera.parameters).all() and (np.diag(camera.K) > 0).all()):
-        return unusable_image(name, camera, "damaged camera")
+    faults = [_fault(camera, T) for camera, T in zip(cameras, T_I44, strict=True)]
+    image_N = np.repeat(np.arange(len(names)), counts_I)
     errors_N = np.full(len(index_N), np.inf)
-    # Damaged points get an infinite error.
+    # Damaged points and unusable images get an infinite error.
     with np.errstate(over="ignore", invalid="ignore"):
-        points_N3 = transform_points(T_cam_world, points_P3[index_N])
-        in_front_N = points_N3[:, 2] > 0
-        pixels_N2 = camera.project_distorted(_rays(points_N3[in_front_N]))
-        offsets_N = np.linalg.norm(pixels_N2 - detected_N2[in_front_N], axis=1)
-    errors_N[in_front_N] = np.where(np.isfinite(offsets_N), offsets_N, np.inf)
-    order_N = np.lexsort((errors_N, index_N))
-    first_N = np.diff(index_N[order_N], prepend=-1) > 0
-    kept_M = order_N[first_N]
-    return SfmImage(name, camera, T_cam_world, index_N[kept_M], errors_N[kept_M])
+        points_N3 = np.einsum("nij,nj->ni", T_I44[image_N, :3, :3], points_P3[index_N])
+        points_N3 += T_I44[image_N, :3, 3]
+        usable_N = np.array([not fault for fault in faults], bool)[image_N]
+        front_N = np.flatnonzero(usable_N & (points_N3[:, 2] > 0))
+        for camera, rows_M in _by_camera(cameras, image_N, front_N):
+            pixels_M2 = camera.project_distorted(_rays(points_N3[rows_M]))
+            offsets_M = np.linalg.norm(pixels_M2 - detected_N2[rows_M], axis=1)
+            errors_N[rows_M] = np.where(np.isfinite(offsets_M), offsets_M, np.inf)
+    key_N = image_N * len(points_P3) + index_N
+    order_N = np.argsort(key_N)
+    first_K = np.flatnonzero(np.diff(key_N[order_N], prepend=-1))
+    errors_K = np.minimum.reduceat(errors_N[order_N], first_K) if len(first_K) else errors_N
+    kept_K = order_N[first_K]
+    points_K, ends_I = index_N[kept_K], np.searchsorted(image_N[kept_K], np.arange(len(names) + 1))
+    return [
+        unusable_image(name, camera, fault)
+        if fault
+        else SfmImage(name, camera, T, points_K[start:end], errors_K[start:end])
+        for name, camera, T, fault, (start, end) in zip(
+            names, cameras, T_I44, faults, pairwise(ends_I.tolist()), strict=True
+        )
+    ]
 
 
 def image_points(
@@ -158,6 +176,27 @@ def image_points(
     photo_N2 = camera.project_distorted(_rays(points_N3))
     pixels_N2 = project_points(camera.K, points_N3) if undistorted else photo_N2
     return pixels_N2, inside_image(photo_N2, size) & inside_image(pixels_N2, size)
+
+
+def _fault(camera: SfmCamera, T_cam_world: Floats) -> str:
+    if not np.isfinite(T_cam_world).all():
+        return "damaged pose"
+    if not (np.isfinite(camera.parameters).all() and (np.diag(camera.K) > 0).all()):
+        return "damaged camera"
+    return ""
+
+
+def _by_camera(
+    cameras: Sequence[SfmCamera], image_N: Indices, rows_M: Indices
+) -> Iterator[tuple[SfmCamera, Indices]]:
+    """Splits rows by the camera of their images."""
+    found = {id(camera): camera for camera in cameras}
+    numbers = {key: number for number, key in enumerate(found)}
+    camera_M = np.array([numbers[id(camera)] for camera in cameras], np.intp)[image_N[rows_M]]
+    order_M = np.argsort(camera_M, kind="stable")
+    ends = np.searchsorted(camera_M[order_M], np.arange(len(found) + 1)).tolist()
+    for camera, (start, end) in zip(found.values(), pairwise(ends), strict=True):
+        yield camera, rows_M[order_M[start:end]]
 
 
 def _rays(points_N3: Floats) -> Floats:

@@ -44,6 +44,8 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
         ("images.bin", cut, r"images\.bin: cut short"),
         ("points3D.bin", cut, r"points3D\.bin: cut short"),
         ("points3D.bin", lambda path: path.write_bytes(b""), r"points3D\.bin: cut short"),
+        ("points3D.bin", put(51, "<Q", 2**62), r"points3D\.bin: cut short"),
+        ("points3D.bin", put(0, "<Q", 2**63), r"points3D\.bin: cut short"),
         ("images.bin", lambda path: path.write_bytes(path.read_bytes() + b"x"), "after its end"),
         ("cameras.bin", put(0, "<Q", 2**63), "cut short"),
         ("cameras.bin", put(12, "<i", 99), "model 99 has no pinhole image"),

@@ -28,12 +28,12 @@ class InspectArguments(FrozenConfig):
 
     uri: tyro.conf.Positional[str]
     """Folder or URI of shards."""
-    save: Path
+    save: Path | None = None
     """Picture to write, .png or .jpg."""
     sample: str | None = None
     """Key of one pair to draw; otherwise a contact sheet of pairs."""
-    colour: Literal["displacement", "depth"] = "displacement"
-    """Quantity that the colour of a match encodes."""
+    colour: Literal["displacement", "depth", "keypoint"] | None = None
+    """What colours show; default: labelled keypoints if any, else displacement."""
 
 
 class VerifyArguments(FrozenConfig):
@@ -106,31 +106,29 @@ def preprocess(args: Sequence[str]) -> int:
 
 
 def inspect(args: Sequence[str]) -> int:
-    """`ucn inspect URI --save PICTURE`"""
+    """`ucn inspect URI [--save PICTURE]`"""
     arguments = parse(
-        InspectArguments, args, "ucn inspect", "Draw the matches of shards, and print statistics."
+        InspectArguments, args, "ucn inspect", "Print statistics of shards, and draw the matches."
     )
     from ucn.images.draw import write_picture
-    from ucn.preprocessing.shards.inspect import (
-        draw_sample,
-        draw_sheet,
-        summarize_dataset,
-        summarize_sample,
-    )
+    from ucn.preprocessing.shards import inspect
     from ucn.preprocessing.shards.read import ShardDataset
-    from ucn.preprocessing.shards.statistics import dataset_statistics
+    from ucn.preprocessing.shards.statistics import dataset_distributions
 
     dataset = ShardDataset(arguments.uri)
     if arguments.sample is None:
-        picture = draw_sheet(dataset, colour=arguments.colour)
-        description = summarize_dataset(dataset_statistics(dataset))
+        distributions = dataset_distributions(dataset)
+        _print(inspect.summarize_dataset(dataset.manifest, distributions))
+        if arguments.save is not None:
+            picture = inspect.draw_sheet(dataset, distributions, arguments.colour)
     else:
         sample = dataset[dataset.index_of(arguments.sample)]
-        picture = draw_sample(sample, colour=arguments.colour)
-        description = summarize_sample(sample)
-    write_picture(arguments.save, picture)
-    _print(description)
-    _print(f"wrote {arguments.save}")
+        _print(inspect.summarize_sample(sample))
+        if arguments.save is not None:
+            picture = inspect.draw_sample(sample, arguments.colour)
+    if arguments.save is not None:
+        write_picture(arguments.save, picture)
+        _print(f"wrote {arguments.save}")
     return 0
 
 

@@ -32,7 +32,7 @@ _COMMANDS = {
     "preprocess": _Command(
         "make verified correspondence shards from a dataset", commands.preprocess
     ),
-    "inspect": _Command("draw the matches of shards", commands.inspect),
+    "inspect": _Command("statistics of shards, and pictures of the matches", commands.inspect),
     "verify": _Command("check shards: checksums, counts, every sample", commands.verify),
     "train": _Command("train a network on shards", commands.train),
     "evaluate": _Command("PCK and pose accuracy of models and baselines", commands.evaluate),

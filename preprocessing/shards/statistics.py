@@ -1,5 +1,6 @@
-"""Statistics of a dataset, from pairs spread evenly over it."""
+"""Statistics of image pairs and their matches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,54 +10,59 @@ from ucn.geometry.subsample import spread_sample
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.read import ShardDataset
 
-_CELL = 32  # pixels
-_MATCHES_A_PAIR = 1000
+CELL = 32  # pixels
+MATCHES_PER_PAIR = 1000
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Distributions over S pairs and a sample of their matches.
+class Distribution:
+    """Values of one quantity, per pair or per match.
 
     Attributes:
-        pairs: number of pairs of the whole dataset.
-        matches: number of matches of the whole dataset.
-        counts_S: number of matches of each pair.
-        coverage_S: fraction of image 0's 32-pixel cells that contain a match.
-        displacement_M: displacements, pixels.
-        depth_M: depths in image 0; empty if unknown.
-        depth_unit: ``m``, or ``units`` for a model without metric scale.
+        name: the quantity and its unit.
+        values: at least one.
+        digits: decimals to show.
     """
 
-    pairs: int
-    matches: int
-    counts_S: NDArray[np.int64]
-    coverage_S: NDArray[np.float64]
-    displacement_M: NDArray[np.float64]
-    depth_M: NDArray[np.float64]
-    depth_unit: str
+    name: str
+    values: NDArray[np.floating | np.integer]
+    digits: int
+
+    def percentiles(self, *percents: float) -> list[str]:
+        """Formatted percentiles, with thousands separators."""
+        return [f"{value:,.{self.digits}f}" for value in np.percentile(self.values, percents)]
 
 
-def dataset_statistics(dataset: ShardDataset, max_pairs: int = 100) -> Statistics:
-    """Measures at most ``max_pairs`` pairs, spread evenly over the dataset."""
+def dataset_distributions(dataset: ShardDataset, max_pairs: int = 100) -> list[Distribution]:
+    """Distributions over at most ``max_pairs`` pairs, spread evenly over the dataset.
+
+    Quantities: matches per pair, displacement, depth, and coverage. Depths may be unknown.
+    """
     samples = [dataset[index] for index in spread_indices(len(dataset), max_pairs)]
-    chosen = [spread_sample(s.matches_N4[:, :2], _MATCHES_A_PAIR, [0]) for s in samples]
-    depths = [
-        sample.attributes["depth0"][rows]
-        for sample, rows in zip(samples, chosen, strict=True)
-        if "depth0" in sample.attributes
+    counts_S = np.array([len(sample.matches_N4) for sample in samples], np.int64)
+    coverage_S = np.array([100 * coverage(sample) for sample in samples], np.float64)
+    found = [
+        Distribution("matches per pair", counts_S, 0),
+        *match_distributions(samples, MATCHES_PER_PAIR),
+        Distribution("coverage of image 0, %", coverage_S, 0),
     ]
-    return Statistics(
-        pairs=len(dataset),
-        matches=dataset.manifest.totals.matches,
-        counts_S=np.array([len(sample.matches_N4) for sample in samples], np.int64),
-        coverage_S=np.array([coverage(sample) for sample in samples], np.float64),
-        displacement_M=np.concatenate(
-            [displacement(s.matches_N4[rows]) for s, rows in zip(samples, chosen, strict=True)]
-            or [np.zeros(0)]
-        ),
-        depth_M=np.concatenate(depths or [np.zeros(0)]).astype(np.float64),
-        depth_unit=depth_unit(samples[0]) if samples else "",
-    )
+    return found if samples else []
+
+
+def match_distributions(samples: Sequence[Sample], per_pair: int) -> list[Distribution]:
+    """Distributions over at most ``per_pair`` matches of each sample, spread; 0 takes all."""
+    lengths, depths = [np.zeros(0)], [np.zeros(0)]
+    for sample in samples:
+        rows = spread_sample(sample.matches_N4[:, :2], per_pair, [0])
+        lengths.append(displacement(sample.matches_N4[rows]))
+        if "depth0" in sample.attributes:
+            depths.append(sample.attributes["depth0"][rows].astype(np.float64))
+    unit = depth_unit(samples[0]) if samples else ""
+    found = [
+        Distribution("displacement, px", np.concatenate(lengths), 1),
+        Distribution(f"depth in image 0, {unit}", np.concatenate(depths), 1),
+    ]
+    return [one for one in found if len(one.values)]
 
 
 def spread_indices(total: int, count: int) -> list[int]:
@@ -73,11 +79,11 @@ def displacement(matches_N4: NDArray[np.float32]) -> NDArray[np.float64]:
 def coverage(sample: Sample) -> float:
     """Fraction of image 0's 32-pixel cells that contain a match."""
     height, width = sample.image0.shape[:2]
-    cells = np.floor((sample.matches_N4[:, :2] + 0.5) / _CELL).astype(int)
-    total = int(np.ceil(width / _CELL) * np.ceil(height / _CELL))
+    cells = np.floor((sample.matches_N4[:, :2] + 0.5) / CELL).astype(int)
+    total = int(np.ceil(width / CELL) * np.ceil(height / CELL))
     return len(np.unique(cells, axis=0)) / total
 
 
 def depth_unit(sample: Sample) -> str:
-    """Unit of the sample's depths."""
+    """Unit of the sample's depths: metres, or the unit of a model without metric scale."""
     return "m" if sample.metadata.get("unit") == "metre" else "units"

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from ucn.images.draw import contact_sheet, displacement_colours, draw_matches, to_rgb, value_colours
+from ucn.images.draw import (
+    contact_sheet,
+    displacement_colours,
+    distinct_colours,
+    draw_legend,
+    draw_matches,
+    to_rgb,
+    value_colours,
+)
 
 
 def black(height: int, width: int) -> np.ndarray:
@@ -21,7 +29,7 @@ def test_ends_are_drawn_where_they_are() -> None:
     )
     assert picture[10, 20].tolist() == picture[40, 66 + 30].tolist() == [0, 255, 0]
     lit = np.argwhere((picture[:, :60] != 0).any(axis=2))
-    assert np.abs(lit - [10, 20]).max() <= 5
+    assert np.abs(lit - [10, 20]).max() <= 7
 
 
 def test_line_joins_the_ends() -> None:
@@ -66,6 +74,36 @@ def test_sheet_lays_out_rows_and_cuts_long_captions() -> None:
     assert sheet[60, 112 + 50].tolist() == [20, 20, 20]
     assert sheet[86 + 60, 50].tolist() == [30, 30, 30]
     assert contact_sheet(pictures, ["", "", ""]).shape[2] == 3
+
+
+def test_rows_of_a_sheet_are_as_high_as_their_tallest_picture() -> None:
+    pictures = [np.zeros((height, 100, 3), np.uint8) for height in (30, 50, 20)]
+    sheet = contact_sheet(pictures, ["", "", ""], columns=2, cell_width=100)
+    assert sheet.shape == ((24 + 50 + 12) + (24 + 20 + 12), 2 * 112, 3)
+
+
+def test_few_matches_are_drawn_larger_than_many() -> None:
+    def covered(count: int) -> int:
+        matches = np.repeat(np.float32([[30, 30, 30, 30]]), count, axis=0)
+        picture = draw_matches(black(60, 60), black(60, 60), matches, max_matches=count)
+        return int((picture[:, :60] != 0).any(axis=2).sum())
+
+    assert covered(15) > 1.5 * covered(100)
+
+
+def test_colours_are_distinct() -> None:
+    for count in (0, 1, 2, 15, 40):
+        assert len({tuple(colour) for colour in distinct_colours(count).tolist()}) == count
+
+
+def test_legend_wraps_and_shows_every_colour() -> None:
+    colours = {f"entry {number}": (0, 10 * number, 200) for number in range(9)}
+    legend = draw_legend(colours, 300)
+    assert legend.shape[1:] == (300, 3)
+    assert legend.shape[0] > 24
+    drawn = {tuple(pixel) for pixel in legend.reshape(-1, 3).tolist()}
+    assert set(colours.values()) <= drawn
+    assert draw_legend({}, 300).shape == (0, 300, 3)
 
 
 def test_sheet_of_nothing_is_refused() -> None:

@@ -1,6 +1,6 @@
 """Draws matches on image pairs, and arranges pictures in contact sheets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ INK = (40, 44, 52)
 GAP = 6
 SUBPIXEL_BITS = 4
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+_TEXT_SCALE = 0.45
+_BAND = 24  # pixels: height of a line of text
+_FEW = 40
+"""Up to this number, matches are drawn larger: each can be followed by eye."""
 
 
 def to_rgb(image: NDArray[Any]) -> Picture:
@@ -54,6 +58,14 @@ def displacement_colours(matches_N4: NDArray[Any]) -> Colours:
         return np.zeros((0, 3), np.uint8)
     length_N = np.linalg.norm(matches_N4[:, 2:] - matches_N4[:, :2], axis=1)
     return value_colours(length_N, 0.0, float(np.percentile(length_N, 95)))
+
+
+def distinct_colours(count: int) -> Colours:
+    """Colours that are easy to tell apart: uint8 [count, 3] RGB. Every other hue is pale."""
+    hsv_13N = np.full((1, max(count, 1), 3), 255, np.uint8)
+    hsv_13N[0, :, 0] = np.arange(len(hsv_13N[0])) * 180 / max(count, 1)
+    hsv_13N[0, 1::2, 1] = 120
+    return np.asarray(cv2.cvtColor(hsv_13N, cv2.COLOR_HSV2RGB)[0, :count], np.uint8)
 
 
 def draw_matches(
@@ -121,17 +133,33 @@ def contact_sheet(
         _captioned(picture, caption, cell_width)
         for picture, caption in zip(pictures, captions, strict=True)
     ]
-    tallest = max(cell.shape[0] for cell in cells)
     if columns is None:
-        columns = max(1, round((len(cells) * tallest / cell_width) ** 0.5))
+        mean_height = sum(cell.shape[0] for cell in cells) / len(cells)
+        columns = max(1, round((len(cells) * mean_height / cell_width) ** 0.5))
     columns = min(columns, len(cells))
-    rows = -(-len(cells) // columns)
-    height, width = tallest + 2 * GAP, cell_width + 2 * GAP
-    sheet: Picture = np.full((rows * height, columns * width, 3), BACKGROUND, np.uint8)
-    for index, cell in enumerate(cells):
-        y, x = (index // columns) * height + GAP, (index % columns) * width + GAP
-        sheet[y : y + cell.shape[0], x : x + cell_width] = cell
-    return sheet
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    return np.concatenate([_sheet_row(row, columns, cell_width) for row in rows])
+
+
+def draw_legend(colours: Mapping[str, Sequence[int]], width: int) -> Picture:
+    """Draws a line of text and a dot of its colour for each entry, in as many lines as needed.
+
+    Args:
+        colours: RGB of each entry, by its text.
+        width: width of the picture, pixels.
+    """
+    lines: list[Picture] = []
+    x = width
+    for text, colour in colours.items():
+        needed = _text_width(text) + 20
+        if x + needed > width or not lines:
+            lines.append(np.full((_BAND, width, 3), BACKGROUND, np.uint8))
+            x = 12
+        cv2.circle(lines[-1], (x, _BAND // 2), 6, INK, -1, cv2.LINE_AA)
+        cv2.circle(lines[-1], (x, _BAND // 2), 5, tuple(map(int, colour)), -1, cv2.LINE_AA)
+        _write(lines[-1], text, x + 10)
+        x += needed + 12
+    return np.concatenate([*lines, np.zeros((0, width, 3), np.uint8)])
 
 
 def _reduce(points_N2: NDArray[Any], scale: float) -> NDArray[np.float64]:
@@ -152,26 +180,44 @@ def _draw_ends(
         np.round(ends * 2**SUBPIXEL_BITS).astype(int).tolist() for ends in (ends0_N2, ends1_N2)
     )
     rows = list(zip(fixed0_N2, fixed1_N2, colours_N3.tolist(), strict=True))
+    few = len(rows) <= _FEW
     if lines:
         overlay = canvas.copy()
         for end0, end1, colour in rows:
-            cv2.line(overlay, end0, end1, colour, 1, cv2.LINE_AA, SUBPIXEL_BITS)
+            cv2.line(overlay, end0, end1, colour, 2 if few else 1, cv2.LINE_AA, SUBPIXEL_BITS)
         cv2.addWeighted(overlay, 0.6, canvas, 0.4, 0, dst=canvas)
-    radius = (4 if max(canvas.shape) > 800 else 3) * 2**SUBPIXEL_BITS
+    radius = ((4 if max(canvas.shape) > 800 else 3) + 2 * few) * 2**SUBPIXEL_BITS
     for end0, end1, colour in rows:
         for end in (end0, end1):
             cv2.circle(canvas, end, radius, INK, -1, cv2.LINE_AA, SUBPIXEL_BITS)
             cv2.circle(canvas, end, radius * 5 // 8, colour, -1, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
+def _sheet_row(cells: Sequence[Picture], columns: int, cell_width: int) -> Picture:
+    height = max(cell.shape[0] for cell in cells) + 2 * GAP
+    row: Picture = np.full((height, columns * (cell_width + 2 * GAP), 3), BACKGROUND, np.uint8)
+    for index, cell in enumerate(cells):
+        x = index * (cell_width + 2 * GAP) + GAP
+        row[GAP : GAP + cell.shape[0], x : x + cell_width] = cell
+    return row
+
+
 def _captioned(picture: Picture, caption: str, width: int) -> Picture:
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     way = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_CUBIC
-    band: Picture = np.full((24, width, 3), BACKGROUND, np.uint8)
-    while len(caption) > 1 and cv2.getTextSize(caption, FONT, 0.45, 1)[0][0] > width - 4:
+    band: Picture = np.full((_BAND, width, 3), BACKGROUND, np.uint8)
+    while len(caption) > 1 and _text_width(caption) > width - 4:
         caption = caption[:-1]
-    cv2.putText(band, caption, (2, 16), FONT, 0.45, INK, 1, cv2.LINE_AA)
+    _write(band, caption, 2)
     return np.concatenate([band, cv2.resize(picture, (width, height), interpolation=way)])
+
+
+def _text_width(text: str) -> int:
+    return int(cv2.getTextSize(text, FONT, _TEXT_SCALE, 1)[0][0])
+
+
+def _write(band: Picture, text: str, x: int) -> None:
+    cv2.putText(band, text, (x, 16), FONT, _TEXT_SCALE, INK, 1, cv2.LINE_AA)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

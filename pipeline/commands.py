@@ -118,17 +118,18 @@ def inspect(args: Sequence[str]) -> int:
     dataset = ShardDataset(arguments.uri)
     if arguments.sample is None:
         distributions = dataset_distributions(dataset)
-        _print(inspect.summarize_dataset(dataset.manifest, distributions))
+        summary = inspect.summarize_dataset(dataset.manifest, distributions)
         if arguments.save is not None:
             picture = inspect.draw_sheet(dataset, distributions, arguments.colour)
     else:
         sample = dataset[dataset.index_of(arguments.sample)]
-        _print(inspect.summarize_sample(sample))
+        summary = inspect.summarize_sample(sample)
         if arguments.save is not None:
             picture = inspect.draw_sample(sample, arguments.colour)
     if arguments.save is not None:
         write_picture(arguments.save, picture)
-        _print(f"wrote {arguments.save}")
+        summary += f"\nwrote {arguments.save}"
+    _print(summary)
     return 0
 
 

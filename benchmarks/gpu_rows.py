@@ -73,11 +73,19 @@ class EncodedPairs:
     """A dataset in memory: PNG files of an image and of a shifted one, with their matches."""
 
     files: Sequence[Sequence[Array]]
+    prefetcher: None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int, /) -> Sample:
+    @property
+    def reader(self) -> "EncodedPairs":
+        return self
+
+    def locate(self, index: int, /) -> int:
+        return index
+
+    def read(self, index: int, /) -> Sample:
         image0, image1 = (cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) for png in self.files[index])
         assert image0 is not None, "made by `encoded_pairs`"
         assert image1 is not None

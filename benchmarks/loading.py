@@ -30,6 +30,7 @@ from ucn.preprocessing.shards.read import ShardDataset
 from ucn.training.config import TrainConfig
 from ucn.training.data.augment import augment_pair
 from ucn.training.data.collate import PackedBatch
+from ucn.training.data.inputs import Mixture
 from ucn.training.data.loader import training_batches
 from ucn.training.data.sampler import Sampler
 from ucn.training.loop.state import initial_state
@@ -80,7 +81,7 @@ def report(
 ) -> None:
     """Print the rows of one number of processes."""
     sampler = Sampler((len(dataset),), config.batch_size, config.seed)
-    batches = training_batches(dataset, sampler, options.channels, config)
+    batches = training_batches(Mixture([dataset]), sampler, options.channels, config)
     made = next(batches)
     readers_cpu = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
     passes = -(-options.samples // len(dataset))

@@ -94,7 +94,8 @@ def their_batches(config: TrainConfig, settings: Settings) -> Iterator[Settings]
     sampler = training_sampler(config, training)
     for step in itertools.count():
         items = (
-            load_item(training, sample, epoch, 1, config) for sample, epoch in sampler.batch(step)
+            load_item(training.reader.read(training.locate(draw.sample)), *draw, 1, config)
+            for draw in sampler.batch(step)
         )
         yield collate([_as_theirs(item) for item in items])
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ucn.config import FrozenConfig
 from ucn.preprocessing.shards.format import digest
 from ucn.registry import is_own
+from ucn.storage.stores import absolute_uri
 from ucn.training.registry import LOSSES, MINERS, NETWORKS, OVER_ALL
 
 Option = bool | int | float | str
@@ -31,6 +32,8 @@ NOT_CONTENT = frozenset(
         "data.validation_shards",
         "data.readers",
         "data.cache_gib",
+        "data.shuffle",
+        "data.window_gib",
         "network.weights",
     }
 )
@@ -86,6 +89,31 @@ class DataConfig(FrozenConfig):
     None: its CPUs but one, at most 16, with a GPU; else one for every 8 of its CPUs."""
     cache_gib: float = Field(default=20.0, ge=0)
     """Size of the local cache of shards in object stores, GiB; 0 turns it off."""
+    shuffle: Literal["global", "windows"] | None = None
+    """`global`: random access to all samples. `windows`: tars in random order, copied whole and
+    ahead of need, and samples mixed within a window of tars. None: `windows` for shards in an
+    object store with a cache, else `global`."""
+    window_gib: float | None = Field(default=None, gt=0)
+    """Size of a window of tars, GiB; larger ones mix better. The cache must hold two. None: a third
+    of `cache_gib`."""
+
+    @property
+    def window_bytes(self) -> int | None:
+        """Most bytes of the tars of a window; None for the global order."""
+        is_remote = any("://" in absolute_uri(uri) for uri in self.shards)
+        by_default = "windows" if is_remote and self.cache_gib else "global"
+        if (self.shuffle or by_default) == "global":
+            return None
+        return int((self.window_gib or self.cache_gib / 3) * 2**30)
+
+    @model_validator(mode="after")
+    def _window_has_a_size(self) -> Self:
+        if self.shuffle == "windows" and not (self.window_gib or self.cache_gib):
+            raise ValueError(
+                "window_gib: not given, and there is no cache to derive it from; set "
+                "data.window_gib, or data.shuffle to global"
+            )
+        return self
 
 
 class NetworkConfig(FrozenConfig):
@@ -339,4 +367,6 @@ class TrainConfig(FrozenConfig):
             SHA-256, hex.
         """
         options = self.identity(exclude=NOT_CONTENT | {"group_size"})
+        if self.data.window_bytes is not None:
+            options["window_bytes"] = self.data.window_bytes
         return digest([options | {"group_size": self.pairs_in_group}, *digests])

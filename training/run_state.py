@@ -92,7 +92,8 @@ def fingerprints(config: TrainConfig, digests: Sequence[str | None]) -> list[str
         config: the training.
         digests: of all inputs, as `TrainConfig.fingerprint` takes them.
     """
-    earlier = _fingerprint_0_1_0(config, digests)
+    # Version 0.1.0 had the global order only.
+    earlier = None if config.data.window_bytes else _fingerprint_0_1_0(config, digests)
     return [config.fingerprint(*digests), *([earlier] if earlier else [])]
 
 

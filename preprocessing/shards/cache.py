@@ -7,6 +7,9 @@ whole tar. Copies are made in the background; until one is ready, samples are re
 Copies of other datasets are evicted in order of last use. Tars of the same dataset are never
 evicted: random access uses all of them equally, so eviction would only cause repeated copying.
 Tars that do not fit are read from the store.
+
+For training by windows, the process that draws the samples makes the copies ahead of need
+(`ucn.training.data.prefetch`), and the readers wait for them.
 """
 
 import errno
@@ -18,6 +21,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from io import BufferedReader
+from multiprocessing.synchronize import Event
 from typing import Any
 
 from ucn.errors import UserError
@@ -29,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 COPIERS = 2
 """Tars that one process copies concurrently."""
+WAIT_S = 0.02
+"""Interval between looks for a copy that another process makes, seconds."""
 TOUCH_S = 30.0
 """Resolution of the recorded time of last use, seconds."""
 PAUSE_S = 60.0
@@ -65,9 +71,18 @@ class CachedTars:
         store: store of the tars.
         shards: all tars of the dataset.
         cache: folder and size of the cache.
+        gave_up: None copies tars in the background. Otherwise another process copies and verifies
+            them: until it sets this, reads wait for the copies.
     """
 
-    def __init__(self, store: Store, shards: Sequence[ShardEntry], cache: LocalCache) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shards: Sequence[ShardEntry],
+        cache: LocalCache,
+        gave_up: Event | None = None,
+    ) -> None:
+        self._gave_up = gave_up
         self._store = store
         self._cache = cache
         self._shards = {shard.name: shard for shard in shards}
@@ -93,9 +108,16 @@ class CachedTars:
             FileNotFoundError, UserError: as raised by the store.
         """
         state, shard = self._current(), self._shards[name]
+        if self._gave_up is not None:
+            # The copy is already verified.
+            state.used.setdefault(shard.sha256, 0.0)
         data = self._read_copy(state, shard, start, size)
+        while data is None and self._gave_up is not None and not self._gave_up.wait(WAIT_S):
+            state.used.setdefault(shard.sha256, 0.0)
+            data = self._read_copy(state, shard, start, size)
         if data is None:
-            self._start_copy(state, shard)
+            if self._gave_up is None:
+                self._start_copy(state, shard)
             data = self._store.read(name, start, size)
         return data
 

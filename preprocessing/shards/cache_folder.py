@@ -2,7 +2,9 @@
 
 A complete copy is ``SHA256.tar``. A copy in progress is ``.tmp-SHA256.tar``. It has its full size
 from the start, so its space is accounted for. Its writer locks it, so abandoned files of killed
-writers can be recognised. The folder is locked while its list of files changes.
+writers can be recognised. The folder is locked while its list of files changes. Training by windows
+locks the copies in use, so that no process evicts them; the kernel releases the locks of a killed
+process.
 """
 
 import fcntl
@@ -10,7 +12,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +25,6 @@ from ucn.storage.stores import Store
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
-BLOCK = 16 << 20
-"""Size of one request when a tar is copied, bytes."""
 IN_USE_S = 300.0
 """Copies used within this time are not evicted, seconds."""
 
@@ -53,11 +53,17 @@ class LocalCache:
         return self.folder / f"{shard.sha256}.tar"
 
 
-def make_copy(store: Store, shard: ShardEntry, cache: LocalCache, own: set[str]) -> Outcome:
+def make_copy(
+    store: Store,
+    shard: ShardEntry,
+    cache: LocalCache,
+    kept: Collection[str] = (),
+    expendable: Collection[str] = (),
+) -> Outcome:
     """Copies a tar into the cache, unless it exists or another thread or process copies it.
 
     Args:
-        own: SHA-256 of the tars of the same dataset, which are not evicted.
+        kept, expendable: as in `make_room`.
 
     Returns:
         ``damaged``, with a warning, if the tar in the store does not match the manifest.
@@ -76,7 +82,7 @@ def make_copy(store: Store, shard: ShardEntry, cache: LocalCache, own: set[str])
         if not _try_lock(file):
             file.close()
             return "under way"
-        if not make_room(cache, shard.bytes, own):
+        if not make_room(cache, shard.bytes, kept, expendable):
             temporary.unlink()
             file.close()
             return "no room"
@@ -97,28 +103,46 @@ def make_copy(store: Store, shard: ShardEntry, cache: LocalCache, own: set[str])
 
 def _download(store: Store, shard: ShardEntry, path: Path) -> bool:
     """Writes a tar into an existing file; False if it does not match the manifest."""
-    sha256 = hashlib.sha256()
     with path.open("r+b") as target:
-        for start in range(0, shard.bytes, BLOCK):
-            data = store.read(shard.name, start, min(BLOCK, shard.bytes - start))
-            sha256.update(data)
-            target.write(data)
+        store.download(shard.name, target)
         target.flush()
         os.fsync(target.fileno())
-    if sha256.hexdigest() == shard.sha256:
-        return True
+        target.seek(0)
+        if hashlib.file_digest(target, "sha256").hexdigest() == shard.sha256:
+            return True
     logger.warning("%s/%s: disagrees with %s; run `ucn verify`", store.uri, shard.name, MANIFEST)
     return False
 
 
-def make_room(cache: LocalCache, size: int, own: set[str]) -> bool:
+def lock_copy(shard: ShardEntry, cache: LocalCache) -> BinaryIO | None:
+    """Opens and locks a copy; nobody evicts it until the file is closed. None if there is none.
+
+    Raises:
+        OSError: the folder cannot be used.
+    """
+    with _folder_lock(cache.folder):
+        try:
+            file = cache.path(shard).open("rb")
+        except FileNotFoundError:
+            return None
+        if _try_lock(file, fcntl.LOCK_SH):
+            return file
+        # Its writer is about to close it.
+        file.close()
+        return None
+
+
+def make_room(
+    cache: LocalCache, size: int, kept: Collection[str] = (), expendable: Collection[str] = ()
+) -> bool:
     """Evicts the least recently used copies until ``size`` more bytes fit.
 
     If they cannot fit, nothing is evicted. The caller must hold the folder's lock. Processes that
     are reading an evicted copy can finish reading it.
 
     Args:
-        own: SHA-256 of tars that are not evicted.
+        kept: SHA-256 of tars that are not evicted.
+        expendable: SHA-256 of tars that may be evicted at once after their use.
 
     Returns:
         False if ``size`` bytes cannot fit.
@@ -126,14 +150,15 @@ def make_room(cache: LocalCache, size: int, own: set[str]) -> bool:
     used, evictable, now = 0, [], time.time()
     for path in cache.folder.iterdir():
         if path.name.startswith(TEMPORARY_PREFIX):
-            if _is_abandoned(path):
+            if _is_unlocked(path):
                 path.unlink()
             else:
                 used += path.stat().st_size
         elif path.suffix == ".tar":
             status = path.stat()
             used += status.st_size
-            if path.stem not in own and now - status.st_mtime > IN_USE_S:
+            is_old = path.stem in expendable or now - status.st_mtime > IN_USE_S
+            if is_old and path.stem not in kept and _is_unlocked(path):
                 evictable.append((status.st_mtime, status.st_size, path))
     surplus = used + size - cache.limit
     if surplus > sum(freed for _, freed, _ in evictable):
@@ -146,15 +171,15 @@ def make_room(cache: LocalCache, size: int, own: set[str]) -> bool:
     return True
 
 
-def _is_abandoned(temporary: Path) -> bool:
-    """Whether no process is writing to a temporary file."""
-    with temporary.open("rb") as file:
+def _is_unlocked(path: Path) -> bool:
+    """Whether no process is writing a temporary file, or using a copy."""
+    with path.open("rb") as file:
         return _try_lock(file)
 
 
-def _try_lock(file: BinaryIO) -> bool:
+def _try_lock(file: BinaryIO, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

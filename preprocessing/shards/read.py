@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -37,32 +39,32 @@ from ucn.storage.stores import LocalStore, Store, open_store
 READERS = 16
 
 
+@dataclass(frozen=True)
 class SampleReader:
-    """Reads and decodes samples by their location. Picklable; safe in threads and processes.
+    """Reads samples by location. Picklable; it holds no index.
 
-    Args:
+    Attributes:
         store: store of the tars.
-        cached: their local copies; None if all reads go to the store.
+        cached: local copies of the tars, where there are any.
     """
 
-    def __init__(self, store: Store, cached: CachedTars | None) -> None:
-        self._store = store
-        self._cached = cached
+    store: Store
+    cached: CachedTars | None = None
 
     def read(self, location: SampleLocation) -> Sample:
-        """Reads a sample.
+        """Reads and decodes a sample.
 
         Raises:
             UserError: its tar is missing, truncated or damaged.
         """
-        if self._cached is None:
-            return read_sample(self._store, *location)
+        if self.cached is None:
+            return read_sample(self.store, *location)
         try:
-            return read_sample(self._cached, *location)
+            return read_sample(self.cached, *location)
         except UserError:
-            if not self._cached.distrust(location.tar):
+            if not self.cached.distrust(location.tar):
                 raise
-            return read_sample(self._store, *location)
+            return read_sample(self.store, *location)
 
 
 class ShardDataset:
@@ -75,6 +77,7 @@ class ShardDataset:
     Args:
         uri: folder or URI of the shards.
         cache: local cache for tars in an object store; unused for local folders.
+        gave_up: as in `CachedTars`.
 
     Attributes:
         uri: absolute path or URI of the shards.
@@ -86,7 +89,9 @@ class ShardDataset:
         UserError: the dataset is missing or incomplete, or its index contradicts the manifest.
     """
 
-    def __init__(self, uri: Path | str, cache: LocalCache | None = None) -> None:
+    def __init__(
+        self, uri: Path | str, cache: LocalCache | None = None, gave_up: Event | None = None
+    ) -> None:
         store = open_store(uri)
         self.uri = store.uri
         data = read_manifest_bytes(store)
@@ -95,7 +100,7 @@ class ShardDataset:
         self._index = _open_index(store, self.manifest.shards)
         cached = None
         if cache is not None and not isinstance(store, LocalStore):
-            cached = CachedTars(store, self.manifest.shards, cache)
+            cached = CachedTars(store, self.manifest.shards, cache, gave_up)
         self.reader = SampleReader(store, cached)
 
     def __len__(self) -> int:

@@ -16,11 +16,23 @@ from ucn.training.config import TrainConfig
 class ShiftedPairs:
     """Noise of two octaves; image 1 shows it moved by whole pixels."""
 
+    prefetcher = None
+
     def __init__(self, num_samples: int, width: int = 96, height: int = 80) -> None:
         self.num_samples, self.width, self.height = num_samples, width, height
 
     def __len__(self) -> int:
         return self.num_samples
+
+    @property
+    def reader(self) -> "ShiftedPairs":
+        return self
+
+    def locate(self, index: int) -> int:
+        return index
+
+    def read(self, index: int) -> Sample:
+        return self[index]
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([7, index])

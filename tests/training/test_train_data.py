@@ -20,6 +20,7 @@ from ucn.preprocessing.shards.read import ShardDataset
 from ucn.training.config import DataConfig, TrainConfig
 from ucn.training.data import loader
 from ucn.training.data.collate import Batch, PackedBatch, collate
+from ucn.training.data.inputs import Mixture
 from ucn.training.data.loader import num_readers, on_device, training_batches
 from ucn.training.data.pairs import Item, PairDataset, load_item
 from ucn.training.data.sampler import Sampler
@@ -47,9 +48,9 @@ def assert_equal(found: Batch, expected: Batch) -> None:
 def test_items_are_a_function_of_seed_epoch_and_index(
     tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
-    first = load_item(pairs(4), 1, 0, 1, tiny_config)
-    again = load_item(pairs(4), 1, 0, 1, tiny_config)
-    later = load_item(pairs(4), 1, 1, 1, tiny_config)
+    first = load_item(pairs(4)[1], 1, 0, 1, tiny_config)
+    again = load_item(pairs(4)[1], 1, 0, 1, tiny_config)
+    later = load_item(pairs(4)[1], 1, 1, 1, tiny_config)
     assert torch.equal(first.matches_N4, again.matches_N4)
     assert torch.equal(first.images[1], again.images[1])
     assert first.seed == again.seed != later.seed
@@ -128,7 +129,7 @@ def test_readers_leave_no_trace(
     tiny_config: TrainConfig, write_shards: Callable[[str, int], Path]
 ) -> None:
     """Neither in the batches, nor in the global generators."""
-    dataset = ShardDataset(write_shards("shards", 6))
+    dataset = Mixture([ShardDataset(write_shards("shards", 6))])
     for seed in (torch.manual_seed, np.random.seed, random.seed):
         seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
@@ -152,7 +153,7 @@ def test_a_damaged_shard_is_the_same_error_from_a_reader(
     folder = write_shards("shards", 4)
     tar = folder / "train-000000.tar"
     tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 2])
-    dataset = ShardDataset(folder)
+    dataset = Mixture([ShardDataset(folder)])
     messages = []
     for readers in (0, 1):
         config = with_readers(tiny_config, readers)
@@ -167,12 +168,13 @@ SCRIPT = """
 import multiprocessing
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.training.config import TrainConfig
+from ucn.training.data.inputs import Mixture
 from ucn.training.data.loader import training_batches
 from ucn.training.data.sampler import Sampler
 import ray
 
 config = TrainConfig(steps=100, data={"readers": 1}, augmentation={"crop_width": 64})
-batches = training_batches(ShardDataset(FOLDER), Sampler((4,), 4, 0), 1, config)
+batches = training_batches(Mixture([ShardDataset(FOLDER)]), Sampler((4,), 4, 0), 1, config)
 next(batches)
 print(multiprocessing.active_children()[0].pid, flush=True)
 input()

@@ -188,7 +188,7 @@ def test_groups_add_up_to_the_gradient_of_the_batch(
     """In float64, against the mean of the losses of single groups, each on its own."""
     torch.manual_seed(0)
     state = initial_state(tiny_config, torch.device("cpu"))
-    items = [load_item(pairs(4), index, 0, 1, tiny_config) for index in range(4)]
+    items = [load_item(pairs(4)[index], index, 0, 1, tiny_config) for index in range(4)]
     alone = initial_state(tiny_config, torch.device("cpu"))
     alone.network.train()
     losses = [
@@ -206,7 +206,7 @@ def test_one_pass_of_all_groups_is_the_step_of_passes_of_each(
     tiny_config: TrainConfig, pairs: Callable[[int], PairDataset]
 ) -> None:
     config = tiny_config.model_copy(update={"optimiser": OptimiserConfig(name="sgd")})
-    items = [load_item(pairs(4), index, 0, 1, config) for index in range(4)]
+    items = [load_item(pairs(4)[index], index, 0, 1, config) for index in range(4)]
     states = [initial_state(config, CPU) for _ in range(2)]
     outcomes = []
     for state, images_in_pass in zip(states, (4, 8), strict=True):
@@ -274,7 +274,7 @@ def test_number_of_operators_does_not_grow_with_the_pairs(
         state = initial_state(config, CPU)
         stepper = Stepper(config, state, state.network)
         stepper._images_in_pass = 2 * num_pairs
-        items = [load_item(pairs(32), index, 0, 1, config) for index in range(num_pairs)]
+        items = [load_item(pairs(32)[index], index, 0, 1, config) for index in range(num_pairs)]
         stepper.step(0, collate(items).to(CPU))
         batch = collate(items).to(CPU)
         with Calls() as whole:
@@ -316,7 +316,7 @@ def test_negatives_of_the_group_include_the_other_pairs(
             "mining": MiningConfig(radius=6, cross_pair_negatives=True),
         }
     )
-    item = load_item(pairs(4), 1, 0, 1, config)
+    item = load_item(pairs(4)[1], 1, 0, 1, config)
     network = build_network("small", config.network.options).eval()
     twice = losses_of(network, [item, item], config)
     alone = config.model_copy(update={"mining": MiningConfig(radius=6)})
@@ -335,7 +335,7 @@ def test_negatives_among_every_other_cell(
     )
     network = build_network("small", config.network.options).eval()
     for step in range(4):
-        item = load_item(pairs(4), step, 0, 1, config)
+        item = load_item(pairs(4)[step], step, 0, 1, config)
         with torch.no_grad():
             maps = [network(image[None].float() / 255)[0] for image in item.images]
             outcome = losses_of(network, [item], config, step)
@@ -378,7 +378,7 @@ def test_padding_never_gives_a_negative(
             "group_size": 1,
         }
     )
-    item = load_item(pairs(4), 1, 0, 1, config)
+    item = load_item(pairs(4)[1], 1, 0, 1, config)
     assert item.valid is not None
     assert item.valid[0].sum() == 96 * 80
     network = build_network("small", config.network.options).eval()

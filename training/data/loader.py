@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from multiprocessing.connection import wait
+from typing import Any
 
 import cv2
 import torch
@@ -17,7 +18,7 @@ from ucn.cluster.cpus import worker_cpus
 from ucn.errors import UserError
 from ucn.training.config import TrainConfig
 from ucn.training.data.collate import Batch, PackedBatch, collate
-from ucn.training.data.pairs import PairDataset, load_item
+from ucn.training.data.pairs import Reader, TrainingData, load_item
 from ucn.training.data.sampler import Draw, Sampler, take_groups
 
 CPU = torch.device("cpu")
@@ -26,7 +27,7 @@ MAX_READERS = 16
 
 
 def training_batches(
-    dataset: PairDataset,
+    data: TrainingData,
     sampler: Sampler,
     channels: int,
     config: TrainConfig,
@@ -38,19 +39,24 @@ def training_batches(
     """Yield one worker's groups of each global batch, from ``first_step`` to the last step.
 
     Args:
-        dataset: of an importable class; it is pickled into each reader process.
+        data: its reader is pickled into each reader process.
         device: that the batches go to; in pinned memory if it is a GPU.
 
     Raises:
         UserError: a sample cannot be read.
     """
     steps = (
-        list(chain(*take_groups(sampler.batch(step), config.pairs_in_group, rank, world_size)))
+        [
+            (data.locate(draw.sample), draw)
+            for draw in chain(
+                *take_groups(sampler.batch(step), config.pairs_in_group, rank, world_size)
+            )
+        ]
         for step in range(first_step, config.steps)
     )
     readers = num_readers(config, device)
     loader = DataLoader(
-        _Batches(dataset, channels, config),
+        _Batches(data.reader, channels, config),
         batch_size=None,
         sampler=steps,
         num_workers=readers,
@@ -60,12 +66,22 @@ def training_batches(
         generator=torch.Generator(),
         multiprocessing_context="spawn" if readers else None,
     )
+    prefetcher = data.prefetcher
+    if prefetcher is not None:
+        prefetcher.use(*sampler.tars_in_use(first_step))
     with _without_main_file():
         batches = iter(loader)
-    for batch in batches:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    try:
+        for step, batch in enumerate(batches, start=first_step + 1):
+            if isinstance(batch, UserError):
+                raise batch
+            if prefetcher is not None:
+                # Batches come in order: all before this step are read.
+                prefetcher.use(*sampler.tars_in_use(step))
+            yield batch
+    finally:
+        if prefetcher is not None:
+            prefetcher.use([], [])
 
 
 def num_readers(config: TrainConfig, device: torch.device) -> int:
@@ -104,16 +120,19 @@ def _received(batch: Batch, copied: torch.cuda.Event) -> Batch:
 
 
 class _Batches(Dataset[PackedBatch | UserError]):
-    """Batches by their draws. A `UserError` is a result: `DataLoader` changes raised messages."""
+    """Batches by the locations and draws of their samples.
 
-    def __init__(self, dataset: PairDataset, channels: int, config: TrainConfig) -> None:
-        self._dataset, self._channels, self._config = dataset, channels, config
+    A `UserError` is a result: `DataLoader` changes raised messages.
+    """
 
-    def __getitem__(self, draws: Sequence[Draw]) -> PackedBatch | UserError:
+    def __init__(self, reader: Reader, channels: int, config: TrainConfig) -> None:
+        self._reader, self._channels, self._config = reader, channels, config
+
+    def __getitem__(self, draws: Sequence[tuple[Any, Draw]]) -> PackedBatch | UserError:
         try:
             items = [
-                load_item(self._dataset, draw.sample, draw.epoch, self._channels, self._config)
-                for draw in draws
+                load_item(self._reader.read(location), *draw, self._channels, self._config)
+                for location, draw in draws
             ]
         except UserError as error:
             return error

@@ -1,7 +1,7 @@
-"""Training pairs: read and augmented."""
+"""Training pairs: where they are read from, and how they are augmented."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from ucn.preprocessing.sample import Sample
 from ucn.training.config import TrainConfig
 from ucn.training.data.augment import augment_pair
+from ucn.training.data.prefetch import Prefetcher
 from ucn.training.networks.describe import as_channels
 
 
@@ -18,6 +19,23 @@ class PairDataset(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class Reader(Protocol):
+    """Reads the samples that `TrainingData` has located. Of an importable class, picklable."""
+
+    def read(self, location: Any, /) -> Sample: ...
+
+
+class TrainingData(Protocol):
+    """Samples by number, for reader processes that hold no index, such as `Mixture`."""
+
+    def __len__(self) -> int: ...
+    @property
+    def prefetcher(self) -> Prefetcher | None: ...
+    @property
+    def reader(self) -> Reader: ...
+    def locate(self, index: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -39,12 +57,9 @@ class Item:
     seed: int
 
 
-def load_item(
-    dataset: PairDataset, index: int, epoch: int, channels: int, config: TrainConfig
-) -> Item:
-    """Read and augment one pair; the outcome is a function of (config.seed, epoch, index)."""
+def load_item(sample: Sample, index: int, epoch: int, channels: int, config: TrainConfig) -> Item:
+    """Augment one pair; the outcome is a function of (config.seed, epoch, index)."""
     rng = np.random.default_rng([config.seed, epoch, index])
-    sample = dataset[index]
     views = augment_pair(
         sample.image0,
         sample.image1,

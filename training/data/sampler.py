@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.errors import UserError
+from ucn.training.data.windows import Tars, WindowOrder, window_order
 
 BLOCK = 1000
 """The shares of mixed datasets are exact over so many draws."""
@@ -34,6 +35,8 @@ class Sampler:
         batch_size: samples in a global batch.
         seed: decides the orders.
         weights: of the datasets; None treats them as one.
+        tars: for the order by windows, the tars of each dataset, or of all of them together if
+            there are no weights. None permutes all samples.
 
     Raises:
         UserError: a dataset is empty, or the weights do not fit.
@@ -43,6 +46,7 @@ class Sampler:
     batch_size: int
     seed: int
     weights: tuple[float, ...] | None = None
+    tars: tuple[Tars, ...] | None = None
 
     def __post_init__(self) -> None:
         if 0 in self.sizes or not self.sizes:
@@ -60,17 +64,70 @@ class Sampler:
 
     def draw(self, place: int) -> Draw:
         """Draw the sample at a place of the stream (from 0)."""
+        which, count = self._turn(place)
+        epoch, position = divmod(count, self._size(which))
+        if self.tars is not None:
+            return Draw(int(self._windows(which, epoch).samples_S[position]), epoch)
+        first = 0 if self.weights is None else sum(self.sizes[:which])
+        order = _order(self.seed, which, epoch, self._size(which))
+        return Draw(first + int(order[position]), epoch)
+
+    def tars_in_use(self, step: int) -> tuple[list[int], list[int]]:
+        """Numbers of the tars of the windows that a step draws from, and of the windows after them.
+
+        Tars are numbered over all datasets in their order.
+        """
+        assert self.tars is not None, "the order is by windows"
+        spans: dict[int, tuple[int, int]] = {}
+        for place in range(step * self.batch_size, (step + 1) * self.batch_size):
+            which, count = self._turn(place)
+            spans[which] = spans.get(which, (count, count))[0], count
+        now: list[int] = []
+        after: list[int] = []
+        first_tar = 0
+        for which, tars in enumerate(self.tars):
+            # A dataset without a draw in this step is in the window of its next draw.
+            start, end = spans.get(which) or 2 * (self._next_count(which, step),)
+            epoch, position = divmod(start, self._size(which))
+            order = self._windows(which, epoch)
+            window = order.window_of(position)
+            reached = start - position + int(order.sample_ends_W[window])
+            now += [first_tar + tar for tar in order.window_tars(window)]
+            found = now
+            while found is now:
+                found = now if reached <= end else after
+                window += 1
+                if window == len(order.tar_ends_W):
+                    epoch, window = epoch + 1, 0
+                    order = self._windows(which, epoch)
+                found += [first_tar + tar for tar in order.window_tars(window)]
+                reached += int(np.diff(order.sample_ends_W, prepend=0)[window])
+            first_tar += len(tars.bytes_T)
+        return list(dict.fromkeys(now)), list(dict.fromkeys(after))
+
+    def _turn(self, place: int) -> tuple[int, int]:
+        """Whose turn it is at a place of the stream, and how many draws it had before."""
         if self.weights is None:
-            return self._nth(0, place, sum(self.sizes), 0)
+            return 0, place
         block, position = divmod(place, BLOCK)
         turns, rank = _turns(self.seed, block, self.weights)
         which = int(turns[position])
-        count = block * int(np.count_nonzero(turns == which)) + int(rank[position])
-        return self._nth(which, count, self.sizes[which], sum(self.sizes[:which]))
+        return which, block * int(np.count_nonzero(turns == which)) + int(rank[position])
 
-    def _nth(self, which: int, count: int, size: int, first: int) -> Draw:
-        epoch, position = divmod(count, size)
-        return Draw(first + int(_order(self.seed, which, epoch, size)[position]), epoch)
+    def _next_count(self, which: int, step: int) -> int:
+        """How many draws a dataset had before a step, with weights."""
+        assert self.weights is not None, "one dataset has all draws"
+        block, position = divmod(step * self.batch_size, BLOCK)
+        turns, _ = _turns(self.seed, block, self.weights)
+        is_own = turns == which
+        return block * int(np.count_nonzero(is_own)) + int(np.count_nonzero(is_own[:position]))
+
+    def _size(self, which: int) -> int:
+        return sum(self.sizes) if self.weights is None else self.sizes[which]
+
+    def _windows(self, which: int, epoch: int) -> WindowOrder:
+        assert self.tars is not None, "the order is by windows"
+        return _window_order(self.tars[which], self.seed, which, epoch)
 
 
 def take_groups(
@@ -101,6 +158,11 @@ def _check_weights(weights: tuple[float, ...], num_datasets: int) -> None:
 @lru_cache(maxsize=16)
 def _order(seed: int, which: int, epoch: int, size: int) -> NDArray[np.int32]:
     return np.random.default_rng([seed, which, epoch]).permutation(size).astype(np.int32)
+
+
+@lru_cache(maxsize=8)
+def _window_order(tars: Tars, seed: int, which: int, epoch: int) -> WindowOrder:
+    return window_order(tars, np.random.default_rng([seed, which, epoch]))
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ucn.training.config import TrainConfig
 from ucn.training.data.loader import on_device, training_batches
-from ucn.training.data.pairs import PairDataset
+from ucn.training.data.pairs import PairDataset, TrainingData
 from ucn.training.data.sampler import Sampler
 from ucn.training.loop.checkpoint import load_checkpoint, save_checkpoint, unusable
 from ucn.training.loop.state import Best, Metrics, TrainState, initial_state
@@ -51,7 +51,7 @@ class Worker:
 
 def fit(
     config: TrainConfig,
-    training: PairDataset,
+    training: TrainingData,
     validation: PairDataset | None,
     worker: Worker,
     sampler: Sampler,

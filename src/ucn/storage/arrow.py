@@ -1,11 +1,10 @@
 """pyarrow's file systems: those of Ray Train, and the store for ``gs://`` and the like."""
 
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow
 from pyarrow import fs
@@ -96,17 +95,26 @@ class ArrowStore:
                 data: bytes = file.read(size)
                 return data
 
+    def download(self, name: str, file: BinaryIO) -> None:
+        with self._as_user_error(name):
+            system, folder = self._place
+            source = system.open_input_stream(f"{folder}/{name}", buffer_size=_BLOCK)
+        file.seek(0)
+        with source:
+            while True:
+                with self._as_user_error(name):
+                    block = source.read(_BLOCK)
+                if not block:
+                    return
+                # Errors of the local disk are the caller's.
+                file.write(block)
+
     @contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:
         with temporary_folder() as temporary:
             path = temporary / name
-            with self._as_user_error(name):
-                system, folder = self._place
-                with (
-                    system.open_input_stream(f"{folder}/{name}", buffer_size=_BLOCK) as source,
-                    path.open("wb") as target,
-                ):
-                    shutil.copyfileobj(source, target, _BLOCK)
+            with path.open("wb") as file:
+                self.download(name, file)
             yield path
 
     @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import boto3
 from botocore import exceptions
@@ -133,18 +133,22 @@ class S3Store:
 
         return self._request(name, get)
 
+    def download(self, name: str, file: BinaryIO) -> None:
+        def get() -> None:
+            found = self._client.get_object(Bucket=self._bucket, Key=self._key(name))
+            file.seek(0)
+            with found["Body"]:
+                for block in found["Body"].iter_chunks(_BLOCK):
+                    file.write(block)
+
+        self._request(name, get)
+
     @contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:
         with temporary_folder() as folder:
             path = folder / name
-
-            def download() -> None:
-                found = self._client.get_object(Bucket=self._bucket, Key=self._key(name))
-                with path.open("wb") as file:
-                    for block in found["Body"].iter_chunks(_BLOCK):
-                        file.write(block)
-
-            self._request(name, download)
+            with path.open("wb") as file:
+                self.download(name, file)
             yield path
 
     @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ucn.errors import UserError
 from ucn.storage.files import (
@@ -43,6 +43,14 @@ class Store(Protocol):
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         """Reads a file, or ``size`` bytes from ``start``; fewer if the file ends before.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+        """
+        ...
+
+    def download(self, name: str, file: BinaryIO) -> None:
+        """Writes a whole file, read as one stream, into ``file`` from its start.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -160,6 +168,11 @@ class LocalStore:
             # read() allocates the requested size, which may come from an untrusted index.
             rest = max(os.fstat(file.fileno()).st_size - start, 0)
             return file.read(-1 if size is None else min(size, rest))
+
+    def download(self, name: str, file: BinaryIO) -> None:
+        with (self._folder / name).open("rb") as source:
+            file.seek(0)
+            shutil.copyfileobj(source, file)
 
     @contextmanager
     def local_copy(self, name: str) -> Iterator[Path]:

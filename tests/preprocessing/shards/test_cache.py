@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 import numpy as np
@@ -84,7 +84,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
             counts[name, start] += 1
         return read(self, name, start, size)
 
+    download = S3Store.download
+
+    def counted_download(self: S3Store, name: str, file: BinaryIO) -> None:
+        counts[name, 0] += 1
+        download(self, name, file)
+
     monkeypatch.setattr(S3Store, "read", counted)
+    monkeypatch.setattr(S3Store, "download", counted_download)
     return counts
 
 
@@ -330,7 +337,7 @@ def test_a_fork_goes_on_reading(write: Callable[..., str], tmp_path: Path) -> No
     read_until(dataset, lambda: len(copies(cache)) == SHARDS)
     settle()
     # As if the parent were amid a copy: its threads are not there in the child.
-    cached = dataset.reader._cached
+    cached = dataset.reader.cached
     assert cached is not None
     cached._state.lock.acquire()
     copies(cache)[0].unlink()
@@ -370,10 +377,10 @@ def test_nothing_is_evicted_in_vain(tmp_path: Path) -> None:
     for name, size, age in (("a", 300, 9000), ("b", 300, 8000), ("c", 300, 0)):
         (tmp_path / f"{name}.tar").write_bytes(bytes(size))
         os.utime(tmp_path / f"{name}.tar", (time.time() - age,) * 2)
-    assert not make_room(cache, 800, set())
+    assert not make_room(cache, 800)
     assert not make_room(cache, 500, {"a"})
     assert len(copies(cache)) == 3
-    assert make_room(cache, 400, set())
+    assert make_room(cache, 400)
     assert [path.stem for path in copies(cache)] == ["b", "c"]
 
 

@@ -17,7 +17,9 @@ from ucn.cluster.tasks import run_tasks
 from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.plan import ShardPlan, plan_shards
+from ucn.preprocessing.shards.card import write_card
 from ucn.preprocessing.shards.format import (
+    CARD,
     INDEX,
     MANIFEST,
     SKIPPED,
@@ -73,9 +75,11 @@ def preprocess(config: PreprocessConfig) -> Manifest:
     stored = _begun_with(config, manifest) if sizes else None
     source = config.open_source()
     plans = plan_shards(source, config, stored)
-    if not _is_complete(manifest, plans, sizes) or _leftovers(plans, sizes):
+    complete = _is_complete(manifest, plans, sizes) and CARD in sizes
+    if not complete or _leftovers(plans, sizes):
         with folder_lock(config.out) as lock:
             manifest = _complete(store, config, source, plans, lock)
+            write_card(store, config, manifest)
     assert manifest is not None
     if not manifest.totals.samples:
         reasons = ", ".join(f"{why} ({n})" for why, n in manifest.totals.skipped.items())
@@ -120,9 +124,9 @@ def _shards(
             del missing[plan.name]
             yield shard
     stands = manifest is not None and is_up_to_date(manifest, plans, sizes)
-    if MANIFEST in sizes and not stands:
+    for name in {MANIFEST, CARD} & sizes.keys() if not stands else ():
         # A manifest must not list shards that are about to change.
-        store.delete(MANIFEST)
+        store.delete(name)
     _sweep(store, plans, sizes)
     store.prepare()
     left = list(missing.values())

@@ -2,7 +2,8 @@
 
 A dataset is a folder of WebDataset tars ``SPLIT-000000.tar``, their index ``index.parquet``, and
 one ``manifest.json``. Each tar has a sidecar ``SPLIT-000000.json``, which marks it as complete.
-``skipped.parquet`` lists the inputs without a sample. See docs/formats.md.
+``skipped.parquet`` lists the inputs without a sample, and ``card.md`` describes the dataset. See
+docs/formats.md.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ VERSION = 1
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 SKIPPED = "skipped.parquet"
+CARD = "card.md"
 LISTED_SKIPPED = 10_000
 """Skipped inputs that the manifest lists, at most."""
 

@@ -16,6 +16,7 @@ from ucn.cluster.tasks import run_tasks
 from ucn.errors import UserError
 from ucn.preprocessing.shards.check_sample import sample_faults
 from ucn.preprocessing.shards.format import (
+    CARD,
     INDEX,
     LISTED_SKIPPED,
     MANIFEST,
@@ -258,7 +259,7 @@ def _repeated_keys(names: Sequence[str], checked: Sequence[_Checked]) -> Iterato
 
 def _unexpected_files(store: Store, names: Sequence[str]) -> Iterator[str]:
     known = {file for name in names for file in (name, sidecar_name(name))}
-    known |= {MANIFEST, INDEX, SKIPPED}
+    known |= {MANIFEST, INDEX, SKIPPED, CARD}
     for file in sorted(store.sizes().keys() - known):
         if file == LOCK_NAME:
             yield f"{file}: a run works here, or was interrupted; `ucn preprocess` sweeps it"

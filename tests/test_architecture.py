@@ -144,7 +144,7 @@ def exists(name: str) -> bool:
 
 def test_the_documents_name_existing_modules_and_files() -> None:
     missing = []
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/*/README.md")):
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*/README.md")):
         if page.name == "CHANGELOG.md":
             continue
         text = page.read_text()

@@ -47,7 +47,7 @@ ORIGINS = {
     ),
     "kitti-flow": Origin(
         "KITTI flow 2012 or 2015",
-        f"{_KITTI}eval_flow.php",
+        f"{_KITTI}eval_scene_flow.php?benchmark=flow",
         _CC,
         "2012: Geiger, Lenz, Urtasun: Are we ready for Autonomous Driving? The KITTI Vision "
         "Benchmark Suite. CVPR 2012. 2015: Menze, Geiger: Object Scene Flow for Autonomous "

@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 WALK = ROOT / "docs" / "cluster.md"
+DATASETS = ROOT / "docs" / "datasets"
 
 Words = list[str]
 Document = dict[str, Any]
@@ -74,10 +75,13 @@ def compose() -> Document:
 
 @pytest.fixture(scope="session")
 def commands() -> list[tuple[str, Words]]:
-    """Every command line in infra/ and docs/cluster.md as (file, words), those in `sh -c` too."""
+    """Every command line of infra/, docs/cluster.md and docs/datasets/ as (file, words).
+
+    Those in `sh -c` as well.
+    """
     return [
         (str(path.relative_to(ROOT)), words)
-        for path in (*sorted(INFRA.rglob("*")), WALK)
+        for path in (*sorted(INFRA.rglob("*")), WALK, *sorted(DATASETS.glob("*.md")))
         if path.is_file()
         for text in _shell_texts(path)
         for words in _split(text)

@@ -1,4 +1,4 @@
-"""Every command line in infra/ and docs/cluster.md is one that its own parser accepts."""
+"""Every command line of infra/, docs/cluster.md and docs/datasets/ is accepted by its parser."""
 
 import importlib
 import subprocess

@@ -44,7 +44,7 @@ def room_until(reference: Path, name: str, fraction: float) -> int:
     """Bytes of a disk on which a run gets through a fraction of a file, in the order of writing."""
     shards = sorted(path.name for path in reference.glob("train-*.tar"))
     order = [one for tar in shards for one in (tar, tar.replace(".tar", ".json"))]
-    order.append("manifest.json")
+    order += ["index.parquet", "skipped.parquet", "manifest.json", "card.md"]
     sizes = [(reference / one).stat().st_size for one in order]
     before = sum(map(pages, sizes[: order.index(name)]))
     inside = int(fraction * sizes[order.index(name)]) // PAGE * PAGE
@@ -58,6 +58,8 @@ def room_until(reference: Path, name: str, fraction: float) -> int:
         ("train-000000.tar", 0.5),
         ("train-000002.tar", 0.9),
         ("train-000002.json", 0.5),
+        ("index.parquet", 0.0),
+        ("skipped.parquet", 0.0),
         ("manifest.json", 0.0),
     ],
 )

@@ -19,8 +19,7 @@ from ucn.evaluation.methods.external import ExternalFiles
 from ucn.evaluation.scores.brown_patches import POINTS, TEST_LIST
 from ucn.preprocessing.shards.format import digest
 from ucn.preprocessing.shards.read import ShardDataset
-from ucn.preprocessing.shards.write import file_sha256
-from ucn.storage.files import write_json
+from ucn.storage.files import file_sha256, write_json
 from ucn.training.model import model_digests
 
 _FINISHED = "finished.json"

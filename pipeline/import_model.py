@@ -35,7 +35,7 @@ def import_model(args: Sequence[str]) -> int:
     arguments = parse(
         ImportArguments, args, "ucn import", "Make a model folder of a published checkpoint."
     )
-    from ucn.preprocessing.shards.write import file_sha256
+    from ucn.storage.files import file_sha256
     from ucn.training.config import NetworkConfig
     from ucn.training.model import save_model
     from ucn.training.networks import build_network

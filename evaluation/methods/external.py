@@ -19,8 +19,8 @@ from ucn.matching.descriptors import Floats
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.format import digest
 from ucn.preprocessing.shards.read import ShardDataset
-from ucn.preprocessing.shards.write import file_sha256
 from ucn.storage.array_files import read_npz
+from ucn.storage.files import file_sha256
 
 
 @dataclass(frozen=True)

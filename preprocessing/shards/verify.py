@@ -35,8 +35,8 @@ from ucn.preprocessing.shards.format import (
 )
 from ucn.preprocessing.shards.index import IndexTable, encode_index, encode_skipped, is_same_table
 from ucn.preprocessing.shards.read import read_sample
-from ucn.preprocessing.shards.write import add_up, file_sha256, finished_shard
-from ucn.storage.files import TEMPORARY_PREFIX, is_litter
+from ucn.preprocessing.shards.write import add_up, finished_shard
+from ucn.storage.files import TEMPORARY_PREFIX, file_sha256, is_litter
 from ucn.storage.lock import LOCK_NAME
 from ucn.storage.stores import LocalStore, Store, open_store
 

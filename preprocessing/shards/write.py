@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ucn.errors import SkippedPair
@@ -152,12 +151,6 @@ def add_up(entries: Sequence[ShardEntry], skipped: Sequence[SkippedInput]) -> To
         bytes=sum(entry.bytes for entry in entries),
         skipped=dict(sorted(Counter(one.reason for one in skipped).items())),
     )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _FrameEncoder:

@@ -84,7 +84,7 @@ def test_they_train_and_their_model_is_loaded_again(
     state = initial_state(config, torch.device("cpu"))
     stepper = Stepper(config, state, state.network)
     before = {name: value.clone() for name, value in state.network.state_dict().items()}
-    items = [load_item(pairs(4), index, 0, 1, config) for index in range(4)]
+    items = [load_item(pairs(4)[index], index, 0, 1, config) for index in range(4)]
     for step in (1, 2):
         stepper.step(step, collate(items).to(torch.device("cpu")))
     module = sys.modules[package]

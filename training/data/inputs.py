@@ -11,7 +11,7 @@ from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.cache_folder import LocalCache
 from ucn.preprocessing.shards.index import SampleLocation
 from ucn.preprocessing.shards.read import SampleReader, ShardDataset
-from ucn.preprocessing.shards.write import file_sha256
+from ucn.storage.files import file_sha256
 from ucn.storage.stores import absolute_uri
 from ucn.training.config import TrainConfig
 from ucn.training.data.prefetch import Prefetcher

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from ucn.errors import UserError
 from ucn.preprocessing.shards.cache_folder import LocalCache, lock_copy, make_copy
 from ucn.preprocessing.shards.format import ShardEntry
-from ucn.preprocessing.shards.write import file_sha256
+from ucn.storage.files import file_sha256
 from ucn.storage.stores import Store
 
 logger = logging.getLogger(__name__)

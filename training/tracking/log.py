@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ucn.preprocessing.shards.write import file_sha256
 from ucn.storage.addresses import redact
+from ucn.storage.files import file_sha256
 from ucn.training.config import TrackingConfig
 
 logger = logging.getLogger(__name__)

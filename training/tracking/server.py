@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ucn.preprocessing.shards.write import file_sha256
 from ucn.storage.addresses import SQLITE, redact, sqlite_path
+from ucn.storage.files import file_sha256
 from ucn.training.model import WEIGHTS
 from ucn.training.tracking.log import Entry
 

@@ -4,6 +4,7 @@ A file is written under a temporary name in the same folder, flushed to disk, an
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -163,3 +164,9 @@ def _sync(path: Path) -> None:
 def is_litter(name: str) -> bool:
     """Whether an operating system made the file or folder, such as ``._NAME`` or ``Thumbs.db``."""
     return name.startswith("._") or name.lower() in _LITTER
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

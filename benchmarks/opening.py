@@ -6,15 +6,13 @@ dataset is opened in a process of its own, on one core, and one sample is locate
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
-from botocore.config import Config
+from windows import counting_server, upload
 
 from ucn.preprocessing.shards.format import (
     FinishedShard,
@@ -119,27 +117,9 @@ def report(folder: Path, shards: int, place: str, uri: str) -> None:
 
 def from_s3(folder: Path, shards: int) -> None:
     """The same from a server on this machine, which runs in a process of its own."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "5911"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.environ |= {
-        "AWS_ENDPOINT_URL": "http://127.0.0.1:5911",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    try:
-        # The first attempts fail while the server starts.
-        client = boto3.client("s3", config=Config(retries={"total_max_attempts": 20}))
-        client.create_bucket(Bucket="data")
-        for path in folder.iterdir():
-            client.upload_file(str(path), "data", f"shards/{path.name}")
-        report(folder, shards, "S3", "s3://data/shards")
-    finally:
-        server.terminate()
-        server.wait()
+    with counting_server():
+        upload(folder)
+        report(folder, shards, "S3", "s3://bench/shards")
 
 
 if __name__ == "__main__":

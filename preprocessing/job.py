@@ -6,7 +6,6 @@ any number of workers, any order of completion, and after any interruption.
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -30,6 +29,7 @@ from ucn.preprocessing.shards.format import (
     read_manifest,
     sidecar_name,
 )
+from ucn.preprocessing.shards.read import read_concurrently
 from ucn.preprocessing.shards.write import Outcome, finished_shard, write_manifest, write_shard
 from ucn.preprocessing.sources.base import CompiledSource, PairReader, Source
 from ucn.storage.files import TEMPORARY_PREFIX
@@ -37,9 +37,6 @@ from ucn.storage.lock import LOCK_NAME, Lock, folder_lock
 from ucn.storage.stores import Store, absolute_uri, open_store
 
 _SHARD_FILE = re.compile(r"[a-z0-9_]+-\d{6}\.(tar|json)")
-# Sidecars read concurrently. Over a network the number of requests limits the speed.
-_READERS = 16
-_BATCH = 64 * _READERS
 
 
 @dataclass(frozen=True)
@@ -99,12 +96,13 @@ def _complete(
     if _is_complete(manifest, plans, sizes):
         _sweep(store, plans, sizes)
         return manifest
-    shards = _shards(store, config, source, content, plans, manifest, lock)
+    shards = _shards(store, sizes, config, source, content, plans, manifest, lock)
     return write_manifest(store, shards, content)
 
 
 def _shards(
     store: Store,
+    sizes: dict[str, int],
     config: PreprocessConfig,
     source: Source,
     content: dict[str, Any],
@@ -115,7 +113,6 @@ def _shards(
     """Yields the planned shards: first the finished ones, then the others as they are made."""
     configuration = digest(content)
     missing = {plan.name: plan for plan in plans}
-    sizes = store.sizes()
     for shard in tqdm(_read_shards(store, sizes), "finished shards", unit="shard", leave=False):
         if manifest is None:
             _refuse_other_configuration(config, shard.configuration)
@@ -220,13 +217,9 @@ def _read_shards(
         for name in sizes
         if _SHARD_FILE.fullmatch(name) and name.endswith(".tar") and sidecar_name(name) in sizes
     ][:most]
-    with ThreadPoolExecutor(_READERS) as pool:
-        # In batches, so that only some are in memory.
-        for start in range(0, len(names), _BATCH):
-            batch = names[start : start + _BATCH]
-            for name, shard in zip(batch, pool.map(read, batch), strict=True):
-                if shard and (shard.entry.name, shard.entry.bytes) == (name, sizes[name]):
-                    yield shard
+    for name, shard in zip(names, read_concurrently(read, names), strict=True):
+        if shard and (shard.entry.name, shard.entry.bytes) == (name, sizes[name]):
+            yield shard
 
 
 def _refuse_other_configuration(config: PreprocessConfig, found: Manifest | str) -> None:

@@ -54,7 +54,7 @@ def check_external(
         dataset, indices = sets[0]
         raise UserError(
             f"{folder}: no file for any pair; name them KEY.flo or KEY.npz, such as "
-            f"{dataset.keys[indices[0]]}.npz"
+            f"{dataset.key_of(indices[0])}.npz"
         )
     return found
 
@@ -81,7 +81,7 @@ def _check_files(
 ) -> ExternalFiles:
     files = []
     for index in tqdm(indices, desc=name, unit="file", delay=2.0):
-        path = _find(folder, dataset.keys[index])
+        path = _find(folder, dataset.key_of(index))
         if path is not None:
             if path.suffix == ".flo":
                 _read_flow(path, dataset[index])

@@ -108,18 +108,13 @@ class CachedTars:
             FileNotFoundError, UserError: as raised by the store.
         """
         state, shard = self._current(), self._shards[name]
-        if self._gave_up is not None:
-            # The copy is already verified.
-            state.used.setdefault(shard.sha256, 0.0)
         data = self._read_copy(state, shard, start, size)
-        while data is None and self._gave_up is not None and not self._gave_up.wait(WAIT_S):
-            state.used.setdefault(shard.sha256, 0.0)
-            data = self._read_copy(state, shard, start, size)
-        if data is None:
-            if self._gave_up is None:
-                self._start_copy(state, shard)
-            data = self._store.read(name, start, size)
-        return data
+        if self._gave_up is not None:
+            while data is None and not self._gave_up.wait(WAIT_S):
+                data = self._read_copy(state, shard, start, size)
+        elif data is None:
+            self._start_copy(state, shard)
+        return self._store.read(name, start, size) if data is None else data
 
     def distrust(self, name: str) -> bool:
         """Deletes the copy of a tar that could not be decoded; False if no copy was used."""
@@ -138,7 +133,7 @@ class CachedTars:
         """Reads from the copy; None if there is no complete copy."""
         try:
             with self._cache.path(shard).open("rb") as file:
-                if not _is_whole(state, shard, file):
+                if not self._is_whole(state, shard, file):
                     self.distrust(shard.name)
                     return None
                 now = time.time()
@@ -149,6 +144,19 @@ class CachedTars:
         except OSError:
             # Usually the copy was evicted. In any case the store has the data.
             return None
+
+    def _is_whole(self, state: _State, shard: ShardEntry, file: BufferedReader) -> bool:
+        """Whether a copy has the right size and, at its first use, the right SHA-256.
+
+        A copy that another process makes for this one is verified there.
+        """
+        if os.fstat(file.fileno()).st_size != shard.bytes:
+            return False
+        if self._gave_up is None and shard.sha256 not in state.used:
+            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                return False
+            state.used[shard.sha256] = 0.0
+        return True
 
     def _start_copy(self, state: _State, shard: ShardEntry) -> None:
         """Copies a tar in the background, unless a copy is in progress or would fail."""
@@ -191,14 +199,3 @@ class CachedTars:
                 "the disk is full" if full else outcome.strerror or outcome,
                 self._store.uri,
             )
-
-
-def _is_whole(state: _State, shard: ShardEntry, file: BufferedReader) -> bool:
-    """Whether a copy has the right size and, at its first use, the right SHA-256."""
-    if os.fstat(file.fileno()).st_size != shard.bytes:
-        return False
-    if shard.sha256 not in state.used:
-        if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-            return False
-        state.used[shard.sha256] = 0.0
-    return True

@@ -1,11 +1,12 @@
 """Random access to the samples of a dataset, by the byte offsets of its index."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,12 @@ from ucn.preprocessing.shards.index import (
 )
 from ucn.storage.stores import LocalStore, Store, open_store
 
-# Sidecars read concurrently. Over a network the number of requests limits the speed.
-READERS = 16
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Files read concurrently. Over a network the number of requests limits the speed.
+_READERS = 16
+_BATCH = 64 * _READERS
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,8 @@ class ShardDataset:
 
     def sequence_of(self, index: int) -> str:
         """Name of the sequence of sample ``index``, without reading the sample."""
-        return self.locate(index).entry.sequence
+        sequence: str = self._index.sequences[range(len(self))[index]].as_py()
+        return sequence
 
     def matches_of(self, index: int) -> int:
         """Number of correspondences of sample ``index``, without reading the sample."""
@@ -172,10 +178,18 @@ def _open_index(store: Store, shards: Sequence[ShardEntry]) -> SampleIndex:
         return read_index(store, shards)
     except FileNotFoundError:
         pass
-    with ThreadPoolExecutor(READERS) as pool:
-        return index_of_sidecars(
-            shards, pool.map(lambda shard: _sidecar_entries(store, shard), shards)
-        )
+    entries = read_concurrently(lambda shard: _sidecar_entries(store, shard), shards)
+    return index_of_sidecars(shards, entries)
+
+
+def read_concurrently(read: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Applies a function that reads to each item, in threads; yields the results in order.
+
+    Only a part of the results is in memory at a time.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        for start in range(0, len(items), _BATCH):
+            yield from pool.map(read, items[start : start + _BATCH])
 
 
 def _sidecar_entries(store: Store, shard: ShardEntry) -> list[IndexEntry]:

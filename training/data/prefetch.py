@@ -42,6 +42,7 @@ class Prefetcher:
         self._now: list[int] = []
         self._after: list[int] = []
         self._busy: set[int] = set()
+        self._verified: set[str] = set()
         self._locked: dict[int, BinaryIO] = {}
         self._is_started = False
 
@@ -121,8 +122,12 @@ class Prefetcher:
         return None
 
     def _is_whole(self, shard: ShardEntry) -> bool:
-        """Whether a copy that an earlier run made has its SHA-256."""
-        return file_sha256(self._cache.path(shard)) == shard.sha256
+        """Whether a copy that lies there has its SHA-256; read once in this process."""
+        if shard.sha256 not in self._verified:
+            if file_sha256(self._cache.path(shard)) != shard.sha256:
+                return False
+            self._verified.add(shard.sha256)
+        return True
 
     def _give_up(self, warning: str) -> None:
         with self._changed:

@@ -1,6 +1,6 @@
 """Which samples a step trains on, and which worker takes them: pure functions of (seed, step)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -88,22 +88,24 @@ class Sampler:
         for which, tars in enumerate(self.tars):
             # A dataset without a draw in this step is in the window of its next draw.
             start, end = spans.get(which) or 2 * (self._next_count(which, step),)
-            epoch, position = divmod(start, self._size(which))
-            order = self._windows(which, epoch)
-            window = order.window_of(position)
-            reached = start - position + int(order.sample_ends_W[window])
-            now += [first_tar + tar for tar in order.window_tars(window)]
-            found = now
-            while found is now:
-                found = now if reached <= end else after
-                window += 1
-                if window == len(order.tar_ends_W):
-                    epoch, window = epoch + 1, 0
-                    order = self._windows(which, epoch)
-                found += [first_tar + tar for tar in order.window_tars(window)]
-                reached += int(np.diff(order.sample_ends_W, prepend=0)[window])
+            for first, own in self._windows_from(which, start):
+                found = now if first <= end else after
+                found += [first_tar + tar for tar in own]
+                if found is after:
+                    break
             first_tar += len(tars.bytes_T)
         return list(dict.fromkeys(now)), list(dict.fromkeys(after))
+
+    def _windows_from(self, which: int, count: int) -> Iterator[tuple[int, list[int]]]:
+        """Yields (first draw, tars) of the window of a dataset's draw, and of those after it."""
+        size = self._size(which)
+        epoch, position = divmod(count, size)
+        while True:
+            order = self._windows(which, epoch)
+            starts = [0, *order.sample_ends_W[:-1].tolist()]
+            for window in range(order.window_of(position), len(starts)):
+                yield epoch * size + starts[window], order.window_tars(window)
+            epoch, position = epoch + 1, 0
 
     def _turn(self, place: int) -> tuple[int, int]:
         """Whose turn it is at a place of the stream, and how many draws it had before."""

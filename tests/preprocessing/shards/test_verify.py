@@ -194,6 +194,13 @@ def test_only_the_damaged_is_named(dataset: Path) -> None:
     )
 
 
+def test_wrong_totals_are_named_also_where_a_sidecar_is_missing(dataset: Path) -> None:
+    remove_the_sidecar(open_store(dataset))
+    assert not any("totals" in fault for fault in verify_dataset(dataset))
+    change_totals(open_store(dataset))
+    assert any("manifest.json: totals are not" in fault for fault in verify_dataset(dataset))
+
+
 @settings(max_examples=60)
 @given(data=st.data())
 def test_every_flipped_bit_is_found(

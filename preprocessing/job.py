@@ -113,7 +113,9 @@ def _shards(
     """Yields the planned shards: first the finished ones, then the others as they are made."""
     configuration = digest(content)
     missing = {plan.name: plan for plan in plans}
-    for shard in tqdm(_read_shards(store, sizes), "finished shards", unit="shard", leave=False):
+    for shard in tqdm(
+        _read_shards(store, sizes), "finished shards", unit="shard", leave=False, delay=2.0
+    ):
         if manifest is None:
             _refuse_other_configuration(config, shard.configuration)
         plan = missing.get(shard.entry.name)

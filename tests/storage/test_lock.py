@@ -107,7 +107,7 @@ def digests(store: Store) -> dict[str, str]:
 def start_and_stop(words: list[str], store: Store, file: str) -> subprocess.Popen[str]:
     """Start a driver, and stop it (it holds still, but lives) once it has written a file."""
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while file not in store.sizes():
+    while not store.sizes().get(file):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     process.send_signal(signal.SIGSTOP)

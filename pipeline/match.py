@@ -1,6 +1,8 @@
 """`ucn match`: matches photos, and writes the matches and a picture of them."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,17 +14,17 @@ from tqdm import tqdm
 
 from ucn.errors import UserError, printable
 from ucn.evaluation.export.config import MatchOptions
-from ucn.evaluation.export.files import check_matches_path, write_matches
+from ucn.evaluation.export.files import check_output, write_matches
 from ucn.evaluation.export.match import ImageMatches, match_features
-from ucn.evaluation.export.pairs import PairMatches
+from ucn.evaluation.export.pairs import Names, PairMatches
 from ucn.images.draw import displacement_colours, draw_matches, write_picture
-from ucn.images.read import decode_any
+from ucn.images.read import decode_any, image_size
 from ucn.matching.features import Features
 from ucn.preprocessing.sources.input_files import read_lines, split_names
+from ucn.storage.files import make_folder
 from ucn.training.model import load_model
 
 Image = NDArray[np.uint8]
-Names = tuple[str, str]
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg")
 MIN_SIDE = 8
@@ -73,18 +75,24 @@ def match_photos(
     Raises:
         UserError: a photo or the model cannot be read, or an output cannot be written.
     """
-    if out is not None:
-        check_matches_path(out, len(pairs))
-    if save is not None:
-        _check_picture_path(save, len(pairs))
-    extract = partial(load_model(model, device).extract, scales=options.scales)
-    for names in pairs:
-        _check_pair(root, names)
+    for name in dict.fromkeys(name for names in pairs for name in names):
+        _check_photo(root / name)
+    for name0, name1 in pairs:
+        if (root / name0).samefile(root / name1):
+            raise UserError(f"{root / name1}: both photos of the pair; give two different photos")
+    pairs = unique_pairs(
+        (photo_name(root, name0), photo_name(root, name1)) for name0, name1 in pairs
+    )
     # COLMAP and hloc ignore the EXIF orientation; viewers apply it.
     upright = out is None or out.suffix == ".npz"
     for name in [] if upright else [name for names in pairs for name in names]:
         if printable(name) != name:
             raise UserError(f"{name}: not UTF-8, which .h5 and .db need; rename the photo")
+    if out is not None:
+        check_output(out, pairs, root)
+    if save is not None:
+        _check_picture_path(save, len(pairs))
+    extract = partial(load_model(model, device).extract, scales=options.scales)
     photos: dict[str, Photo] = {}
     found: list[PairMatches] = []
     for names in tqdm(pairs, desc="match", unit="pair", disable=len(pairs) < 2):
@@ -115,7 +123,7 @@ def read_pairs(path: Path) -> list[Names]:
         lines = read_lines(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); check the path") from None
-    pairs: dict[frozenset[str], Names] = {}
+    pairs: list[Names] = []
     for number, line in enumerate(lines, 1):
         words = split_names(line, (2,))
         if not words:
@@ -124,10 +132,32 @@ def read_pairs(path: Path) -> list[Names]:
             raise UserError(
                 f"{path}: line {number} is not two names of photos ({line.strip()[:60]!r}); fix it"
             )
-        pairs.setdefault(frozenset(words), (words[0], words[1]))
+        pairs.append((words[0], words[1]))
     if not pairs:
         raise UserError(f"{path}: contains no pairs; write two names of photos a line")
-    return list(pairs.values())
+    return unique_pairs(pairs)
+
+
+def unique_pairs(pairs: Iterable[Names]) -> list[Names]:
+    """Removes repeated and reversed pairs; the first one stays."""
+    unique: dict[frozenset[str], Names] = {}
+    for names in pairs:
+        unique.setdefault(frozenset(names), names)
+    return list(unique.values())
+
+
+def photo_name(root: Path, name: str) -> str:
+    """The name of a photo in output files: its path relative to the root, if it lies there.
+
+    ``3.png``, ``./3.png`` and the absolute path are one photo. Other photos keep their path.
+    """
+    absolute = Path(os.path.normpath(root.absolute() / name))
+    for folder in (Path(os.path.normpath(root.absolute())), root.resolve()):
+        for path in (absolute, absolute.parent.resolve() / absolute.name):
+            # Beside a link, normpath may lead to another file.
+            if path.is_relative_to(folder) and path.samefile(root / name):
+                return path.relative_to(folder).as_posix()
+    return name
 
 
 def read_rgb_photo(path: Path, *, upright: bool = True) -> Image:
@@ -140,19 +170,24 @@ def read_rgb_photo(path: Path, *, upright: bool = True) -> Image:
     Raises:
         UserError: missing, or not an image.
     """
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    with _explained(path):
+        image = decode_any(path.read_bytes(), flags)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Converts the errors of reading a photo to a `UserError`."""
     try:
-        data = path.read_bytes()
+        yield
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = decode_any(data, flags)
     except ValueError as error:
         raise UserError(
             f"{path}: not readable as an image ({error}); convert it to PNG or JPEG, or "
             "reduce its size"
         ) from None
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _check_picture_path(path: Path, num_pairs: int) -> None:
@@ -161,18 +196,18 @@ def _check_picture_path(path: Path, num_pairs: int) -> None:
         raise UserError(f"{path}: not a .png or .jpg; change the ending")
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give a file")
+    make_folder(path.parent)
     if num_pairs != 1:
         raise UserError(f"{path}: cannot show several pairs; leave out --save")
 
 
-def _check_pair(root: Path, names: Names) -> None:
-    paths = [root / name for name in names]
-    for path in paths:
-        if not path.is_file():
-            reason = "is a folder" if path.is_dir() else "no such photo"
-            raise UserError(f"{path}: {reason}; check the path")
-    if paths[0].samefile(paths[1]):
-        raise UserError(f"{paths[1]}: both photos of the pair; give two different photos")
+def _check_photo(path: Path) -> None:
+    """Checks the header of a photo before the matching."""
+    if not path.is_file():
+        reason = "is a folder" if path.is_dir() else "no such photo"
+        raise UserError(f"{path}: {reason}; check the path")
+    with _explained(path):
+        image_size(path)
 
 
 def _describe(

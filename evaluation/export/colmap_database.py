@@ -7,7 +7,7 @@ geometric_verifier``).
 
 import errno
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from ucn.errors import UserError
 from ucn.evaluation.export.pairs import PairMatches, Rows, merge_keypoints, unique_matches
+from ucn.images.read import image_size
 from ucn.matching.descriptors import Floats
 from ucn.storage.files import atomic_path
 
@@ -68,7 +69,7 @@ def write_database(path: Path, pairs: Sequence[PairMatches]) -> None:
         UserError: the file is not a COLMAP database, is open elsewhere, has a photo of the same
             name with another size, or has descriptors, which new keypoints would lack.
     """
-    check_database(path)
+    check_database(path, {})
     with (
         atomic_path(path) as temporary,
         _explained(path),
@@ -79,19 +80,32 @@ def write_database(path: Path, pairs: Sequence[PairMatches]) -> None:
             _add_pair(database, path, pair)
 
 
-def check_database(path: Path) -> None:
-    """Checks early whether :func:`write_database` can write to a path.
+def check_database(path: Path, photos: Mapping[str, Path]) -> None:
+    """Checks before the matching whether :func:`write_database` can add photos to a database.
+
+    SQLite completes or rolls back what a killed program has left beside the file (``-wal``,
+    ``-journal``).
+
+    Args:
+        path: path of the database; nothing is checked if it does not exist.
+        photos: file of each photo, by name.
 
     Raises:
-        UserError: the file exists and is not a COLMAP database, or is open elsewhere.
+        UserError: the file is not a COLMAP database, is open in another program, or has a photo
+            with descriptors or of another size.
     """
     if not path.exists():
         return
-    if any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal")):
-        raise UserError(f"{path}: is being written by another program; close it there first")
     with _explained(path), closing(sqlite3.connect(path)) as database:
         if set(TABLES) - _tables(database):
             raise UserError(f"{path}: no COLMAP database; choose another --out")
+        for name, photo in photos.items():
+            if known := _find_image(database, name):
+                _check_size(path, name, known[1], image_size(photo))
+                _check_descriptors(database, path, known[0], name)
+    # The last program to close a database deletes these files.
+    if any(path.with_name(path.name + end).exists() for end in ("-wal", "-journal")):
+        raise UserError(f"{path}: is open in another program; close it there first")
 
 
 def pair_id(image_id0: int, image_id1: int) -> int:
@@ -145,19 +159,38 @@ def _add_pair(database: sqlite3.Connection, path: Path, pair: PairMatches) -> No
 def _find_or_add_image(
     database: sqlite3.Connection, path: Path, name: str, size: tuple[int, int]
 ) -> int:
+    known = _find_image(database, name)
+    if known is None:
+        return _add_image(database, name, size)
+    _check_size(path, name, known[1], size)
+    return known[0]
+
+
+def _find_image(database: sqlite3.Connection, name: str) -> tuple[int, tuple[int, int]] | None:
+    """The id and the size of a photo, if the database has it."""
     found = database.execute(
         "SELECT image_id, width, height FROM images JOIN cameras USING (camera_id) WHERE name = ?",
         (name,),
     ).fetchone()
-    if found is None:
-        return _add_image(database, name, size)
-    image_id, *known_size = found
-    if tuple(known_size) != size:
+    return found and (int(found[0]), (found[1], found[2]))
+
+
+def _check_size(path: Path, name: str, known: tuple[int, int], size: tuple[int, int]) -> None:
+    if known != size:
         raise UserError(
-            f"{path}: holds {name} with {known_size[0]} x {known_size[1]} pixels, the photo has "
+            f"{path}: holds {name} with {known[0]} x {known[1]} pixels, the photo has "
             f"{size[0]} x {size[1]}; choose another --out"
         )
-    return int(image_id)
+
+
+def _check_descriptors(database: sqlite3.Connection, path: Path, image_id: int, name: str) -> None:
+    found = database.execute(
+        "SELECT 1 FROM descriptors WHERE image_id = ? AND rows > 0", (image_id,)
+    ).fetchone()
+    if found:
+        raise UserError(
+            f"{path}: {name} has descriptors, which more keypoints would lack; choose another --out"
+        )
 
 
 def _add_image(database: sqlite3.Connection, name: str, size: tuple[int, int]) -> int:
@@ -201,14 +234,7 @@ def _add_keypoints(
     known = np.frombuffer(data or b"", "<f4").reshape(num_known, columns)
     keypoints_K2, rows_N = merge_keypoints(known[:, :2], points_N2)
     if found is None or len(keypoints_K2) > num_known:
-        described = database.execute(
-            "SELECT 1 FROM descriptors WHERE image_id = ? AND rows > 0", (image_id,)
-        ).fetchone()
-        if described:
-            raise UserError(
-                f"{path}: {name} has descriptors, which more keypoints would lack; choose another "
-                "--out"
-            )
+        _check_descriptors(database, path, image_id, name)
         added = _with_shape(keypoints_K2[num_known:], columns)
         database.execute(
             "INSERT OR REPLACE INTO keypoints(image_id, rows, cols, data) VALUES (?, ?, ?, ?)",

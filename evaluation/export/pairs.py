@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ucn.evaluation.export.match import ImageMatches
 from ucn.matching.descriptors import Floats
 
+Names = tuple[str, str]
 Rows = NDArray[np.int64]
 
 
@@ -16,17 +17,17 @@ class PairMatches:
     """Matches of two named photos.
 
     Attributes:
-        names: different names of the two photos, as given by the user.
+        names: different names of the two photos.
         sizes: (width, height) of each, pixels.
         found: the matches, the best first.
     """
 
-    names: tuple[str, str]
+    names: Names
     sizes: tuple[tuple[int, int], tuple[int, int]]
     found: ImageMatches
 
 
-def merge_keypoints(known_M2: Floats, points_N2: Floats) -> tuple[Floats, NDArray[np.int64]]:
+def merge_keypoints(known_M2: Floats, points_N2: Floats) -> tuple[Floats, Rows]:
     """Adds points to the keypoints of an image, without duplicates.
 
     Args:

@@ -1,14 +1,17 @@
 """COLMAP's database, read back with plain SQL."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from ucn.errors import UserError
-from ucn.evaluation.export.colmap_database import pair_id, write_database
+from ucn.evaluation.export.colmap_database import check_database, pair_id, write_database
 from ucn.evaluation.export.match import ImageMatches
 from ucn.evaluation.export.pairs import PairMatches
 
@@ -220,11 +223,52 @@ def test_what_would_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> No
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA user_version = 3900")
-        with pytest.raises(UserError, match="is being written by another program"):
+        with pytest.raises(UserError, match="is open in another program"):
             write_database(path, [random_pair("b/b.png", "c.png", 2)])
         database.execute("PRAGMA journal_mode = DELETE")
     assert query(path, "SELECT count(*) FROM images") == [(2,)]
     assert len(before) == len(path.read_bytes())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.db"]
+
+
+def test_photos_that_a_database_cannot_take_are_refused_beforehand(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    write_database(path, [random_pair("a.png", "c.png", 0)])
+    photos = {name: tmp_path / name for name in ("a.png", "c.png", "new.png")}
+    for name, photo in photos.items():
+        width, height = SIZES.get(name, (20, 20))
+        cv2.imwrite(str(photo), np.zeros((height, width), np.uint8))
+    check_database(path, photos)
+    cv2.imwrite(str(photos["c.png"]), np.zeros((41, 30), np.uint8))
+    with pytest.raises(UserError, match=r"holds c.png with 30 x 40 pixels, the photo has 30 x 41"):
+        check_database(path, photos)
+    del photos["c.png"]
+    change(path, "INSERT INTO descriptors VALUES (1, 20, 128, x'')")
+    with pytest.raises(UserError, match=r"a.png has descriptors"):
+        check_database(path, photos)
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_the_log_of_a_killed_program_is_completed(tmp_path: Path, mode: str) -> None:
+    """A transaction that was committed stays, one that was not is rolled back."""
+    path = tmp_path / "m.db"
+    write_database(path, [random_pair("a.png", "b/b.png", 0)])
+    script = (
+        "import os, sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('PRAGMA journal_mode = ' + sys.argv[2])\n"
+        "database.execute('UPDATE cameras SET prior_focal_length = 7')\n"
+        "database.execute('PRAGMA cache_size = 1')\n"
+        "database.execute('BEGIN')\n"
+        "database.execute('UPDATE cameras SET prior_focal_length = 8')\n"
+        "database.execute('CREATE TABLE large AS SELECT randomblob(1000000)')\n"
+        "os._exit(1)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, path, mode], check=False).returncode == 1
+    assert len(list(tmp_path.iterdir())) > 1
+    write_database(path, [random_pair("b/b.png", "c.png", 2)])
+    assert query(path, "SELECT prior_focal_length FROM cameras") == [(7,), (7,), (0,)]
+    assert query(path, "SELECT count(*) FROM sqlite_master WHERE name = 'large'") == [(0,)]
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.db"]
 
 

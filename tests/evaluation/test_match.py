@@ -14,7 +14,7 @@ from tests.dense_matching import describe_pair
 from ucn.errors import UserError
 from ucn.evaluation.config import MatchingConfig
 from ucn.evaluation.export.config import MatchOptions, StartingPoints
-from ucn.evaluation.export.files import write_matches
+from ucn.evaluation.export.files import check_output, write_matches
 from ucn.evaluation.export.match import (
     ImageMatches,
     corner_points,
@@ -177,16 +177,35 @@ def test_h5_reads_as_hloc_reads_it(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\.npz, \.h5 or \.db; change the ending"):
-        write_matches(tmp_path / "m.txt", [PAIR])
-    with pytest.raises(UserError, match="holds one pair"):
-        write_matches(tmp_path / "m.npz", [PAIR, PAIR])
-    with pytest.raises(UserError, match=r"a-0.png/b.png: two pairs have this name"):
-        write_matches(
-            tmp_path / "m.h5", [PAIR, PairMatches(("a-0.png", "b.png"), PAIR.sizes, FOUND)]
+def test_matches_of_a_photo_refer_to_all_its_keypoints(tmp_path: Path) -> None:
+    """hloc indexes ``matches0`` by keypoints, also by those that later pairs add."""
+    rng = np.random.default_rng(3)
+    names = [("a", "b"), ("c", "a"), ("a", "c"), ("b", "c")]
+    pairs = [
+        PairMatches(
+            pair_names,
+            ((64, 64), (64, 64)),
+            ImageMatches(rng.integers(0, 64, (12, 4)).astype(np.float32), np.ones(12, np.float32)),
         )
+        for pair_names in names
+    ]
+    matches_path, keypoints_path = write_matches(tmp_path / "m.h5", pairs)
+    with h5py.File(matches_path) as matches, h5py.File(keypoints_path) as keypoints:
+        for name0, name1 in names:
+            group, num_keypoints = matches[name0][name1], len(keypoints[name0]["keypoints"])
+            assert len(group["matches0"]) == len(group["matching_scores0"]) == num_keypoints > 12
+            assert group["matches0"][()].max() < len(keypoints[name1]["keypoints"])
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    names = PAIR.names
+    with pytest.raises(UserError, match=r"\.npz, \.h5 or \.db; change the ending"):
+        check_output(tmp_path / "m.txt", [names], tmp_path)
+    with pytest.raises(UserError, match="holds one pair"):
+        check_output(tmp_path / "m.npz", [names, ("b.png", "c.png")], tmp_path)
+    with pytest.raises(UserError, match=r"a/0.png b.png and a-0.png b.png the same name"):
+        check_output(tmp_path / "m.h5", [names, ("a-0.png", "b.png")], tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "m.h5").mkdir()
     with pytest.raises(UserError, match="is a folder"):
-        write_matches(tmp_path / "m.h5", [PAIR])
+        check_output(tmp_path / "m.h5", [names], tmp_path)

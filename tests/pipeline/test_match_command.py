@@ -115,6 +115,20 @@ def test_pairs_share_the_keypoints_of_a_photo(run: Run, photos: Path, tmp_path: 
         assert rows == [(len(file[name]["keypoints"]),) for (name,) in names]
 
 
+@pytest.mark.parametrize("root", [".", "../photos", "link"])
+def test_a_photo_has_one_name(
+    run: Run, photos: Path, tmp_path: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "link").symlink_to(photos)
+    monkeypatch.chdir(photos)
+    out = tmp_path / "m.db"
+    for name in ("1.png", "./1.png", f"{photos}/1.png"):
+        assert run("0.png", name, "--root", root, "--out", out, "--keypoints", 9)[0] == 0
+    with closing(sqlite3.connect(out)) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM images")]
+    assert sorted(names) == ["0.png", "1.png"]
+
+
 def test_without_corners_there_are_no_matches(run: Run, photos: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(photos / "black.png"), np.zeros((50, 60), np.uint8))
     out = tmp_path / "m.npz"

@@ -116,16 +116,18 @@ def decode_any(data: bytes, flags: int) -> Array:
     return image
 
 
-def image_size(data: bytes) -> tuple[int, int]:
-    """Reads width and height from the header of an encoded image, without decoding it.
+def image_size(source: bytes | Path) -> tuple[int, int]:
+    """Reads width and height from the header of an encoded image or its file, without decoding.
 
     Raises:
+        OSError: the file cannot be read.
         ValueError: the format is not PNG, JPEG, WebP, TIFF, BMP, GIF or Netpbm, or the image is
             larger than `MAX_PIXELS`.
     """
     too_large = f"more than {MAX_PIXELS // 10**6} megapixels"
+    file = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with file, Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
     except Image.DecompressionBombError:
         raise ValueError(too_large) from None

@@ -13,6 +13,7 @@ from ucn.errors import UserError
 from ucn.pipeline import commands
 from ucn.pipeline.cluster import commands as cluster
 from ucn.pipeline.doctor.command import doctor
+from ucn.pipeline.environment import complete_environment
 from ucn.pipeline.import_model import import_model
 from ucn.pipeline.stages import DEBUG
 from ucn.storage.addresses import redact
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success; 2 for an error of the user, 1 for an unexpected one, both in one line.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    complete_environment()
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(_help())
         return _DONE if args else _USER_ERROR

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ucn.cluster.session import head_error
 from ucn.errors import UserError
 from ucn.pipeline.cluster.client import (
     API_SERVER,
@@ -19,7 +20,6 @@ from ucn.pipeline.cluster.client import (
     find_token,
 )
 from ucn.pipeline.doctor.findings import Finding
-from ucn.pipeline.doctor.services import connection_error
 
 # Less than the time limit of all checks; Ray itself retries for longer.
 _NODES_S = 25.0
@@ -96,7 +96,7 @@ def check_head(address: str) -> list[Finding]:
     if address.startswith(("http://", "https://")):
         remedy = f"set it to HEAD:6379; {API_SERVER} is for the dashboard"
         return [Finding(name, "problem", f"{text}: is the address of a dashboard", remedy)]
-    if address != "auto" and (reason := connection_error(address)):
+    if reason := head_error(address):
         remedy = "start the cluster, set it to its HOST:6379, or unset it for a local Ray"
         return [Finding(name, "problem", f"{text}: no connection ({reason})", remedy)]
     if (nodes := list_nodes(address)) is None:

@@ -1,37 +1,18 @@
 """Servers that a stage uses: the S3 endpoint, and MLflow or its database."""
 
 import os
-import socket
 import sqlite3
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import requests
 
 from ucn.pipeline.doctor.findings import Finding
 from ucn.pipeline.doctor.machine import existing_parent
-from ucn.storage.addresses import redact
+from ucn.storage.addresses import CONNECT_S, DEFAULT_PORTS, connection_error, redact
 
-_TIMEOUT_S = 5.0
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _USE_SERVER = "use an MLflow server: tracking.uri=http://SERVER:5000"
-
-
-def connection_error(address: str) -> str | None:
-    """Why a TCP connection to ``[SCHEME://]HOST[:PORT]`` fails; None if it is accepted."""
-    try:
-        parts = urlsplit(address if "://" in address else f"//{address}")
-        port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
-        if not parts.hostname or not port:
-            return "not HOST:PORT"
-        socket.create_connection((parts.hostname, port), _TIMEOUT_S).close()
-    except ValueError:
-        return "not HOST:PORT"
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    return None
 
 
 def check_s3_endpoint(environment: Mapping[str, str]) -> list[Finding]:
@@ -54,7 +35,7 @@ def check_mlflow(uri: str, environment: Mapping[str, str]) -> list[Finding]:
     if scheme == "sqlite":
         return [judge_sqlite(Path(uri.partition("///")[2]), environment.get("RAY_ADDRESS"))]
     place = redact(uri)
-    if scheme not in _PORTS or "://" not in uri:
+    if scheme not in DEFAULT_PORTS or "://" not in uri:
         remedy = "set tracking.uri to sqlite:///FILE or http://SERVER:5000"
         return [Finding("mlflow", "problem", f"{place}: not a tracking URI", remedy)]
     if reason := connection_error(uri):
@@ -97,8 +78,8 @@ def _check_server(uri: str, environment: Mapping[str, str]) -> Finding:
         base = uri.rstrip("/")
         experiments = f"{base}/api/2.0/mlflow/experiments/search?max_results=1"
         try:
-            answer = session.get(experiments, timeout=_TIMEOUT_S)
-            about = session.get(f"{base}/version", timeout=_TIMEOUT_S)
+            answer = session.get(experiments, timeout=CONNECT_S)
+            about = session.get(f"{base}/version", timeout=CONNECT_S)
         except requests.exceptions.SSLError:
             remedy = "set REQUESTS_CA_BUNDLE to the certificate of its authority"
             return Finding("mlflow", "problem", f"{place}: certificate not trusted", remedy)

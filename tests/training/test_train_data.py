@@ -187,8 +187,15 @@ def test_a_reader_does_not_import_the_main_module_and_ends_with_a_killed_parent(
 ) -> None:
     script = tmp_path / "main.py"
     script.write_text(SCRIPT.replace("FOLDER", repr(str(write_shards("shards", 4)))))
+    # Too long for the name of a socket, as on a cluster.
+    temporary = tmp_path / ("x" * 100)
+    temporary.mkdir()
     parent = subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(temporary)},
     )
     assert parent.stdout is not None
     reader = int(parent.stdout.readline())

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ucn.cluster.cpus import worker_cpus
 from ucn.errors import UserError
+from ucn.storage.files import socket_folder
 from ucn.training.config import TrainConfig
 from ucn.training.data.collate import Batch, PackedBatch, collate
 from ucn.training.data.pairs import Reader, TrainingData, load_item
@@ -141,8 +143,10 @@ class _Batches(Dataset[PackedBatch | UserError]):
 
 
 def _start_reader(_: int) -> None:
-    """Give a reader process one thread, and end it with its parent, also if that was killed."""
+    """Prepare a reader process: one thread, and an end with its parent, also if that is killed."""
     cv2.setNumThreads(1)
+    # The sockets that hand over shared memory lie in the temporary folder.
+    tempfile.tempdir = socket_folder()
     parent = multiprocessing.parent_process()
     assert parent is not None, "readers are child processes"
 

@@ -4,7 +4,6 @@ import logging
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
@@ -12,12 +11,9 @@ from pathlib import Path
 
 from ucn.errors import UserError
 from ucn.storage.addresses import connect, connection_error, redact
-from ucn.storage.files import make_folder
+from ucn.storage.files import LONGEST_SOCKET_FOLDER, make_folder, socket_folder
 
 _EMPTY_SETTINGS = bytes(3) + b"\x04" + bytes(5)
-# A socket's path has at most 107 bytes. Ray appends
-# /ray/session_YYYY-MM-DD_HH-MM-SS_MICROS_PID/sockets/plasma_store.
-_LONGEST_FOLDER = 107 - 69
 _MIN_FREE = 64 * 2**20
 
 
@@ -125,15 +121,12 @@ def _ray_folder() -> str:
     Raises:
         UserError: its path is too long for a socket, it cannot be written, or its disk is full.
     """
-    variable = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
-    parent = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    if len(os.fsencode(parent)) > _LONGEST_FOLDER:
-        if variable == "RAY_TMPDIR" or not os.access("/tmp", os.W_OK):
-            raise UserError(
-                f"{variable}={parent}: too long for the names of Ray's sockets; set RAY_TMPDIR to "
-                f"a folder of at most {_LONGEST_FOLDER} characters"
-            )
-        parent = "/tmp"
+    parent = os.environ.get("RAY_TMPDIR") or socket_folder()
+    if len(os.fsencode(parent)) > LONGEST_SOCKET_FOLDER:
+        raise UserError(
+            f"{parent}: too long for the names of Ray's sockets; set RAY_TMPDIR to a folder of at "
+            f"most {LONGEST_SOCKET_FOLDER} characters"
+        )
     make_folder(parent)
     if shutil.disk_usage(parent).free < _MIN_FREE:
         raise UserError(

@@ -19,6 +19,10 @@ from ucn.errors import UserError
 
 TEMPORARY_PREFIX = ".tmp-"
 
+LONGEST_SOCKET_FOLDER = 107 - 69
+"""Longest path, in bytes, of a folder for sockets. The path of a socket has at most 107 bytes, and
+Ray appends ``/ray/session_YYYY-MM-DD_HH-MM-SS_MICROS_PID/sockets/plasma_store``."""
+
 # Files and folders that operating systems and NAS devices leave beside the user's files.
 _LITTER = frozenset(
     (
@@ -107,6 +111,13 @@ def make_folder(path: Path | str) -> None:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "no permission")
+
+
+def socket_folder() -> str:
+    """The temporary folder, or /tmp if a socket in it could have too long a path."""
+    folder = tempfile.gettempdir()
+    fits = len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER
+    return folder if fits or not os.access("/tmp", os.W_OK) else "/tmp"
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Configuration of an evaluation. Fast to import, since the command line's help needs it."""
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,13 +20,8 @@ SECOND_RADIUS_PX = 8.0
 Estimator = Literal["poselib", "opencv-magsac", "opencv-ransac"]
 
 
-def _as_tuple(value: Any) -> Any:
-    """Wraps a single value in a tuple."""
-    return value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-
-
-def _strings(value: Any) -> Any:
-    return () if value is None else _as_tuple(value)
+def _none_as_empty(value: Any) -> Any:
+    return () if value is None else value
 
 
 class MatchingConfig(FrozenConfig):
@@ -56,9 +50,7 @@ class PoseConfig(FrozenConfig):
 
     estimators: tuple[Estimator, ...] = ("opencv-magsac", "poselib", "opencv-ransac")
     """Robust estimators. The first one gives `pose/...`. Empty disables pose."""
-    thresholds_px: Annotated[tuple[float, ...], BeforeValidator(_as_tuple)] = Field(
-        default=(1.0,), min_length=1
-    )
+    thresholds_px: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     """Inlier thresholds on the epipolar error, pixels. Thresholds after the first give
     `pose/ESTIMATOR/threshold_T/...`."""
     homography_threshold_px: float = Field(default=2.0, gt=0)
@@ -77,7 +69,7 @@ class EvaluateConfig(FrozenConfig):
     shards: tuple[str, ...] = ()
     """Folders or URIs of shards. Metrics of sets after the first are named `NAME/...`, after the
     folder."""
-    model: Annotated[tuple[str, ...], BeforeValidator(_strings)] = ()
+    model: Annotated[tuple[str, ...], BeforeValidator(_none_as_empty)] = ()
     """Folders or URIs of trained models, optionally as NAME=FOLDER; `shipped` is the bundled one.
     Metrics of models after the first are named `model/NAME/...`. None evaluates baselines only."""
     imports: tuple[str, ...] = ()

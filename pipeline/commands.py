@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,8 +16,11 @@ from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.export.config import MatchOptions
-from ucn.pipeline.arguments import join_repeated, parse, read_layers
+from ucn.evaluation.methods.baselines.registry import BASELINES
+from ucn.pipeline.arguments import parse, read_layers
 from ucn.pipeline.config import RunConfig
+from ucn.pipeline.help import columns
+from ucn.pipeline.presets import preset_names, preset_summary, preset_usage
 from ucn.preprocessing.sources.registry import SOURCES
 from ucn.registry import import_own
 from ucn.storage.addresses import redact
@@ -91,8 +95,9 @@ def preprocess(args: Sequence[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(
             "usage: ucn preprocess SOURCE --out DIR [options]\n\n"
-            f"Sources: {', '.join(SOURCES.builtin)}.\n"
-            "ucn preprocess SOURCE --help lists the options of a source.\n"
+            f"Sources:\n{columns(SOURCES.summaries())}\n\n"
+            "ucn preprocess SOURCE --help lists the options of a source. A source of your own is\n"
+            "package.module:Class.\n"
         )
         return 0 if args else 2
     source, *rest = args
@@ -158,8 +163,15 @@ def verify(args: Sequence[str]) -> int:
 
 
 def train(args: Sequence[str]) -> int:
-    """`ucn train --config FILE ...`"""
-    config = parse(TrainConfig, args, "ucn train", "Train a network on shards.", layered=True)
+    """`ucn train SHARDS ... --config FILE ...`"""
+    config = parse(
+        TrainConfig,
+        args,
+        "ucn train",
+        "Train a network on shards, given as SHARDS ... or --shards SHARDS ...",
+        layered=True,
+        words_to="data.shards",
+    )
     from ucn.training.job import train
 
     result = train(config)
@@ -168,10 +180,16 @@ def train(args: Sequence[str]) -> int:
 
 
 def evaluate(args: Sequence[str]) -> int:
-    """`ucn evaluate --model DIR --shards URI ...`"""
-    description = "Measure PCK and pose accuracy of models and baselines."
-    words = join_repeated(_split_commas(args, "--baselines"), "--external")
-    config = parse(EvaluateConfig, words, "ucn evaluate", description, layered=True)
+    """`ucn evaluate SHARDS ... --model DIR ...`"""
+    config = parse(
+        EvaluateConfig,
+        args,
+        "ucn evaluate",
+        "Measure PCK and pose accuracy of models and baselines on shards, given as SHARDS ... or "
+        "--shards SHARDS ... `ucn baselines` says what each baseline is.",
+        layered=True,
+        words_to="shards",
+    )
     from ucn.evaluation.job import evaluate
 
     _print_evaluation(evaluate(config))
@@ -229,6 +247,21 @@ def run(args: Sequence[str]) -> int:
     return _run(RunConfig(**values))
 
 
+def presets(args: Sequence[str]) -> int:
+    """`ucn presets`"""
+    parse(FrozenConfig, args, "ucn presets", "List the configurations that come with ucn.")
+    for usage, names in groupby(sorted(preset_names(), key=preset_usage), preset_usage):
+        _print(f"{usage}\n{columns({name: preset_summary(name) for name in names})}\n")
+    return 0
+
+
+def baselines(args: Sequence[str]) -> int:
+    """`ucn baselines`"""
+    parse(FrozenConfig, args, "ucn baselines", "List the baselines of `ucn evaluate`.")
+    _print(columns(BASELINES.summaries()))
+    return 0
+
+
 def sync(args: Sequence[str]) -> int:
     """`ucn sync OUTPUT`"""
     arguments = parse(SyncArguments, args, "ucn sync", "Deliver to MLflow what it has missed.")
@@ -276,14 +309,6 @@ def _run(config: RunConfig) -> int:
     _print(f"model: {result.train.model}")
     _print_evaluation(result.evaluate)
     return 0
-
-
-def _split_commas(args: Sequence[str], flag: str) -> list[str]:
-    """Replaces ``FLAG a,b`` by ``FLAG a b``."""
-    words: list[str] = []
-    for before, word in zip(["", *args], args, strict=False):
-        words.extend(word.split(",") if before == flag else [word])
-    return words
 
 
 def _print_evaluation(result: Any) -> None:

@@ -8,12 +8,14 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
-from ucn.errors import UserError
+from ucn.errors import UserError, did_you_mean
 from ucn.pipeline import commands
 from ucn.pipeline.cluster import commands as cluster
 from ucn.pipeline.doctor.command import doctor
 from ucn.pipeline.environment import complete_environment
+from ucn.pipeline.help import columns
 from ucn.pipeline.import_model import import_model
 from ucn.pipeline.stages import DEBUG
 from ucn.storage.addresses import redact
@@ -40,6 +42,8 @@ _COMMANDS = {
     "match": _Command("match photos", commands.match),
     "import": _Command("make a model folder of a published checkpoint", import_model),
     "run": _Command("preprocess, train and evaluate, resuming what is done", commands.run),
+    "presets": _Command("list the configurations that come with ucn", commands.presets),
+    "baselines": _Command("list the baselines of ucn evaluate", commands.baselines),
     "sync": _Command("deliver to MLflow what it has missed", commands.sync),
     "submit": _Command("run a stage as a job of a Ray cluster", cluster.submit),
     "status": _Command("list the jobs on a cluster", cluster.status),
@@ -59,9 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(_help())
         return _DONE if args else _USER_ERROR
+    if args[0] == "--version":
+        sys.stdout.write(f"ucn {version('ucn')}\n")
+        return _DONE
     command = _COMMANDS.get(args[0])
     if command is None:
-        return _fail(_USER_ERROR, f"{args[0]}: unknown command; choose from {', '.join(_COMMANDS)}")
+        hint = did_you_mean(args[0], _COMMANDS)
+        return _fail(
+            _USER_ERROR, f"{args[0]}: unknown command; {hint}choose from {', '.join(_COMMANDS)}"
+        )
     try:
         return command.run(args[1:])
     except UserError as error:
@@ -90,19 +100,12 @@ def _in_short(text: str) -> str:
 
 
 def _help() -> str:
-    width = max(map(len, _COMMANDS))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in _COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: ucn COMMAND [options]",
-            "",
-            "Universal Correspondence Network: the nearest descriptor is the match.",
-            "",
-            *lines,
-            "",
-            "ucn COMMAND --help lists the options. Start with: ucn demo",
-            "",
-        ]
+    commands = columns({name: command.summary for name, command in _COMMANDS.items()})
+    return (
+        "usage: ucn COMMAND [options], or ucn --version\n\n"
+        "Universal Correspondence Network: the nearest descriptor is the match.\n\n"
+        f"{commands}\n\n"
+        "ucn COMMAND --help lists the options of a command. Start with: ucn demo\n"
     )
 
 

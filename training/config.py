@@ -40,11 +40,6 @@ NOT_CONTENT = frozenset(
 """Options that do not decide the model that results. Shards and weights enter by their digests."""
 
 
-def _several(value: object) -> object:
-    """Accept one folder in place of a list."""
-    return (value,) if isinstance(value, str) else value
-
-
 def _text(value: object) -> object:
     """Accept a path in place of its text."""
     return str(value) if isinstance(value, Path) else value
@@ -74,7 +69,7 @@ class DataConfig(FrozenConfig):
 
     renamed: ClassVar = {"reader_threads": "readers"}
 
-    shards: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    shards: tuple[str, ...] = ()
     """Folders or URIs of the training shards, one or several."""
     weights: tuple[float, ...] | None = None
     """Relative sampling weight of each of `shards`; None draws all pairs equally often."""
@@ -123,7 +118,8 @@ class NetworkConfig(FrozenConfig):
     """`small`: 2.0 M parameters, for CPUs; `googlenet`: the network of the UCN paper; `resunet`:
     the networks of Open-UCN; or `package.module:Class`, a `DenseNetwork` of your own."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """Options of the network, such as `dimension`."""
+    """Options of the network. `small`: `dimension`, `width`; `googlenet`: `dimension`,
+    `transformer`, `head`; `resunet`: `variant`, `dimension`, `centred`."""
     weights: Path | None = None
     """Local file of published weights to start from: torchvision's `googlenet` (ImageNet), or a
     checkpoint of Open-UCN for `resunet` (with the option `centred` false it gives the published
@@ -224,7 +220,7 @@ class ScheduleConfig(FrozenConfig):
     renamed: ClassVar = {"average": "ema_decay"}
 
     warmup_steps: int = Field(default=20, ge=0)
-    """Steps of linear warm-up."""
+    """Steps of linear warm-up. A shorter run reaches the peak in its last step."""
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     """Learning rate of the last step, as a fraction of the peak."""
     decay: Literal["cosine", "exponential"] = "cosine"
@@ -302,11 +298,6 @@ class TrainConfig(FrozenConfig):
             raise ValueError(
                 f"min_workers: {self.min_workers}, but workers: {self.workers} are the most; lower "
                 "min_workers or raise workers"
-            )
-        if self.schedule.warmup_steps >= self.steps:
-            raise ValueError(
-                f"schedule.warmup_steps: {self.schedule.warmup_steps} leaves nothing of "
-                f"{self.steps} steps; lower schedule.warmup_steps or raise steps"
             )
         if self.schedule.decay == "exponential" and not self.schedule.final_fraction:
             raise ValueError(

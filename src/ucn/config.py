@@ -1,13 +1,14 @@
 """Base class of all configurations. Fast to import, since the command line's help needs it."""
 
+import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ucn.errors import UserError
+from ucn.errors import UserError, did_you_mean
 from ucn.storage.addresses import redact
 
 # s3://BUCKET/FOLDER; a Path turns the double slash into a single one.
@@ -31,7 +32,7 @@ class FrozenConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UserError(explain(error)) from None
+            raise UserError(explain(error, type(self))) from None
 
     @classmethod
     def with_new_names(cls, values: Mapping[str, Any], place: str = "") -> dict[str, Any]:
@@ -78,8 +79,14 @@ class FrozenConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_old_names(cls, values: Any) -> Any:
-        return cls.with_new_names(values) if isinstance(values, dict) else values
+    def _read_names_and_lists(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        named = cls.with_new_names(values)
+        for name, field in cls.model_fields.items():
+            if name in named and is_list(field.annotation):
+                named[name] = split_list(named[name])
+        return named
 
     @model_validator(mode="after")
     def _paths_are_local(self) -> Self:
@@ -93,14 +100,48 @@ class FrozenConfig(BaseModel):
         return self
 
 
-def explain(error: ValidationError) -> str:
-    """Formats the first validation error of pydantic as one line."""
+def explain(error: ValidationError, model: type[FrozenConfig] | None = None) -> str:
+    """Formats the first validation error of pydantic as one line.
+
+    Args:
+        error: the error.
+        model: the configuration, whose options are suggested for a misspelt one.
+    """
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = "no such option; see --help for the names"
+        hint = did_you_mean(place, option_names(model)) if model else ""
+        message = f"no such option; {hint}see --help for the names"
     return f"{place}: {message}" if place else message
+
+
+def option_names(model: type[FrozenConfig]) -> list[str]:
+    """Dotted names of all options, such as ``mining.radius``."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, FrozenConfig):
+            names += [f"{name}.{below}" for below in option_names(kind)]
+        else:
+            names.append(name)
+    return names
+
+
+def is_list(kind: Any) -> bool:
+    """Whether an option of this type takes any number of values."""
+    kinds = [kind, *get_args(kind)]
+    return any(get_origin(one) is tuple and get_args(one)[-1:] == (...,) for one in kinds)
+
+
+def split_list(value: Any) -> Any:
+    """Makes a list of the value of a list option: of a text with commas, or of a single value.
+
+    The name of an existing file or folder is not split.
+    """
+    if isinstance(value, str):
+        return [value] if os.path.exists(value) else [one for one in value.split(",") if one]
+    return value if isinstance(value, Sequence) or value is None else [value]
 
 
 def _changed_options(

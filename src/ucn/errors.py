@@ -1,5 +1,19 @@
 """Errors of input: `UserError` stops a command, `SkippedPair` leaves out one image pair."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``did you mean NAME? `` for the known name closest to a word; empty if none is close.
+
+    Dotted names (``data.shards``) are also found by their last part.
+    """
+    names = {name.rpartition(".")[2]: name for name in known} | {name: name for name in known}
+    close = get_close_matches(word.rpartition(".")[2], names, n=1, cutoff=0.7)
+    close = get_close_matches(word, names, n=1, cutoff=0.7) or close
+    return f"did you mean {names[close[0]]}? " if close else ""
+
 
 def printable(name: str) -> str:
     """A file name whose bytes that are not UTF-8 are written as ``\\udcNN``, as Python does."""

@@ -4,16 +4,18 @@ A registry lists the built-in entries by import path and imports them on demand.
 own package need no entry; they are loaded by their full name.
 """
 
+import ast
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
+from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar, cast
 
-from ucn.errors import UserError
+from ucn.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
@@ -39,8 +41,7 @@ class Registry(Generic[T]):
             UserError: nothing is listed under a short name.
         """
         if name not in self.builtin and not is_own(name):
-            close = get_close_matches(name, self.builtin, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(name.lower().replace("_", "-"), self.builtin)
             raise UserError(
                 f"{name}: no such {self.kind}; {hint}there are {', '.join(self.builtin)}, and "
                 f"package.module:{self._what} of your own"
@@ -71,6 +72,22 @@ class Registry(Generic[T]):
                 f"{name}: not a {wanted}; name a {self.kind} as package.module:{self._what}"
             )
         return cast(T, found)
+
+    def summaries(self) -> dict[str, str]:
+        """First sentence of the docstring of each built-in entry, without importing the entries."""
+        return {name: self._summary(path) for name, path in self.builtin.items()}
+
+    @staticmethod
+    def _summary(path: str) -> str:
+        module, _, attribute = path.partition(":")
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            return ""
+        tree = ast.parse(Path(spec.origin).read_text())
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+                return " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+        return ""
 
     @property
     def _what(self) -> str:

@@ -7,7 +7,6 @@ import pytest
 from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.pipeline.arguments import (
-    join_repeated,
     merge,
     parse,
     read_layers,
@@ -90,12 +89,68 @@ def test_words_are_told_from_the_values_of_flags() -> None:
     )
 
 
-def test_values_of_a_repeated_flag_are_joined() -> None:
-    words = ["points=3", "--external", "a=1", "--seed", "2", "--external", "b=2", "c=3", "--x"]
-    joined = ["points=3", "--seed", "2", "--x", "--external", "a=1", "b=2", "c=3"]
-    assert join_repeated(words, "--external") == joined
-    assert join_repeated(joined, "--external") == joined
-    assert join_repeated(["--seed", "2"], "--external") == ["--seed", "2"]
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a", "b", "c", "--points", "7"],
+        ["points=7", "a", "b", "c"],
+        ["a,b", "c", "points=7"],
+        ["--shards", "a,b,c", "--points", "7"],
+        ["--shards=a", "--points", "7", "--shards", "b", "c"],
+        ["shards=a,b,c", "points=7"],
+    ],
+)
+def test_lists_are_written_with_blanks_or_commas(words: list[str]) -> None:
+    config = parse(EvaluateConfig, words, "ucn", "", layered=True, words_to="shards")
+    assert (config.shards, config.points) == (("a", "b", "c"), 7)
+
+
+def test_the_name_of_a_file_is_not_split(tmp_path: Path) -> None:
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    for words in ([str(folder)], ["--shards", str(folder)], [f"data.shards={folder}"]):
+        config = parse(TrainConfig, words, "ucn", "", layered=True, words_to="data.shards")
+        assert config.data.shards == (str(folder),)
+
+
+def test_lists_of_numbers_in_files(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("shards: x\nthresholds: 1,3\nseed: 4\n")
+    config = parse(EvaluateConfig, ["--config", f"{tmp_path}/a.yaml"], "ucn", "", layered=True)
+    assert (config.thresholds, config.shards) == ((1, 3), ("x",))
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [
+        (["--stepz", "3"], "--steps"),
+        (["--shards", "x"], "--data.shards"),
+        (["stepz=3"], "steps"),
+        (["shards=x"], "data.shards"),
+        (["mining.radios=x"], "radius"),
+        (["network.name=smal"], "small"),
+        (["--config", "smal"], "small"),
+        (["--config", "configs/small.yml"], "--config small"),
+    ],
+)
+def test_a_near_miss_is_told(
+    words: list[str], suggested: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        parse(TrainConfig, words, "ucn train", "", layered=True)
+    assert f"did you mean {suggested}?" in str(error.value)
+
+
+def test_presets_go_by_name_from_any_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = parse(TrainConfig, ["--config", "small", "steps=9"], "ucn", "", layered=True)
+    assert (config.steps, config.mining.search_stride) == (9, 2)
+    # A file of this name is preferred.
+    Path("small").write_text("seed: 8\n")
+    config = parse(TrainConfig, ["--config", "small"], "ucn", "", layered=True)
+    assert (config.seed, config.mining.search_stride) == (8, 1)
 
 
 def test_words_win_over_files(tmp_path: Path) -> None:

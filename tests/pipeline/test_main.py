@@ -1,19 +1,26 @@
 """The command line: exit codes, one-line errors, light start."""
 
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.pipeline.main import main
+from ucn.preprocessing.sources.registry import SOURCES
+from ucn.training.config import NetworkConfig
+from ucn.training.registry import NETWORKS
 
 COMMANDS = ["preprocess", "inspect", "verify", "train", "evaluate", "match", "run", "demo"]
-COMMANDS += ["submit", "status", "doctor"]
+COMMANDS += ["submit", "status", "doctor", "sync", "import", "presets", "baselines"]
 
 
 def ucn(capfd: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
@@ -48,6 +55,48 @@ def test_every_command_has_help(capfd: pytest.CaptureFixture[str], command: str)
     assert f"ucn {command}" in capfd.readouterr().out
 
 
+def test_the_version_is_that_of_the_package(capfd: pytest.CaptureFixture[str]) -> None:
+    assert ucn(capfd, "--version") == (0, f"ucn {version('ucn')}\n", "")
+
+
+def test_every_source_baseline_and_preset_has_a_line(capfd: pytest.CaptureFixture[str]) -> None:
+    presets = [path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.yaml")]
+    for args, names in (
+        (["preprocess", "--help"], SOURCES.builtin),
+        (["baselines"], BASELINES.builtin),
+        (["presets"], presets),
+    ):
+        code, out, _ = ucn(capfd, *args)
+        lines = out.splitlines()
+        assert code == 0
+        for name in names:
+            (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+            assert len(line.split()) > 2, line
+
+
+@pytest.mark.parametrize("columns", [50, 80, 300])
+def test_help_fits_the_terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in ("train", "evaluate", "match", "submit"):
+        with pytest.raises(SystemExit) as end:
+            main([command, "--help"])
+        lines = capfd.readouterr().out.splitlines()
+        assert end.value.code == 0
+        texts = [line for line in lines if line.startswith("      ")]
+        assert max(map(len, texts)) <= min(columns, 100)
+        assert not [line for line in lines if "None}" in line or "default: )" in line]
+
+
+def test_help_names_every_option_of_a_network() -> None:
+    text = NetworkConfig.model_fields["options"].description or ""
+    for name in NETWORKS.builtin:
+        (named,) = re.findall(rf"`{name}`: ([^;.]*)[;.]", " ".join(text.split()))
+        options = inspect.signature(NETWORKS.load(name)).parameters
+        assert re.findall(r"`(\w+)`", named) == list(options)
+
+
 def test_the_command_line_starts_without_the_heavy_packages() -> None:
     code = (
         "import sys, ucn.pipeline.main; "
@@ -61,6 +110,9 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
     ("args", "named"),
     [
         (["nope"], "nope: unknown command"),
+        (["trian"], "did you mean train?"),
+        (["preprocess", "kitti_raw"], "did you mean kitti-raw?"),
+        (["evaluate", "x", "--baselines", "sfit"], "did you mean sift?"),
         (["preprocess", "nope"], "nope: no such source; there are kitti-raw"),
         (["preprocess", "kitti-raw"], "--root"),
         (["preprocess", "kitti-raw", "--root", "a", "--out", "b", "--bogus"], "--bogus"),
@@ -86,7 +138,7 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
         (["train", "steps=many"], "steps"),
         (["train", "data.shards=/nowhere"], "/nowhere"),
         (["evaluate", "--shards", "/nowhere"], "/nowhere"),
-        (["match", "/no.png", "/no.png", "--model", "/nowhere"], "/nowhere"),
+        (["match", "/no.png", "/no.png", "--model", "/nowhere"], "/no.png"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(

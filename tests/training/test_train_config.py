@@ -23,7 +23,6 @@ from ucn.training.config import TrainConfig
             r"mining\.cross_pair_negatives: .*raise group_size",
         ),
         ({"loss": {"name": "dual_softmax"}, "mining": {"name": "random"}}, r"dual_softmax.*hard"),
-        ({"steps": 10, "schedule": {"warmup_steps": 10}}, r"schedule\.warmup_steps.*lower"),
         ({"loss": {"name": "infonce"}, "mining": {"name": "random"}}, r"mining\.name.*hard"),
         ({"loss": {"name": "infonce"}, "mining": {"name": "nearest"}}, r"mining\.name.*hard"),
         ({"schedule": {"decay": "exponential"}}, r"schedule\.final_fraction: 0.*raise it"),

@@ -398,6 +398,13 @@ def test_learning_rate_warms_up_and_anneals(tiny_config: TrainConfig) -> None:
     )
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, 21])
+def test_a_run_no_longer_than_the_warm_up_ends_at_the_peak(steps: int) -> None:
+    rates = [learning_rate(step, steps, 3.0, ScheduleConfig()) for step in range(steps)]
+    assert max(rates) == pytest.approx(3.0)
+    assert all(a < b for a, b in pairwise(rates))
+
+
 def test_exponential_decay_is_that_of_an_equal_factor_each_epoch() -> None:
     """Open-UCN's schedule: 0.99 an epoch over 100 epochs; here of 20 steps each."""
     schedule = ScheduleConfig(warmup_steps=0, decay="exponential", final_fraction=0.99**100)

@@ -31,11 +31,13 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.
 def learning_rate(step: int, steps: int, peak: float, config: ScheduleConfig) -> float:
     """Learning rate of a step (from 0): linear warm-up to ``peak``, then ``config.decay``.
 
-    The last step has ``config.final_fraction`` of the peak.
+    The last step has ``config.final_fraction`` of the peak; that of a run no longer than the
+    warm-up has the peak.
     """
-    if step < config.warmup_steps:
-        return peak * (step + 1) / (config.warmup_steps + 1)
-    progress = (step - config.warmup_steps) / max(1, steps - 1 - config.warmup_steps)
+    warmup_steps = min(config.warmup_steps, steps - 1)
+    if step < warmup_steps:
+        return peak * (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, steps - 1 - warmup_steps)
     if config.decay == "exponential":
         return float(peak * config.final_fraction**progress)
     fall = (1 + math.cos(math.pi * progress)) / 2

@@ -9,6 +9,7 @@ from ucn.arrays import Array
 from ucn.errors import SkippedPair, UserError
 from ucn.images.read import read_photo
 from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.labels.disparity import match_disparity
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef, Source
@@ -48,22 +49,13 @@ class StereoFolderSource:
         left, right, disparity = self._files(pair)
         images = read_photo(left, self._root), read_photo(right, self._root)
         disparity_HW = _read_disparity(disparity, images[0].shape[:2])
-        rows, columns = np.nonzero(np.isfinite(disparity_HW))
-        targets_N = columns - disparity_HW[rows, columns]
-        inside_N = (targets_N >= -0.5) & (targets_N <= images[1].shape[1] - 0.5)
-        seen_N = inside_N & ~_hidden(rows, targets_N, disparity_HW[rows, columns])
-        matches_N4 = np.stack([columns, rows, targets_N, rows], axis=1)[seen_N]
-        rejected = {
-            "unknown disparity": disparity_HW.size - len(rows),
-            "outside image 1": int((~inside_N).sum()),
-            "hidden in image 1": int((inside_N & ~seen_N).sum()),
-        }
+        found = match_disparity(disparity_HW, images[1].shape[1::-1])
         return assemble_sample(
             self._config,
             self.key(pair),
             pair,
             images,
-            Candidates(matches_N4.astype(np.float64), rejected=rejected),
+            Candidates(found.matches_N4, rejected=found.rejected),
             PairGeometry("rigid"),
         )
 
@@ -80,14 +72,3 @@ def _read_disparity(path: Path, shape: tuple[int, ...]) -> Array:
     if disparity_HW.shape != shape:
         raise SkippedPair("size differs", f"{path.name}: {disparity_HW.shape}, image {shape}")
     return disparity_HW
-
-
-def _hidden(rows_N: Array, targets_N: Array, disparity_N: Array) -> Array:
-    """Mask of pixels occluded by a pixel that lands within 1 px and has 1 px more disparity."""
-    columns_N = np.floor(targets_N).astype(int)
-    columns_N -= columns_N.min(initial=0)
-    nearest_HW = np.full((rows_N.max(initial=0) + 1, columns_N.max(initial=0) + 2), -np.inf)
-    for beside in (0, 1):
-        np.maximum.at(nearest_HW, (rows_N, columns_N + beside), disparity_N)
-    nearest_N = np.maximum(nearest_HW[rows_N, columns_N], nearest_HW[rows_N, columns_N + 1])
-    return np.asarray(nearest_N > disparity_N + 1)

@@ -104,6 +104,14 @@ ORIGINS = {
         "textures: see the LICENSE of scikit-image",
         "",
     ),
+    "stereo": Origin(
+        "KITTI stereo 2012 or 2015, Middlebury stereo, ETH3D two-view, or SceneFlow",
+        "",
+        f"{_CC} (KITTI); otherwise that of the dataset",
+        "2012: Geiger et al.: Are we ready for Autonomous Driving? CVPR 2012. 2015: Menze, Geiger: "
+        "Object Scene Flow for Autonomous Vehicles. CVPR 2015. Middlebury: Scharstein et al., GCPR "
+        "2014. ETH3D: Schöps et al., CVPR 2017. SceneFlow: Mayer et al., CVPR 2016",
+    ),
     "motorcycle": Origin(
         "Motorcycle of Middlebury stereo 2014, as in scikit-image",
         "https://vision.middlebury.edu/stereo/data/scenes2014/",

@@ -20,6 +20,7 @@ SOURCES: Registry[type[PreprocessConfig]] = Registry(
         "pascal": "ucn.preprocessing.sources.keypoints.pascal:PascalConfig",
         "cub": "ucn.preprocessing.sources.keypoints.cub:CubConfig",
         "synthetic": "ucn.preprocessing.sources.synthetic.source:SyntheticConfig",
+        "stereo": "ucn.preprocessing.sources.stereo.folder:StereoConfig",
         "motorcycle": "ucn.preprocessing.sources.stereo.motorcycle:MotorcycleConfig",
     },
     "ucn.preprocessing.config:PreprocessConfig",

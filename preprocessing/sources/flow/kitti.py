@@ -121,7 +121,7 @@ class KittiFlowSource:
         calibration = self._calibration(pair)
         K = None
         if calibration is not None:
-            K = read_intrinsics(calibration, self._projection, self._folder)
+            K = read_projection(calibration, self._projection, self._folder)[:, :3]
         return assemble_sample(
             self._config,
             self.key(pair),
@@ -132,7 +132,7 @@ class KittiFlowSource:
         )
 
     def _takes(self, scene: int) -> bool:
-        return self._config.takes(held_out=scene % _CYCLE >= _FIRST_HELD_OUT)
+        return self._config.takes(is_held_out(scene))
 
     def _files(self, pair: PairRef) -> FlowFiles:
         first, second = (f"{_scene(pair)}_{frame}.png" for frame in pair[1:])
@@ -160,8 +160,13 @@ class KittiFlowSource:
         return found
 
 
-def read_intrinsics(path: Path, projection: str, root: Path) -> Floats:
-    """Read K from a 3x4 matrix of a calibration file, such as ``P_rect_02: 7.2e+02 ...``.
+def is_held_out(scene: int) -> bool:
+    """Whether a scene of KITTI's flow and stereo benchmarks is held out for validation."""
+    return scene % _CYCLE >= _FIRST_HELD_OUT
+
+
+def read_projection(path: Path, projection: str, root: Path) -> Floats:
+    """Read a 3x4 matrix of a calibration file, such as ``P_rect_02: 7.2e+02 ...``.
 
     Args:
         path: the file.
@@ -182,7 +187,7 @@ def read_intrinsics(path: Path, projection: str, root: Path) -> Floats:
         P = np.full((3, 4), np.nan)
     if not np.isfinite(P).all():
         raise SkippedPair("damaged calibration", f"{name}: no {projection} of 12 numbers")
-    return P[:, :3]
+    return P
 
 
 def _find_year(folder: Path) -> Year:

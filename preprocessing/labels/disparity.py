@@ -37,10 +37,7 @@ def match_disparity(
         backward_HW2=None if second_HW is None else _flow(second_HW),
         occluded_HW=None if visible_HW is None else ~visible_HW,
     )
-    rejected = {
-        reason.replace("unknown flow", "unknown disparity"): count
-        for reason, count in found.rejected.items()
-    }
+    rejected = {name.replace("flow", "disparity"): n for name, n in found.rejected.items()}
     return FlowMatches(found.matches_N4, rejected)
 
 

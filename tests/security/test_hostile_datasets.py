@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 
 from ucn.errors import SkippedPair, UserError
+from ucn.images.disparity_files import read_disparity
 from ucn.images.flow_files import read_flow
 from ucn.images.read import MAX_PIXELS, decode_any, image_size, read_photo
 from ucn.pipeline.match import read_rgb_photo
@@ -94,6 +95,8 @@ def test_a_flow_too_large_to_be_any_is_refused_by_its_header(
     (tmp_path / "flow.png").write_bytes(headers(SIDE)["png"])
     with pytest.raises(SkippedPair, match=f"damaged flow: .*{TOO_LARGE}"):
         read_flow(tmp_path / "flow.png", tmp_path)
+    with pytest.raises(SkippedPair, match=f"damaged disparity: .*{TOO_LARGE}"):
+        read_disparity(tmp_path / "flow.png", tmp_path)
     (tmp_path / "flow.flo").write_bytes(b"PIEH" + struct.pack("<ii", SIDE, SIDE))
     with pytest.raises(SkippedPair, match=r"damaged flow: .*60000x60000 takes"):
         read_flow(tmp_path / "flow.flo", tmp_path)

@@ -1,6 +1,5 @@
 """Finds the stereo pairs of a folder, in the layouts of the benchmarks."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,14 +24,9 @@ _LONGEST_SEQUENCE = 40
 class StereoFiles(NamedTuple):
     """Files of a pair, relative to the root; empty if there is no such file.
 
-    Attributes:
-        photo0, photo1: the left and right image.
-        disparity: disparity of the left image.
-        second: disparity of the right image.
-        mask: image that is 255 at the visible pixels of the left image.
-        calibration: calibration of the cameras.
-        projections: names of the matrices in KITTI's calibration; empty for Middlebury's format.
-        unsigned: the disparity is the magnitude of the stored values.
+    ``second`` is the disparity of the right image. ``mask`` is 255 at the visible pixels of the
+    left image. ``projections`` are the names of the matrices in KITTI's calibration. ``unsigned``
+    means that the sign of the stored disparity is ignored.
     """
 
     photo0: str
@@ -45,31 +39,24 @@ class StereoFiles(NamedTuple):
     unsigned: bool = False
 
 
-class _Kitti(NamedTuple):
-    """Folders in ``training``, and the names of the projection matrices."""
+_Pairs = Iterator[tuple[PairRef, StereoFiles]]
 
-    photos: tuple[tuple[str, str], ...]
-    noc: str
-    occ: str
+
+class _Kitti(NamedTuple):
+    """Folders in ``training``, the preferred one first, and names of the projection matrices."""
+
+    left: tuple[str, ...]
+    truth: tuple[str, ...]
     calibration: str
     projections: tuple[str, str]
 
 
+# disp_noc has occluded pixels as well. disp_occ adds only pixels whose target is outside the image.
+# The ground truth of 2012 was made for the grey images.
 _KITTI: dict[Layout, _Kitti] = {
-    # The ground truth of 2012 was made for the grey images.
-    "kitti-2012": _Kitti(
-        (("image_0", "image_1"), ("colored_0", "colored_1")),
-        "disp_noc",
-        "disp_occ",
-        "calib",
-        ("P0", "P1"),
-    ),
+    "kitti-2012": _Kitti(("image_0", "colored_0"), ("disp_noc", "disp_occ"), "calib", ("P0", "P1")),
     "kitti-2015": _Kitti(
-        (("image_2", "image_3"),),
-        "disp_noc_0",
-        "disp_occ_0",
-        "calib_cam_to_cam",
-        ("P_rect_02", "P_rect_03"),
+        ("image_2",), ("disp_noc_0", "disp_occ_0"), "calib_cam_to_cam", ("P_rect_02", "P_rect_03")
     ),
 }
 
@@ -113,11 +100,11 @@ def find_stereo_pairs(root: Path, layout: Layout | None, split: str) -> dict[Pai
 
 
 def _detect(root: Path) -> Layout:
-    training = training_folder(root)
+    folder = training_folder(root)
     found: list[Layout] = [
         layout
         for layout, kitti in _KITTI.items()
-        if (training / kitti.occ).is_dir() or (training / kitti.noc).is_dir()
+        if any((folder / name).is_dir() for name in kitti.truth)
     ]
     if any(_renderings(root)):
         found.append("sceneflow")
@@ -126,39 +113,38 @@ def _detect(root: Path) -> Layout:
     return found[0] if found else "middlebury"
 
 
-def _kitti(root: Path, layout: Layout, split: str) -> Iterator[tuple[PairRef, StereoFiles]]:
+def _kitti(root: Path, layout: Layout, split: str) -> _Pairs:
     if split not in ("train", "val", "all"):
         raise UserError(f"split: {split} has no ground truth; choose train, val or all")
     kitti, folder = _KITTI[layout], training_folder(root)
-    photos = (pair for pair in kitti.photos if (folder / pair[0]).is_dir())
-    left, right = next(photos, kitti.photos[0])
-    # Both hold occluded pixels. disp_occ adds only pixels whose target is outside the image.
-    truth = kitti.noc if (folder / kitti.noc).is_dir() else kitti.occ
-    for needed in (left, right, truth):
-        if not (folder / needed).is_dir():
-            raise UserError(f"{folder / needed}: no such folder; unpack it there")
-
-    def path(name: str, file: str) -> str:
-        return (folder / name / file).relative_to(root).as_posix()
-
-    for file in list_names(folder / truth):
-        match = _KITTI_SCENE.fullmatch(file)
+    left = _first_folder(folder, *kitti.left)
+    right = _first_folder(folder, f"{left[:-1]}{int(left[-1]) + 1}")
+    truth = _first_folder(folder, *kitti.truth)
+    prefix = "" if folder == root else f"{folder.name}/"
+    calibrated = (folder / kitti.calibration).is_dir()
+    for name in list_names(folder / truth):
+        match = _KITTI_SCENE.fullmatch(name)
         if match and (split == "all" or (split == "val") == is_held_out(int(match[1]))):
             yield (
                 PairRef(f"{layout}-{match[1]}", "left", "right"),
                 StereoFiles(
-                    path(left, file),
-                    path(right, file),
-                    path(truth, file),
-                    calibration=path(kitti.calibration, f"{match[1]}.txt")
-                    if (folder / kitti.calibration).is_dir()
-                    else "",
+                    f"{prefix}{left}/{name}",
+                    f"{prefix}{right}/{name}",
+                    f"{prefix}{truth}/{name}",
+                    calibration=f"{prefix}{kitti.calibration}/{match[1]}.txt" if calibrated else "",
                     projections=kitti.projections,
                 ),
             )
 
 
-def _scenes(root: Path) -> Iterator[tuple[PairRef, StereoFiles]]:
+def _first_folder(folder: Path, *names: str) -> str:
+    for name in names:
+        if (folder / name).is_dir():
+            return name
+    raise UserError(f"{folder / names[0]}: no such folder; unpack it there")
+
+
+def _scenes(root: Path) -> _Pairs:
     for prefix, names in walk_files(root):
         there = {Path(name).stem + Path(name).suffix.lower(): prefix + name for name in names}
         truth = "disp0GT.pfm" if "disp0GT.pfm" in there else "disp0.pfm"
@@ -170,41 +156,34 @@ def _scenes(root: Path) -> Iterator[tuple[PairRef, StereoFiles]]:
                     f"{prefix}im1.png",
                     there[truth],
                     there.get(truth.replace("0", "1"), ""),
-                    mask=there.get("mask0nocc.png", ""),
-                    calibration=there.get("calib.txt", ""),
+                    there.get("mask0nocc.png", ""),
+                    there.get("calib.txt", ""),
                 ),
             )
 
 
-def _rendered(root: Path, split: str) -> Iterator[tuple[PairRef, StereoFiles]]:
+def _rendered(root: Path, split: str) -> _Pairs:
     for base, photos, rendering in _renderings(root):
         for prefix, names in walk_files(root / base / "disparity"):
             scene = prefix.removesuffix("left/")
-            splits = _SPLIT_FOLDERS & {part.lower() for part in f"{base}/{scene}".split("/")}
+            splits = _SPLIT_FOLDERS & {part.lower() for part in f"{base}{scene}".split("/")}
             if scene == prefix or (splits and split not in (*splits, "all")):
                 continue
-            for name in names:
-                frame, suffix = os.path.splitext(name)
-                second = os.path.join(base, "disparity", scene, "right", name)
-                if suffix.lower() == ".pfm":
-                    yield (
-                        PairRef(
-                            os.path.join(base, scene, rendering), f"{frame}_left", f"{frame}_right"
-                        ),
-                        StereoFiles(
-                            os.path.join(base, photos, scene, "left", f"{frame}.png"),
-                            os.path.join(base, photos, scene, "right", f"{frame}.png"),
-                            os.path.join(base, "disparity", scene, "left", name),
-                            second if (root / second).is_file() else "",
-                            # The subset of FlyingThings3D stores negative disparities.
-                            unsigned=True,
-                        ),
-                    )
+            for name in (name for name in names if name.lower().endswith(".pfm")):
+                frame, sides = name[:-4], ("left", "right")
+                left, right = (f"{base}{photos}/{scene}{side}/{frame}.png" for side in sides)
+                truth, second = (f"{base}disparity/{scene}{side}/{name}" for side in sides)
+                second = second if (root / second).is_file() else ""
+                yield (
+                    PairRef(f"{base}{scene}{rendering}", f"{frame}_left", f"{frame}_right"),
+                    # The subset of FlyingThings3D stores negative disparities of left images.
+                    StereoFiles(left, right, truth, second, unsigned=True),
+                )
 
 
 def _renderings(root: Path) -> Iterator[tuple[str, str, str]]:
-    """The folder above ``disparity``, its image folder, and the render pass, for SceneFlow."""
-    for base in ("", *list_names(root)):
+    """The parent of ``disparity``, the name of its image folder, and the render pass."""
+    for base in ("", *(f"{name}/" for name in list_names(root))):
         if (root / base / "disparity").is_dir():
             for photos in list_names(root / base):
                 if match := _RENDERING.fullmatch(photos):

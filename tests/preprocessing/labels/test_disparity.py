@@ -1,6 +1,7 @@
 """Occlusion of stereo pairs, against a search over all pairs of pixels."""
 
 import numpy as np
+import pytest
 
 from ucn.preprocessing.labels.disparity import hidden_pixels, match_disparity
 
@@ -64,3 +65,47 @@ def test_the_second_disparity_replaces_the_z_buffer() -> None:
 def test_no_pixel_is_known() -> None:
     disparity = np.full((3, 4), np.nan, np.float32)
     assert len(match_disparity(disparity, (4, 3)).matches_N4) == 0
+
+
+Layer = tuple[float, ...]
+
+
+def nearest_layer(
+    layers: list[Layer], x: np.ndarray, y: np.ndarray, from_right: bool
+) -> np.ndarray:
+    """Disparity of the nearest of slanted rectangles at the points of one image: closed form."""
+    nearest = np.full(x.shape, -np.inf)
+    for start, slope_x, slope_y, left, top, width, height in layers:
+        disparity = start + slope_x * x + slope_y * y
+        if from_right:
+            disparity = disparity / (1 - slope_x)
+        column = x + disparity if from_right else x
+        inside = (column >= left) & (column < left + width) & (y >= top) & (y < top + height)
+        nearest = np.where(inside & (disparity > nearest), disparity, nearest)
+    return nearest
+
+
+@pytest.mark.parametrize(("with_second", "most_hidden"), [(True, 0.0005), (False, 0.01)])
+def test_random_scenes_keep_what_is_visible(with_second: bool, most_hidden: float) -> None:
+    width, height = 300, 120
+    x, y = np.meshgrid(np.arange(width, dtype=float), np.arange(height, dtype=float))
+    counts = np.zeros(4)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        layers: list[Layer] = [(rng.uniform(2, 5), 0.01, 0.02, -1e9, 0, 2e9, height)]
+        for _ in range(8):
+            slopes = rng.uniform(-0.05, 0.05, 2)
+            place = rng.uniform((0, 0, 5, 5), (width, height, 80, 60))
+            middle = slopes @ (place[:2] + place[2:] / 2)
+            layers.append((rng.uniform(8, 45) - middle, *slopes, *place))
+        disparity = nearest_layer(layers, x, y, from_right=False)
+        targets = x - disparity
+        seen = np.abs(nearest_layer(layers, targets, y, from_right=True) - disparity) < 1e-6
+        seen &= targets >= -0.5
+        second = nearest_layer(layers, x, y, from_right=True) if with_second else None
+        matches = match_disparity(disparity, (width, height), second_HW=second).matches_N4
+        found = np.zeros(disparity.shape, bool)
+        found[matches[:, 1].astype(int), matches[:, 0].astype(int)] = True
+        counts += [(found & seen).sum(), seen.sum(), (found & ~seen).sum(), found.sum()]
+    assert counts[0] > 0.99 * counts[1]
+    assert counts[2] < most_hidden * counts[3]

@@ -10,10 +10,11 @@ from ucn.errors import SkippedPair
 from ucn.preprocessing.sources.flow.kitti import read_projection
 from ucn.preprocessing.sources.input_files import read_lines
 
-_Cameras = tuple[Floats, Floats, float]
+StereoCameras = tuple[Floats, Floats, float]
+"""K [3, 3] of the left and right camera; focal length times baseline, pixels times metres."""
 
 
-def read_cameras(path: Path, projections: tuple[str, ...], root: Path) -> _Cameras:
+def read_cameras(path: Path, projections: tuple[str, ...], root: Path) -> StereoCameras:
     """Read the calibration of a rectified pair.
 
     The disparity of a point is ``f B / Z - (K1[0, 2] - K0[0, 2])``. KITTI's projection matrices
@@ -23,9 +24,6 @@ def read_cameras(path: Path, projections: tuple[str, ...], root: Path) -> _Camer
         path: KITTI's or Middlebury's calibration file.
         projections: names of the left and right projection matrix of KITTI; empty for Middlebury.
         root: folder of the dataset; messages name the file relative to it.
-
-    Returns:
-        K0 and K1 [3, 3], and ``f B`` in pixels times metres.
 
     Raises:
         SkippedPair: the file is missing or damaged.
@@ -41,7 +39,7 @@ def read_cameras(path: Path, projections: tuple[str, ...], root: Path) -> _Camer
     return K0, K1, focal_baseline
 
 
-def _read_middlebury(path: Path, root: Path) -> _Cameras:
+def _read_middlebury(path: Path, root: Path) -> StereoCameras:
     """Middlebury's format, also ETH3D's: ``cam0=[f 0 cx; 0 f cy; 0 0 1]``, ``baseline=`` in mm."""
     name = path.relative_to(root).as_posix()
     try:

@@ -14,13 +14,14 @@ from ucn.arrays import Array, Bools
 from ucn.errors import SkippedPair, UserError
 from ucn.images.disparity_files import read_disparity
 from ucn.images.read import read_photo
+from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.labels.disparity import match_disparity
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.flow.pairs import FlowConfig
 from ucn.preprocessing.sources.input_files import file_digest, file_size, find_photo
-from ucn.preprocessing.sources.stereo.calibration import read_cameras
+from ucn.preprocessing.sources.stereo.calibration import StereoCameras, read_cameras
 from ucn.preprocessing.sources.stereo.layouts import Layout, StereoFiles, find_stereo_pairs
 
 
@@ -58,29 +59,18 @@ class StereoReader:
         if files.unsigned:
             disparity_HW = np.abs(disparity_HW)
             second_HW = None if second_HW is None else np.abs(second_HW)
-        size1 = image1.shape[1], image1.shape[0]
-        visible_HW = self._visible(files.mask, image0) if files.mask else None
-        attributes, geometry = {}, PairGeometry("rigid")
+        cameras = None
         if files.calibration:
-            path = self._root / files.calibration
-            K0, K1, focal_baseline = read_cameras(path, files.projections, self._root)
-            offset = K1[0, 2] - K0[0, 2]
-            T_1_0 = np.eye(4)
-            T_1_0[0, 3] = -focal_baseline / K0[0, 0]
-            geometry = PairGeometry("rigid", K0, K1, T_1_0, "metre")
-            # Infinitely far, or behind the cameras.
-            disparity_HW[disparity_HW + offset <= 0] = np.nan
-        found = match_disparity(disparity_HW, size1, second_HW=second_HW, visible_HW=visible_HW)
-        if files.calibration:
-            depth_N = focal_baseline / (found.matches_N4[:, 0] - found.matches_N4[:, 2] + offset)
-            attributes = {"depth0": depth_N, "depth1": depth_N}
-        return assemble_sample(
+            cameras = read_cameras(self._root / files.calibration, files.projections, self._root)
+        return stereo_sample(
             self._config,
             self.key(pair),
             pair,
             (image0, image1),
-            Candidates(found.matches_N4, attributes, found.rejected),
-            geometry,
+            disparity_HW,
+            cameras,
+            second_HW,
+            self._visible(files.mask, image0) if files.mask else None,
         )
 
     def _disparity(self, name: str, image: Array) -> Array:
@@ -120,6 +110,46 @@ class StereoSource(StereoReader):
         sizes = [[path.relative_to(self._root).as_posix(), file_size(path)] for path in paths]
         digest = file_digest(self._root / files.calibration) if files.calibration else None
         return [*sizes, digest]
+
+
+def stereo_sample(
+    config: PreprocessConfig,
+    key: str,
+    pair: PairRef,
+    images: tuple[Array, Array],
+    disparity_HW: Array,
+    cameras: StereoCameras | None,
+    second_HW: Array | None = None,
+    visible_HW: Bools | None = None,
+) -> Sample:
+    """Make the sample of a rectified pair; with cameras, its depths and relative pose in metres.
+
+    Args:
+        config, key, pair, images: as for `assemble_sample`.
+        disparity_HW, second_HW, visible_HW: as for `match_disparity`; infinity is unknown, too.
+        cameras: None if the pair is not calibrated.
+
+    Raises:
+        SkippedPair: too few matches.
+    """
+    geometry, offset = PairGeometry("rigid"), np.inf
+    if cameras is not None:
+        K0, K1, focal_baseline = cameras
+        offset = K1[0, 2] - K0[0, 2]
+        T_1_0 = np.eye(4)
+        T_1_0[0, 3] = -focal_baseline / K0[0, 0]
+        geometry = PairGeometry("rigid", K0, K1, T_1_0, "metre")
+    # A point with a smaller disparity is infinitely far, or behind the cameras.
+    is_known_HW = (disparity_HW > -offset) & (disparity_HW < np.inf)
+    known_HW = np.where(is_known_HW, disparity_HW, np.nan)
+    size1 = images[1].shape[1], images[1].shape[0]
+    found = match_disparity(known_HW, size1, second_HW=second_HW, visible_HW=visible_HW)
+    attributes = {}
+    if cameras is not None:
+        depth_N = focal_baseline / (found.matches_N4[:, 0] - found.matches_N4[:, 2] + offset)
+        attributes = {"depth0": depth_N, "depth1": depth_N}
+    candidates = Candidates(found.matches_N4, attributes, found.rejected)
+    return assemble_sample(config, key, pair, images, candidates, geometry)
 
 
 def _expect(name: str, array: Array, image: Array) -> None:

@@ -12,10 +12,9 @@ from skimage import data
 
 from ucn.arrays import Floats
 from ucn.preprocessing.config import PreprocessConfig
-from ucn.preprocessing.labels.disparity import match_disparity
-from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
-from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.stereo.folder import stereo_sample
 
 # Calibration from scikit-image's documentation, in pixels and metres.
 _FOCAL = 994.978
@@ -50,26 +49,10 @@ class MotorcycleSource:
 
     def load(self, pair: PairRef) -> Sample:
         left, right, disparity_HW = data.stereo_motorcycle()  # type: ignore[no-untyped-call]
-        # scikit-image marks unknown disparity by infinity.
-        disparity_HW[~np.isfinite(disparity_HW)] = np.nan
-        found = match_disparity(disparity_HW, disparity_HW.shape[::-1])
-        shift_N = found.matches_N4[:, 0] - found.matches_N4[:, 2]
-        depth_N = _BASELINE * _FOCAL / (shift_N + _CENTRE_OFFSET)
-        T_1_0 = np.eye(4)
-        T_1_0[0, 3] = -_BASELINE
-        return assemble_sample(
-            self._config,
-            self.key(pair),
-            pair,
-            (left, right),
-            Candidates(found.matches_N4, {"depth0": depth_N, "depth1": depth_N}, found.rejected),
-            PairGeometry(
-                "rigid",
-                _intrinsics(_CENTRE[0]),
-                _intrinsics(_CENTRE[0] + _CENTRE_OFFSET),
-                T_1_0,
-                "metre",
-            ),
+        K0, K1 = _intrinsics(_CENTRE[0]), _intrinsics(_CENTRE[0] + _CENTRE_OFFSET)
+        cameras = K0, K1, _FOCAL * _BASELINE
+        return stereo_sample(
+            self._config, self.key(pair), pair, (left, right), disparity_HW, cameras
         )
 
 

@@ -21,7 +21,8 @@ from ucn.geometry.rigid import invert_rigid
 from ucn.preprocessing.labels.lidar.pairs import LidarMatches, match_scans
 from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage
 from ucn.preprocessing.sources.kitti.drive import find_drives
-from ucn.preprocessing.sources.kitti.sequence import LidarFrame, LidarSequence
+from ucn.preprocessing.sources.kitti.reader import LidarFrame, SequenceReader
+from ucn.preprocessing.sources.kitti.sequence import LidarSequence
 from ucn.preprocessing.sources.synthetic.config import WorldSpec
 from ucn.preprocessing.sources.synthetic.kitti_writer import drive_folder, truth_folder, write_world
 
@@ -63,7 +64,8 @@ def compare_worlds(root: Path, worlds: int, frames: int, gaps: list[int]) -> Non
     for gap in gaps:
         counts = {rule: Counter[str]() for rule in _RULES}
         for spec in specs:
-            (sequence,) = find_drives(root, camera=2, names=(spec.drive_name,))
+            (drive,) = find_drives(root, camera=2, names=(spec.drive_name,))
+            sequence = drive.reader(drive.frames)
             for first in range(0, frames - gap, 2):
                 try:
                     by_rule = labels(sequence, first, first + gap)
@@ -90,7 +92,7 @@ def compare_worlds(root: Path, worlds: int, frames: int, gaps: list[int]) -> Non
             )
 
 
-def labels(sequence: LidarSequence, first: int, second: int) -> dict[str, LidarMatches]:
+def labels(sequence: SequenceReader, first: int, second: int) -> dict[str, LidarMatches]:
     """The matches of two frames by each rule, without labelled movers."""
     frame0, frame1 = sequence.read(first), sequence.read(second)
     none_N = np.zeros(len(frame0.view.source_N), bool)
@@ -127,12 +129,13 @@ def compare_drives(root: Path, gaps: list[int], step: int) -> None:
     print("| ---: | --- | ---: | ---: | ---: | ---: |")
     for gap in gaps:
         shares: dict[str, list[tuple[float, float, int]]] = {rule: [] for rule in _RULES}
-        for sequence in find_drives(root, camera=2):
-            for first, second in _frame_pairs(sequence, gap, step):
+        for drive in find_drives(root, camera=2):
+            sequence = drive.reader(drive.frames)
+            for first, second in _frame_pairs(drive, gap, step):
                 try:
                     by_rule = labels(sequence, first, second)
                 except SkippedPair as skipped:
-                    print(f"skipped: {sequence.name} {first} and {second}: {skipped}")
+                    print(f"skipped: {drive.name} {first} and {second}: {skipped}")
                     continue
                 images = (sequence.read(first).image, sequence.read(second).image)
                 for rule, found in by_rule.items():

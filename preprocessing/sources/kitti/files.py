@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pykitti import utils as pykitti
 
-from ucn.arrays import Array, Floats
+from ucn.arrays import Array, Bools, Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.images.read import read_photo
-from ucn.preprocessing.sources.input_files import find_photo, read_lines, read_words
+from ucn.preprocessing.sources.input_files import read_lines, read_words
 
 _OXTS_FIELDS = 30
 # Slope of the lowest ring of an HDL-64E: 24 degrees down, less a margin for the tilt of the car.
 _LOWEST_RING = np.tan(np.deg2rad(-22.5))
 _LAST_RINGS = 8192  # points, about four rings
+_MAX_RANGE = 1e4  # metres, beyond that of any LiDAR
 
 
 @dataclass(frozen=True)
@@ -159,44 +160,50 @@ def read_oxts(path: Path, scale: float | None = None) -> tuple[Floats, float]:
     return pykitti.transform_from_rot_trans(R, t), scale
 
 
-def read_scan(path: Path) -> NDArray[np.float32]:
-    """Read a whole Velodyne scan: float32 [N, 4], x, y, z in metres, reflectance in [0, 1].
+def read_scan(path: Path) -> tuple[NDArray[np.float32], Bools]:
+    """Read the returns of a Velodyne scan.
 
-    Points that are not finite are moved to the origin, which no camera sees, so that labels by
-    index still fit.
+    Rows that are not finite, at the origin or out of range are not returns: some drivers write a
+    row for each beam.
+
+    Returns:
+        float32 [R, 4], x, y, z in metres, reflectance in [0, 1]; and a mask [N] of the rows of the
+        file that are returns.
 
     Raises:
         SkippedPair: the file is missing, truncated or empty.
     """
     try:
-        values = np.fromfile(path, np.float32)
-        size = path.stat().st_size
+        data = path.read_bytes()
     except FileNotFoundError:
         raise SkippedPair("missing scan", path.name) from None
-    if size % 16 or size == 0:
-        raise SkippedPair("truncated scan", f"{path.name}: {size} bytes, not a multiple of 16")
-    scan_N4 = values.reshape(-1, 4)
-    scan_N4[~np.isfinite(scan_N4[:, :3]).all(1)] = 0
-    scan_N4[~np.isfinite(scan_N4)] = 0
+    if len(data) % 16 or not data:
+        raise SkippedPair("truncated scan", f"{path.name}: {len(data)} bytes, not a multiple of 16")
+    scan_N4 = np.frombuffer(data, np.float32).reshape(-1, 4)
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance_N = np.einsum("ij,ij->i", scan_N4[:, :3], scan_N4[:, :3])
+    # Comparisons with NaN are false.
+    returned_N = (distance_N > 0) & (distance_N < _MAX_RANGE**2)
+    scan_R4 = scan_N4.compress(returned_N, axis=0)
+    scan_R4[~np.isfinite(scan_R4[:, 3]), 3] = 0
     # Rings are stored from top to bottom. The lowest one hits the road about four metres away.
-    last_N = np.flatnonzero(scan_N4[:, :2].any(1))[-_LAST_RINGS:]
-    x_N, y_N, z_N, _ = scan_N4.take(last_N, axis=0).T
+    x_N, y_N, z_N, _ = scan_R4[-_LAST_RINGS:].T
     if not (z_N < _LOWEST_RING * np.hypot(x_N, y_N)).any():
         raise SkippedPair("truncated scan", f"{path.name}: its lower rings are missing")
-    return scan_N4
+    return scan_R4, returned_N
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> Array:
     """Read an 8-bit image: uint8 [H, W] grey or [H, W, 3] RGB.
 
     Args:
-        path: the file; an image with another suffix takes the place of a missing one.
+        path: the file.
         size: expected (width, height); None accepts any size.
 
     Raises:
         SkippedPair: the image is missing, truncated, damaged, or of another size.
     """
-    image = read_photo(find_photo(path), path.parent)
+    image = read_photo(path, path.parent)
     if size is not None and image.shape[1::-1] != size:
         found = "x".join(map(str, image.shape[1::-1]))
         raise SkippedPair("image size differs", f"{path.name}: {found}, calibrated for {size}")

@@ -1,7 +1,8 @@
 """Makes samples from frame pairs of LiDAR sequences, chosen by frame distance or by overlap."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,9 +15,16 @@ from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.labels.lidar.pairs import match_scans
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
-from ucn.preprocessing.sources.base import PairRef
+from ucn.preprocessing.sources.base import PairReader, PairRef
 from ucn.preprocessing.sources.kitti.overlap import pair_by_overlap
-from ucn.preprocessing.sources.kitti.sequence import CAMERA_HEIGHT, LidarFrame, LidarSequence
+from ucn.preprocessing.sources.kitti.reader import (
+    CAMERA_HEIGHT,
+    LidarFrame,
+    SequenceReader,
+    camera_model,
+)
+from ucn.preprocessing.sources.kitti.semantic import CLASS_NAMES
+from ucn.preprocessing.sources.kitti.sequence import LidarSequence
 
 _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
@@ -68,6 +76,7 @@ class LidarSource:
     def __init__(self, config: LidarConfig, sequences: Sequence[LidarSequence]) -> None:
         self._config = config
         self._sequences = {sequence.name: sequence for sequence in sequences}
+        self._whole = lru_cache(1)(self._read_whole)
 
     def pairs(self) -> list[PairRef]:
         pairs = [
@@ -85,8 +94,9 @@ class LidarSource:
         return pairs
 
     def _frame_pairs(self, sequence: LidarSequence) -> list[tuple[int, int]]:
-        _ = sequence.calibration
         frames = sequence.frames
+        # Damage of a file that affects every pair is reported before the first pair is made.
+        sequence.reader(frames[:1])
         if not self._config.overlaps:
             known = set(frames)
             return [
@@ -95,22 +105,56 @@ class LidarSource:
                 for gap in self._config.gaps
                 if frame + gap in known
             ]
-        poses = [sequence.known_pose(frame) for frame in frames]
+        poses = [sequence.pose(frame) for frame in frames]
         return pair_by_overlap(
             frames,
-            np.array([_UNKNOWN_POSE if pose is None else pose for pose in poses]).reshape(-1, 4, 4),
-            sequence.rig,
+            np.array(
+                [_UNKNOWN_POSE if isinstance(pose, SkippedPair) else pose for pose in poses]
+            ).reshape(-1, 4, 4),
+            camera_model(sequence.calibration),
             CAMERA_HEIGHT,
             self._config.overlaps,
             self._config.max_gap,
         )
 
     def key(self, pair: PairRef) -> str:
-        return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
+        return _key(pair)
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         sequence = self._sequences[pair.sequence]
         return [sequence.digest, sequence.sizes(int(pair.frame0)), sequence.sizes(int(pair.frame1))]
+
+    def reader(self, pairs: Sequence[PairRef]) -> PairReader:
+        frames: dict[str, list[int]] = defaultdict(list)
+        for pair in pairs:
+            frames[pair.sequence] += int(pair.frame0), int(pair.frame1)
+        return LidarReader(
+            self._config,
+            {name: self._sequences[name].reader(numbers) for name, numbers in frames.items()},
+        )
+
+    def load(self, pair: PairRef) -> Sample:
+        return self._whole(pair.sequence).load(pair)
+
+    def _read_whole(self, name: str) -> "LidarReader":
+        sequence = self._sequences[name]
+        return LidarReader(self._config, {name: sequence.reader(sequence.frames)})
+
+
+class LidarReader:
+    """Makes samples of frame pairs. Picklable.
+
+    Args:
+        config: the options.
+        sequences: readers of the frames of the pairs, by sequence.
+    """
+
+    def __init__(self, config: LidarConfig, sequences: Mapping[str, SequenceReader]) -> None:
+        self._config = config
+        self._sequences = sequences
+
+    def key(self, pair: PairRef) -> str:
+        return _key(pair)
 
     def load(self, pair: PairRef) -> Sample:
         sequence = self._sequences[pair.sequence]
@@ -141,32 +185,34 @@ class LidarSource:
             raise SkippedPair(
                 "too little overlap", f"{overlap:.2f} of at least {self._config.min_overlap}"
             )
-        classes, more = _classes(sequence, frame0, found.index_M)
+        classes, more = _classes(frame0, found.index_M)
+        no_return = {"no return": frame0.no_return} if frame0.no_return else {}
         K = sequence.calibration.K
         return assemble_sample(
             self._config,
-            self.key(pair),
+            _key(pair),
             pair,
             (frame0.image, frame1.image),
             Candidates(
                 found.matches_N4,
                 {"depth0": found.depth0_N, "depth1": found.depth1_N} | classes,
-                found.rejected,
+                found.rejected | no_return,
             ),
             PairGeometry("rigid", K, K, T_1_0, "metre", {"overlap": overlap} | more),
         )
 
 
-def _classes(
-    sequence: LidarSequence, frame: LidarFrame, index_M: Array
-) -> tuple[dict[str, Array], dict[str, Any]]:
+def _key(pair: PairRef) -> str:
+    return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
+
+
+def _classes(frame: LidarFrame, index_M: Array) -> tuple[dict[str, Array], dict[str, Any]]:
     """Semantic class of each match, and matches per class. Both are empty without labels."""
     if frame.classes_N is None:
         return {}, {}
     classes_M = frame.classes_N.take(index_M)
-    names = sequence.class_names()
     counts = Counter(classes_M.tolist())
-    shown = {number: names.get(number, str(number)) for number in sorted(counts)}
+    shown = {number: CLASS_NAMES.get(number, str(number)) for number in sorted(counts)}
     return {"class": classes_M}, {
         "classes": {name: counts[number] for number, name in shown.items()},
         "class_names": {str(number): name for number, name in shown.items()},

@@ -5,7 +5,6 @@ al., CVPR 2012). SemanticKITTI adds ``ROOT/sequences/NN/labels`` (Behley et al.,
 """
 
 import hashlib
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,21 +12,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ucn.arrays import Bools, Floats
+from ucn.arrays import Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.geometry.rigid import invert_rigid
 from ucn.preprocessing.sources.base import Source
 from ucn.preprocessing.sources.input_files import PHOTO_SUFFIXES, read_lines
-from ucn.preprocessing.sources.kitti.drive import frame_files
 from ucn.preprocessing.sources.kitti.files import (
     Calibration,
     read_calibration_file,
     read_image,
-    read_scan,
 )
 from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
-from ucn.preprocessing.sources.kitti.semantic import CLASS_NAMES, is_moving, read_labels
-from ucn.preprocessing.sources.kitti.sequence import LidarFrame, LidarSequence
+from ucn.preprocessing.sources.kitti.sequence import FrameFiles, LidarSequence
 
 # Sequences 00 to 10 have poses. The validation sequence is SemanticKITTI's. The test sequences are
 # those of most papers on learned odometry.
@@ -84,7 +80,9 @@ class OdometrySequence(LidarSequence):
         self._camera = camera
         self._poses_file = root / "poses" / f"{number}.txt"
         self._folder = root / "sequences" / number
-        self._images = self._folder / f"image_{camera}"
+        self.images = FrameFiles(self._folder / f"image_{camera}", PHOTO_SUFFIXES, self.digits)
+        self.scans = FrameFiles(self._folder / "velodyne", (".bin",), self.digits)
+        self.others = FrameFiles(self._folder / "labels", (".label",), self.digits)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -97,8 +95,9 @@ class OdometrySequence(LidarSequence):
         entries = read_calibration_file(path, {name: 12})
         if "Tr" not in entries:
             raise UserError(
-                f"{path}: has no Tr (Velodyne to camera), as in the archives of images, and "
-                "matches come from scans; unpack data_odometry_calib.zip over it"
+                f"{path}: has no Tr (Velodyne to camera), as in the archives of images; unpack "
+                "data_odometry_calib.zip over it. Pairs without scans are not possible: poses "
+                "alone give no depth, so no matches"
             )
         entries = read_calibration_file(path, {name: 12, "Tr": 12})
         P = entries[name].reshape(3, 4)
@@ -109,18 +108,11 @@ class OdometrySequence(LidarSequence):
         return Calibration(P[:, :3], self._image_size(), T_cam_cam0 @ T_cam0_velo, T_cam_cam0)
 
     @cached_property
-    def frames(self) -> list[int]:
-        return sorted(set().union(*self._sizes))
-
-    @cached_property
     def digest(self) -> str:
         state = hashlib.sha256()
         for path in (self._folder / "calib.txt", self._poses_file):
             state.update(path.read_bytes() if path.exists() else b"absent")
         return state.hexdigest()
-
-    def sizes(self, frame: int) -> list[int]:
-        return [sizes.get(frame, -1) for sizes in self._sizes]
 
     def camera_pose(self, frame: int) -> Floats:
         poses_F34 = self._poses_F34
@@ -129,32 +121,18 @@ class OdometrySequence(LidarSequence):
         T_world_cam0 = np.vstack([poses_F34[frame], [0, 0, 0, 1]])
         return np.asarray(T_world_cam0 @ invert_rigid(self.calibration.T_cam_imu))
 
-    def read_frame(self, frame: int) -> LidarFrame:
-        image = read_image(self._images / f"{frame:06d}.png", self.calibration.size)
-        scan_N4 = read_scan(self._folder / "velodyne" / f"{frame:06d}.bin")
-        view = self.view(scan_N4)
-        labels_N = read_labels(self._folder / "labels" / f"{frame:06d}.label", len(scan_N4))
-        classes_N = None if labels_N is None else labels_N.take(view.source_N)
-        return LidarFrame(image, view, self.camera_pose(frame), classes_N)
-
-    def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
-        """Mask of the points that SemanticKITTI labels as moving; all False without labels."""
-        frame = self.read(frame0)
-        if frame.classes_N is None:
-            return np.zeros(len(frame.view.source_N), bool)
-        return is_moving(frame.classes_N)
-
-    def class_names(self) -> Mapping[int, str]:
-        return CLASS_NAMES
+    def labels(self, frame: int) -> Path | None:
+        file = self.others.by_frame.get(frame)
+        return file and file.path
 
     def _image_size(self) -> tuple[int, int]:
-        for frame in sorted(self._sizes[0]):
+        for _, file in sorted(self.images.by_frame.items()):
             try:
-                image = read_image(self._images / f"{frame:06d}.png")
+                image = read_image(file.path)
             except SkippedPair:
                 continue
             return image.shape[1], image.shape[0]
-        raise UserError(f"{self._images}: holds no image; download those of this camera")
+        raise UserError(f"{self.images.folder}: holds no image; download those of this camera")
 
     @cached_property
     def _poses_F34(self) -> NDArray[np.float64]:
@@ -178,11 +156,3 @@ class OdometrySequence(LidarSequence):
                     f"{self._poses_file}: line {number} is not 12 numbers; download it again"
                 ) from None
         return np.array(poses).reshape(-1, 3, 4)
-
-    @cached_property
-    def _sizes(self) -> list[dict[int, int]]:
-        return [
-            frame_files(self._images, PHOTO_SUFFIXES, self.digits),
-            frame_files(self._folder / "velodyne", (".bin",), self.digits),
-            frame_files(self._folder / "labels", (".label",), self.digits),
-        ]

@@ -51,7 +51,7 @@ CLASS_NAMES = {
 _FIRST_MOVING = 252
 
 
-def read_labels(path: Path, points: int) -> NDArray[np.uint16] | None:
+def read_labels(path: Path, points: int) -> NDArray[np.uint16]:
     """Read the class of each point of a scan.
 
     Args:
@@ -59,15 +59,12 @@ def read_labels(path: Path, points: int) -> NDArray[np.uint16] | None:
         points: number of points of the scan.
 
     Returns:
-        uint16 [points]; None if there is no file.
+        uint16 [points].
 
     Raises:
         SkippedPair: the number of labels is not the number of points.
     """
-    try:
-        labels_N = np.fromfile(path, np.uint32)
-    except FileNotFoundError:
-        return None
+    labels_N = np.fromfile(path, np.uint32)
     if len(labels_N) != points:
         raise SkippedPair("damaged labels", f"{path.name}: {len(labels_N)} for {points} points")
     return (labels_N & 0xFFFF).astype(np.uint16)

@@ -1,46 +1,63 @@
-"""One recording of a camera and a LiDAR, and a cache of its decoded frames."""
+"""One recording of a camera and a LiDAR, as the driver of a job lists it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Iterable
+from functools import cache, cached_property
+from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ucn.arrays import Array, Bools, Floats
+from ucn.arrays import Floats
 from ucn.errors import SkippedPair
-from ucn.preprocessing.labels.lidar.pairs import CameraModel, CameraScan, view_scan
-from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage
-from ucn.preprocessing.labels.lidar.visibility import scan_grid
 from ucn.preprocessing.sources.kitti.files import Calibration
-
-# Height of KITTI's cameras above the road (sensor setup, IJRR 2013), metres.
-CAMERA_HEIGHT = 1.65
-# Pairs are sorted by their first frame. Gaps up to this many frames read each frame once.
-_CACHED_FRAMES = 32
+from ucn.preprocessing.sources.kitti.reader import FrameInputs, SequenceReader
+from ucn.preprocessing.sources.kitti.tracklets import LabelledObject, cut_objects
 
 
-@dataclass(frozen=True)
-class LidarFrame:
-    """One frame of a sequence.
+class FrameFile(NamedTuple):
+    """A file of one frame, and its size in bytes."""
 
-    Attributes:
-        image: uint8 [H, W] or RGB [H, W, 3].
-        view: the points of the scan that project into the image.
-        T_world_cam: 4x4 pose of the camera, metres.
-        classes_N: uint16 semantic class of each point of the view; None without labels.
+    path: Path
+    size: int
+
+
+class FrameFiles:
+    """Files of a folder that are named by frame numbers.
+
+    Args:
+        folder: the folder; it may be missing.
+        suffixes: suffixes of the files, in any case; the first one that a frame has counts.
+        digits: number of digits of the frame number.
     """
 
-    image: Array
-    view: CameraScan
-    T_world_cam: Floats
-    classes_N: NDArray[np.uint16] | None = None
+    def __init__(self, folder: Path, suffixes: tuple[str, ...], digits: int) -> None:
+        self.folder = folder
+        self._suffixes = suffixes
+        self._digits = digits
 
     @cached_property
-    def tracked(self) -> TrackedImage:
-        """The image, prepared for point tracking."""
-        return TrackedImage(self.image)
+    def by_frame(self) -> dict[int, FrameFile]:
+        """Files by frame number."""
+        if not self.folder.is_dir():
+            return {}
+        found: dict[tuple[int, int], FrameFile] = {}
+        for path in sorted(self.folder.iterdir()):
+            stem, suffix = path.stem, path.suffix.lower()
+            if len(stem) == self._digits and stem.isdecimal() and suffix in self._suffixes:
+                file = FrameFile(path, path.stat().st_size)
+                found[int(stem), self._suffixes.index(suffix)] = file
+        # Later entries replace earlier ones.
+        return {frame: found[frame, rank] for frame, rank in sorted(found, reverse=True)}
+
+    def path(self, frame: int) -> Path:
+        """File of a frame; where it would be if there is none."""
+        file = self.by_frame.get(frame)
+        usual = f"{frame:0{self._digits}d}{self._suffixes[0]}"
+        return file.path if file else self.folder / usual
+
+    def size(self, frame: int) -> int:
+        """Size of a frame's file in bytes; -1 if there is none."""
+        file = self.by_frame.get(frame)
+        return file.size if file else -1
 
 
 class LidarSequence(ABC):
@@ -49,13 +66,18 @@ class LidarSequence(ABC):
     Attributes:
         name: unique in the dataset.
         digits: number of digits of frame numbers in file names.
+        images, scans: files of the two sensors.
+        others: other files of the frames, which fingerprints name too.
     """
 
     name: str
     digits: int
+    images: FrameFiles
+    scans: FrameFiles
+    others: FrameFiles
 
     def __init__(self) -> None:
-        self._cached = lru_cache(_CACHED_FRAMES)(self.read_frame)
+        self.pose = cache(self._pose_or_reason)
 
     @property
     @abstractmethod
@@ -64,17 +86,13 @@ class LidarSequence(ABC):
 
     @property
     @abstractmethod
-    def frames(self) -> list[int]:
-        """Ascending numbers of the frames for which at least one sensor has a file."""
-
-    @property
-    @abstractmethod
     def digest(self) -> str:
         """Digest of the small files that affect every pair."""
 
-    @abstractmethod
-    def sizes(self, frame: int) -> list[int]:
-        """Sizes in bytes of the frame's files; -1 for missing files."""
+    @property
+    def objects(self) -> tuple[LabelledObject, ...]:
+        """Objects that are labelled by boxes."""
+        return ()
 
     @abstractmethod
     def camera_pose(self, frame: int) -> Floats:
@@ -84,43 +102,43 @@ class LidarSequence(ABC):
             SkippedPair: the pose is unknown.
         """
 
-    @abstractmethod
-    def read_frame(self, frame: int) -> LidarFrame:
-        """Read a frame from its files.
-
-        Raises:
-            SkippedPair: a file is missing or damaged.
-        """
-
-    @abstractmethod
-    def on_dynamic_object(self, frame0: int, frame1: int) -> Bools:
-        """Mask of the points of frame 0's view that the labels place on a moving object."""
-
-    def class_names(self) -> Mapping[int, str]:
-        """Names of the semantic classes by number."""
-        return {}
-
-    def read(self, frame: int) -> LidarFrame:
-        """Read a frame, with a cache of the most recent ones.
-
-        Raises:
-            SkippedPair: a file is missing or damaged.
-        """
-        return self._cached(frame)
+    def labels(self, frame: int) -> Path | None:
+        """File of the semantic labels of the frame's scan; None if there is none."""
+        return None
 
     @cached_property
-    def rig(self) -> CameraModel:
-        """Camera model of the sequence."""
-        K, size = self.calibration.K, self.calibration.size
-        return CameraModel(K, size, scan_grid(size, float(K[0, 0]), CAMERA_HEIGHT))
+    def frames(self) -> list[int]:
+        """Ascending numbers of the frames that have at least one file."""
+        return sorted(set().union(*(files.by_frame for files in self._streams)))
 
-    def view(self, scan_N4: NDArray[np.float32]) -> CameraScan:
-        """The points of a scan that project into the image."""
-        return view_scan(scan_N4, self.calibration.T_cam_velo, self.rig)
+    def sizes(self, frame: int) -> list[int]:
+        """Sizes in bytes of the frame's files; -1 for missing files."""
+        return [files.size(frame) for files in self._streams]
 
-    def known_pose(self, frame: int) -> Floats | None:
-        """``T_world_cam`` of the frame; None if it is unknown."""
+    def reader(self, frames: Iterable[int]) -> SequenceReader:
+        """What is needed to read some of the frames.
+
+        Raises:
+            UserError: a file that affects every pair is missing or damaged.
+        """
+        numbers = sorted(set(frames))
+        inputs = {
+            frame: FrameInputs(
+                self.images.path(frame),
+                self.scans.path(frame),
+                self.labels(frame),
+                self.pose(frame),
+            )
+            for frame in numbers
+        }
+        return SequenceReader(self.calibration, inputs, cut_objects(self.objects, numbers))
+
+    @property
+    def _streams(self) -> tuple[FrameFiles, FrameFiles, FrameFiles]:
+        return self.images, self.scans, self.others
+
+    def _pose_or_reason(self, frame: int) -> Floats | SkippedPair:
         try:
             return self.camera_pose(frame)
-        except SkippedPair:
-            return None
+        except SkippedPair as skipped:
+            return skipped

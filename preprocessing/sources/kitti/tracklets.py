@@ -1,6 +1,7 @@
 """Finds the points on moving objects from KITTI's tracklets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,52 +16,84 @@ _STEP = 0.3
 _BOX_MARGIN = 0.2
 
 
-class LabelledObjects:
-    """The tracklets of one drive and their trajectories in the world.
+@dataclass(frozen=True)
+class LabelledObject:
+    """A tracklet and its trajectory in the world.
+
+    Attributes:
+        tracklet: the box in consecutive frames.
+        path_F3: positions of the box in the world, metres; NaN for unknown poses.
+        travels: whether it moves over the whole tracklet.
+    """
+
+    tracklet: Tracklet
+    path_F3: Floats
+    travels: bool
+
+
+def labelled_objects(
+    tracklets: Iterable[Tracklet], world_from_velo: Callable[[int], Floats | None]
+) -> tuple[LabelledObject, ...]:
+    """Places tracklets in the world.
 
     Args:
         tracklets: labelled objects.
         world_from_velo: gives the pose of the Velodyne at a frame number; None if it is unknown.
     """
-
-    def __init__(
-        self, tracklets: list[Tracklet], world_from_velo: Callable[[int], Floats | None]
-    ) -> None:
-        self.tracklets = tracklets
-        self._paths = [_path(tracklet, world_from_velo) for tracklet in tracklets]
-
-    def on_dynamic_object(self, points_velo_3N: Floats, frame0: int, frame1: int) -> Bools:
-        """Mask of the points of frame 0's scan that lie on a moving object."""
-        on_object_N = np.zeros(points_velo_3N.shape[1], bool)
-        for tracklet, path_F3 in zip(self.tracklets, self._paths, strict=True):
-            row = frame0 - tracklet.first_frame
-            if 0 <= row < len(path_F3) and _moves(
-                path_F3, row, min(frame1 - tracklet.first_frame, len(path_F3) - 1)
-            ):
-                pose = tracklet.poses[row]
-                on_object_N |= inside_box(
-                    points_velo_3N, pose[:3], tracklet.size, float(pose[3]), _BOX_MARGIN
-                )
-        return on_object_N
+    objects = []
+    for tracklet in tracklets:
+        path_F3 = np.full((len(tracklet.poses), 3), np.nan)
+        for row, pose in enumerate(tracklet.poses):
+            T_world_velo = world_from_velo(tracklet.first_frame + row)
+            if T_world_velo is not None:
+                path_F3[row] = transform_points(T_world_velo, pose[None, :3])[0]
+        objects.append(LabelledObject(tracklet, path_F3, _travels(path_F3)))
+    return tuple(objects)
 
 
-def _path(tracklet: Tracklet, world_from_velo: Callable[[int], Floats | None]) -> Floats:
-    """Positions [F, 3] of the box in the world, metres; NaN for unknown poses."""
-    path_F3 = np.full((len(tracklet.poses), 3), np.nan)
-    for row, pose in enumerate(tracklet.poses):
-        T_world_velo = world_from_velo(tracklet.first_frame + row)
-        if T_world_velo is not None:
-            path_F3[row] = transform_points(T_world_velo, pose[None, :3])[0]
-    return path_F3
+def cut_objects(
+    objects: Iterable[LabelledObject], frames: Sequence[int]
+) -> tuple[LabelledObject, ...]:
+    """The objects between the first and the last of ascending frames, cut to these frames."""
+    kept = []
+    for one in objects if frames else ():
+        start, stop = (
+            max(frame - one.tracklet.first_frame, 0) for frame in (frames[0], frames[-1] + 1)
+        )
+        path_F3 = one.path_F3[start:stop]
+        if len(path_F3):
+            tracklet = replace(
+                one.tracklet,
+                first_frame=one.tracklet.first_frame + start,
+                poses=one.tracklet.poses[start:stop],
+            )
+            kept.append(replace(one, tracklet=tracklet, path_F3=path_F3))
+    return tuple(kept)
 
 
-def _moves(path_F3: Floats, row0: int, row1: int) -> bool:
+def on_moving_object(
+    objects: Iterable[LabelledObject], points_velo_3N: Floats, frame0: int, frame1: int
+) -> Bools:
+    """Mask of the points of frame 0's scan that lie on a moving object."""
+    on_object_N = np.zeros(points_velo_3N.shape[1], bool)
+    for one in objects:
+        tracklet = one.tracklet
+        row = frame0 - tracklet.first_frame
+        last = min(frame1 - tracklet.first_frame, len(tracklet.poses) - 1)
+        if not 0 <= row < len(tracklet.poses):
+            continue
+        if one.travels or np.linalg.norm(one.path_F3[last] - one.path_F3[row]) > _STEP:
+            pose = tracklet.poses[row]
+            on_object_N |= inside_box(
+                points_velo_3N, pose[:3], tracklet.size, float(pose[3]), _BOX_MARGIN
+            )
+    return on_object_N
+
+
+def _travels(path_F3: Floats) -> bool:
+    """Whether an object moves over its whole tracklet; also if no position is known."""
     known_F3 = path_F3[np.isfinite(path_F3).all(1)]
-    if not len(known_F3):
-        return True
-    travel = np.linalg.norm(known_F3 - known_F3[0], axis=1).max()
-    step = np.linalg.norm(path_F3[row1] - path_F3[row0])
-    return bool(travel > _TRAVEL or step > _STEP)
+    return not len(known_F3) or bool(np.linalg.norm(known_F3 - known_F3[0], axis=1).max() > _TRAVEL)
 
 
 def inside_box(

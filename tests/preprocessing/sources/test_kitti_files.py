@@ -10,7 +10,6 @@ import pytest
 
 from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.sources.input_files import PHOTO_SUFFIXES
-from ucn.preprocessing.sources.kitti.drive import frame_files
 from ucn.preprocessing.sources.kitti.files import (
     read_calibration,
     read_image,
@@ -18,6 +17,7 @@ from ucn.preprocessing.sources.kitti.files import (
     read_scan,
     read_tracklets,
 )
+from ucn.preprocessing.sources.kitti.sequence import FrameFiles
 
 DATE, DRIVE = "2011_09_26", "2011_09_26_drive_0001_sync"
 
@@ -115,7 +115,7 @@ def test_damaged_scan_is_skipped_with_its_reason(
     world_root: Path, tmp_path: Path, damage: object, reason: str
 ) -> None:
     whole = world_root / DATE / DRIVE / "velodyne_points" / "data" / "0000000000.bin"
-    assert read_scan(whole).shape[1] == 4
+    assert read_scan(whole)[0].shape[1] == 4
     path = tmp_path / "0000000000.bin"
     path.write_bytes(damage(whole.read_bytes()))
     with pytest.raises(SkippedPair) as skipped:
@@ -123,25 +123,28 @@ def test_damaged_scan_is_skipped_with_its_reason(
     assert skipped.value.reason == reason
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0, 1e30])
 def test_bad_points_cost_themselves_only(world_root: Path, tmp_path: Path, value: float) -> None:
     whole = world_root / DATE / DRIVE / "velodyne_points" / "data" / "0000000000.bin"
-    scan_N4 = read_scan(whole)
+    path = tmp_path / "0000000000.bin"
+    scan_N4, returned_N = read_scan(whole)
+    assert returned_N.all()
     bad_N4 = scan_N4.copy()
     bad_N4[::7, :3] = value
     bad_N4[1::7, 3] = value
-    bad_N4.tofile(tmp_path / "0000000000.bin")
-    found_N4 = read_scan(tmp_path / "0000000000.bin")
-    assert not found_N4[::7, :3].any()
-    assert np.isfinite(found_N4).all()
-    np.testing.assert_array_equal(found_N4[1::7, :3], scan_N4[1::7, :3])
-    np.testing.assert_array_equal(found_N4[2::7], scan_N4[2::7])
-    np.vstack([bad_N4, np.full((9000, 4), value, np.float32)]).tofile(tmp_path / "0000000000.bin")
-    assert len(read_scan(tmp_path / "0000000000.bin")) == len(scan_N4) + 9000
-    upper_N4 = bad_N4[: len(bad_N4) // 2]
-    upper_N4.tofile(tmp_path / "0000000000.bin")
+    bad_N4.tofile(path)
+    good_N = np.arange(len(bad_N4)) % 7 > 0
+    found_R4, returned_N = read_scan(path)
+    np.testing.assert_array_equal(returned_N, good_N)
+    np.testing.assert_array_equal(found_R4[:, :3], scan_N4[good_N, :3])
+    assert np.isfinite(found_R4).all()
+    # Bad rows at the end hide neither the lower rings nor that they are missing.
+    padding_N4 = np.full((9000, 4), value, np.float32)
+    np.vstack([bad_N4, padding_N4]).tofile(path)
+    assert len(read_scan(path)[0]) == len(found_R4)
+    np.vstack([bad_N4[: len(bad_N4) // 2], padding_N4]).tofile(path)
     with pytest.raises(SkippedPair, match="lower rings are missing"):
-        read_scan(tmp_path / "0000000000.bin")
+        read_scan(path)
 
 
 def test_calibration_saved_by_an_editor(day: Path) -> None:
@@ -153,16 +156,18 @@ def test_calibration_saved_by_an_editor(day: Path) -> None:
     np.testing.assert_array_equal(found.K, expected.K)
 
 
-def test_images_of_another_suffix(tmp_path: Path) -> None:
+def test_files_of_another_suffix(tmp_path: Path) -> None:
     image = np.full((30, 50, 3), 90, np.uint8)
     cv2.imwrite(str(tmp_path / "0000000003.JPG"), image)
-    np.testing.assert_array_equal(read_image(tmp_path / "0000000003.png", (50, 30)), image)
     (tmp_path / "._0000000003.JPG").touch()
     (tmp_path / "0000000003.txt").touch()
-    size = (tmp_path / "0000000003.JPG").stat().st_size
-    assert frame_files(tmp_path, PHOTO_SUFFIXES, 10) == {3: size}
+    files = FrameFiles(tmp_path, PHOTO_SUFFIXES, 10)
+    np.testing.assert_array_equal(read_image(files.path(3), (50, 30)), image)
+    assert (files.size(3), files.size(4)) == ((tmp_path / "0000000003.JPG").stat().st_size, -1)
+    assert files.path(4) == tmp_path / "0000000004.png"
     (tmp_path / "0000000003.png").write_bytes(b"12")
-    assert frame_files(tmp_path, PHOTO_SUFFIXES, 10) == {3: 2}
+    files = FrameFiles(tmp_path, PHOTO_SUFFIXES, 10)
+    assert (files.path(3), files.size(3)) == (tmp_path / "0000000003.png", 2)
 
 
 def test_damaged_images_are_skipped_with_their_reason(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The kitti-odometry source on a synthetic drive rewritten in its layout, with its labels."""
 
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.job import preprocess
+from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.preprocessing.sources.base import Source
 from ucn.preprocessing.sources.kitti.odometry import KittiOdometryConfig
@@ -123,6 +126,60 @@ def test_classes_are_kept_and_moving_ones_removed(odometry_root: Path) -> None:
     assert sample.metadata["rejected"]["on a labelled mover"] > 100
 
 
+def test_suffixes_in_capitals_change_nothing(odometry_root: Path, tmp_path: Path) -> None:
+    folder = odometry_root / "sequences" / "08"
+    copy = tmp_path / "sequences" / "08"
+    copy.mkdir(parents=True)
+    (copy / "calib.txt").symlink_to(folder / "calib.txt")
+    (tmp_path / "poses").symlink_to(odometry_root / "poses")
+    for name in ("image_2", "velodyne", "labels"):
+        (copy / name).mkdir()
+        for path in (folder / name).iterdir():
+            (copy / name / f"{path.stem}{path.suffix.upper()}").symlink_to(path)
+    source, capitals = open_source(odometry_root), open_source(tmp_path)
+    pair = source.pairs()[0]
+    assert sample_bytes(capitals.load(pair)) == sample_bytes(source.load(pair))
+    assert capitals.input_fingerprint(pair) == source.input_fingerprint(pair)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0])
+def test_rows_that_are_no_returns_are_dropped_with_their_labels(
+    odometry_root: Path, tmp_path: Path, value: float
+) -> None:
+    """Rows of beams without a return, between those of the returns, change only their count."""
+    root = tmp_path / "root"
+    shutil.copytree(odometry_root, root)
+    source = open_source(odometry_root)
+    pair = source.pairs()[0]
+    for frame in (pair.frame0, pair.frame1):
+        scan = root / "sequences" / "08" / "velodyne" / f"{frame}.bin"
+        labels = root / "sequences" / "08" / "labels" / f"{frame}.label"
+        for path, kind, width in ((scan, np.float32, 4), (labels, np.uint32, 1)):
+            rows = np.fromfile(path, kind).reshape(-1, width)
+            empty = np.full_like(rows, value if kind is np.float32 else 40)
+            np.stack([rows, empty], axis=1).tofile(path)
+    sample, expected = open_source(root).load(pair), source.load(pair)
+    points = scan.stat().st_size // 32
+    assert sample.metadata["rejected"].pop("no return") == pytest.approx(points, rel=0.1)
+    assert sample_bytes(sample) == sample_bytes(expected)
+
+
+def test_a_task_reads_only_images_scans_and_labels(odometry_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(odometry_root, root)
+    source = open_source(root)
+    pairs = source.pairs()[:2]
+    expected = [sample_bytes(source.load(pair)) for pair in pairs]
+    reader = pickle.dumps(open_source(root).reader(pairs))
+    (root / "sequences" / "08" / "calib.txt").unlink()
+    shutil.rmtree(root / "poses")
+    assert [sample_bytes(pickle.loads(reader).load(pair)) for pair in pairs] == expected
+
+
+def sample_bytes(sample: Sample) -> bytes:
+    return pickle.dumps(sample)
+
+
 def test_missing_and_damaged_frames_are_skipped(odometry_root: Path, tmp_path: Path) -> None:
     config = KittiOdometryConfig(
         root=str(odometry_root), out=str(tmp_path), split="val", gaps=(1,), workers=0, min_matches=1
@@ -152,9 +209,8 @@ def test_short_poses_and_labels_are_told(odometry_root: Path, tmp_path: Path) ->
     with pytest.raises(SkippedPair, match=r"missing pose: 08\.txt: line 4"):
         source.load(pairs[2])
     poses.write_text("1 2 3\n")
-    source = open_source(root, gaps=(1,))
     with pytest.raises(UserError, match=r"08.txt: line 1 is not 12 numbers"):
-        source.load(pairs[1])
+        open_source(root, gaps=(1,)).pairs()
     poses.write_text("\n\n".join(lines) + "\n\n \n")
     source = open_source(root, gaps=(1,))
     with pytest.raises(SkippedPair, match="damaged labels"):
@@ -163,12 +219,14 @@ def test_short_poses_and_labels_are_told(odometry_root: Path, tmp_path: Path) ->
     (folder / "calib.txt").unlink()
     calibration = (odometry_root / "sequences" / "08" / "calib.txt").read_text()
     (folder / "calib.txt").write_text(calibration.partition("Tr")[0])
-    with pytest.raises(UserError, match=r"calib\.txt: has no Tr .* data_odometry_calib"):
+    with pytest.raises(
+        UserError, match=r"calib\.txt: has no Tr .* data_odometry_calib.* no matches"
+    ):
         open_source(root, gaps=(1,)).pairs()
     (folder / "calib.txt").write_text(calibration)
     poses.unlink()
     with pytest.raises(UserError, match=r"missing poses; KITTI has them for 00 to 10"):
-        open_source(root, gaps=(1,)).load(pairs[1])
+        open_source(root, gaps=(1,)).pairs()
 
 
 def test_wrong_roots_and_splits_are_refused(odometry_root: Path, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """The kitti-raw source on synthetic drives with exact truth, and on real ones."""
 
+import itertools
+import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +11,23 @@ import cv2
 import numpy as np
 import pykitti
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ucn.errors import SkippedPair, UserError
 from ucn.geometry.rigid import inside_image
 from ucn.preprocessing.labels.lidar.pairs import LidarMatches, match_scans
 from ucn.preprocessing.sample import Sample
-from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.kitti.drive import find_drives
 from ucn.preprocessing.sources.kitti.drive_lists import EIGEN_TEST, VALIDATION
+from ucn.preprocessing.sources.kitti.files import Tracklet
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
+from ucn.preprocessing.sources.kitti.tracklets import (
+    cut_objects,
+    labelled_objects,
+    on_moving_object,
+)
 
 DATE = "2011_09_26"
 
@@ -129,7 +140,7 @@ def test_movers_are_found_without_labels(world_root: Path, tmp_path: Path, gap: 
     root = tmp_path / "unlabelled"
     root.mkdir()
     _link_without_tracklets(world_root, root)
-    sequences = {drive.name: drive for drive in find_drives(root, camera=2)}
+    sequences = {drive.name: drive.reader(drive.frames) for drive in find_drives(root, camera=2)}
     right = wrong = leaked = movers = 0
     for pair in open_source(root, gaps=(gap,), min_matches=1).pairs():
         sequence = sequences[pair.sequence]
@@ -175,7 +186,9 @@ def _link_without_tracklets(root: Path, copy: Path) -> None:
 
 def test_most_visible_static_points_are_kept(world_root: Path) -> None:
     """Nine in ten, of those that the world's exact depth shows in both images."""
-    sequences = {drive.name: drive for drive in find_drives(world_root, camera=2)}
+    sequences = {
+        drive.name: drive.reader(drive.frames) for drive in find_drives(world_root, camera=2)
+    }
     kept = visible = 0
     for pair in open_source(world_root, gaps=(1,), min_matches=1).pairs()[::2]:
         sequence = sequences[pair.sequence]
@@ -375,7 +388,72 @@ def test_a_pose_that_the_road_contradicts_is_no_pose(
             source.load(source.pairs()[0])
 
 
-def test_missing_frames_are_skipped_with_their_reason(shared_data: Path) -> None:
-    source = open_source(real_root(shared_data))
-    with pytest.raises(SkippedPair, match="missing image"):
-        source.load(PairRef(f"{DATE}_drive_0052-image_02", "0000000005", "0000000006"))
+def test_missing_frames_are_skipped_with_their_reason(world_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(world_root, tmp_path / "raw")
+    source = open_source(tmp_path / "raw", drives=("0001",), gaps=(1,))
+    drive = tmp_path / "raw" / DATE / f"{DATE}_drive_0001_sync"
+    for frame, name, suffix in ((1, "image_02", "png"), (3, "velodyne_points", "bin")):
+        (drive / name / "data" / f"{frame:010d}.{suffix}").unlink()
+    oxts = drive / "oxts" / "data"
+    (oxts / "0000000005.txt").write_text("damaged")
+    for frame in (1, 7):
+        (oxts / f"{frame:010d}.txt").unlink()
+    reasons = []
+    for pair in source.pairs():
+        try:
+            source.load(pair)
+            reasons.append("")
+        except SkippedPair as skipped:
+            reasons.append(str(skipped))
+    image, scan = "missing image: 0000000001.png", "missing scan: 0000000003.bin"
+    oxts5, oxts7 = "damaged oxts: 0000000005.txt: not numbers", "missing oxts: 0000000007.txt"
+    # The reason of the image precedes that of the pose.
+    assert reasons == [image, image, scan, scan, oxts5, oxts5, oxts7]
+
+
+def test_a_task_reads_only_images_and_scans(world_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    shutil.copytree(world_root, root)
+    drive = root / DATE / f"{DATE}_drive_0001_sync"
+    (drive / "oxts" / "data" / "0000000002.txt").write_text("damaged")
+    source = open_source(root, drives=("0001",), gaps=(1, 5))
+    pairs = [pair for pair in source.pairs() if pair.frame0 <= "0000000003"]
+    expected = [outcome(source, pair) for pair in pairs]
+    assert "damaged oxts: 0000000002.txt: not numbers" in expected
+    readers = [pickle.dumps(source.reader(pairs))]
+    readers += [pickle.dumps(source.reader([pair])) for pair in pairs]
+    shutil.rmtree(drive / "oxts")
+    for path in (drive / "tracklet_labels.xml", *(root / DATE).glob("calib_*.txt")):
+        path.unlink()
+    whole, *single = map(pickle.loads, readers)
+    assert [outcome(whole, pair) for pair in pairs] == expected
+    assert [outcome(one, pair) for one, pair in zip(single, pairs, strict=True)] == expected
+    # A reader that has read frames is pickled without them.
+    assert len(pickle.dumps(whole)) < len(readers[0]) + 100
+
+
+@given(st.integers(-3, 12), st.integers(1, 12), st.integers(0, 2**32))
+def test_labelled_objects_are_cut_to_the_frames_of_the_pairs(
+    first: int, length: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    poses_F4 = rng.normal(scale=0.2, size=(length, 4))
+    tracklet = Tracklet("Car", (2.0, 2.0, 2.0), first, poses_F4)
+    known = rng.random(24) < 0.8
+    objects = labelled_objects([tracklet], lambda frame: np.eye(4) if known[frame] else None)
+    frames = sorted(rng.choice(12, 4, replace=False).tolist())
+    cut = cut_objects(objects, frames)
+    assert sum(len(one.path_F3) for one in cut) <= frames[-1] + 1 - frames[0]
+    points_3N = rng.normal(size=(3, 20))
+    for frame0, frame1 in itertools.combinations(frames, 2):
+        np.testing.assert_array_equal(
+            on_moving_object(cut, points_3N, frame0, frame1),
+            on_moving_object(objects, points_3N, frame0, frame1),
+        )
+
+
+def outcome(reader: PairReader, pair: PairRef) -> bytes | str:
+    try:
+        return pickle.dumps(reader.load(pair))
+    except SkippedPair as skipped:
+        return str(skipped)

@@ -5,6 +5,7 @@ Layout: ``training/{clean,final,albedo}/SEQ/frame_NNNN.png`` and
 ``camdata_left``.
 """
 
+import logging
 import os
 import re
 import struct
@@ -27,6 +28,8 @@ from ucn.preprocessing.sources.flow.pairs import (
     training_folder,
 )
 from ucn.preprocessing.sources.input_files import find_photo
+
+logger = logging.getLogger(__name__)
 
 Pass = Literal["clean", "final", "albedo"]
 
@@ -88,6 +91,8 @@ class SintelSource:
                 )
 
     def pairs(self) -> list[PairRef]:
+        if missing := sorted(set(self._config.passes) - set(self._passes)):
+            logger.warning("%s: has no pass %s; takes %s", self._folder, *missing, *self._passes)
         pairs = [
             PairRef(f"{rendering}-{folder.name}", f"{number:04d}", f"{number + 1:04d}")
             for folder in sorted((self._folder / "flow").iterdir())

@@ -101,6 +101,15 @@ def test_pairs_name_their_rendering(tmp_path: Path, root: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(("passes", "lines"), [(("clean", "final"), 0), (("clean",), 1)])
+def test_a_default_pass_that_is_missing_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, passes: tuple[str, ...], lines: int
+) -> None:
+    write_sequence(tmp_path, "alley_1", 2, passes)
+    assert len(config(tmp_path).open_source().pairs()) == len(passes)
+    assert caplog.text.count("has no pass final; takes clean") == lines
+
+
 def test_masked_pixels_are_no_matches(tmp_path: Path) -> None:
     write_sequence(tmp_path / "training", "alley_1", 2)
     source = config(tmp_path, max_matches=0).open_source()

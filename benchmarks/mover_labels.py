@@ -20,7 +20,7 @@ from ucn.errors import SkippedPair
 from ucn.geometry.rigid import invert_rigid
 from ucn.preprocessing.labels.lidar.pairs import LidarMatches, match_scans
 from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage
-from ucn.preprocessing.sources.kitti.drive import find_drives
+from ucn.preprocessing.sources.kitti.drive import Drive, find_drives
 from ucn.preprocessing.sources.kitti.reader import LidarFrame, SequenceReader
 from ucn.preprocessing.sources.kitti.sequence import LidarSequence
 from ucn.preprocessing.sources.synthetic.config import WorldSpec
@@ -64,7 +64,8 @@ def compare_worlds(root: Path, worlds: int, frames: int, gaps: list[int]) -> Non
     for gap in gaps:
         counts = {rule: Counter[str]() for rule in _RULES}
         for spec in specs:
-            (drive,) = find_drives(root, camera=2, names=(spec.drive_name,))
+            (folder,) = find_drives(root, (spec.drive_name,))
+            drive = Drive(folder, camera=2)
             sequence = drive.reader(drive.frames)
             for first in range(0, frames - gap, 2):
                 try:
@@ -129,7 +130,8 @@ def compare_drives(root: Path, gaps: list[int], step: int) -> None:
     print("| ---: | --- | ---: | ---: | ---: | ---: |")
     for gap in gaps:
         shares: dict[str, list[tuple[float, float, int]]] = {rule: [] for rule in _RULES}
-        for drive in find_drives(root, camera=2):
+        for folder in find_drives(root):
+            drive = Drive(folder, camera=2)
             sequence = drive.reader(drive.frames)
             for first, second in _frame_pairs(drive, gap, step):
                 try:

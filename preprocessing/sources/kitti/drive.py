@@ -19,7 +19,8 @@ from ucn.preprocessing.sources.kitti.sequence import FrameFiles, LidarSequence
 from ucn.preprocessing.sources.kitti.tracklets import LabelledObject, labelled_objects
 
 _DAY = re.compile(r"\d{4}_\d{2}_\d{2}")
-_DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync")
+_DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_(sync|extract)")
+_TRACKLETS = "tracklet_labels.xml"
 
 
 class Drive(LidarSequence):
@@ -28,17 +29,13 @@ class Drive(LidarSequence):
     Args:
         folder: ``DATE_drive_NNNN_sync``.
         camera: 0 to 3.
-
-    Attributes:
-        drive: ``DATE_drive_NNNN``.
     """
 
     digits = 10
 
     def __init__(self, folder: Path, camera: int) -> None:
         super().__init__()
-        self.drive = folder.name.removesuffix("_sync")
-        self.name = f"{self.drive}-image_{camera:02d}"
+        self.name = f"{drive_name(folder)}-image_{camera:02d}"
         self.images = self._files(folder / f"image_{camera:02d}", PHOTO_SUFFIXES)
         self.scans = self._files(folder / "velodyne_points", (".bin",))
         self.others = self._files(folder / "oxts", (".txt",))
@@ -53,14 +50,14 @@ class Drive(LidarSequence):
     def digest(self) -> str:
         state = hashlib.sha256()
         day = self._folder.parent
-        for path in (*sorted(day.glob("calib_*.txt")), self._folder / "tracklet_labels.xml"):
+        for path in (*sorted(day.glob("calib_*.txt")), self._folder / _TRACKLETS):
             state.update(path.read_bytes() if path.exists() else b"absent")
         state.update(repr(self._mercator_scale).encode())
         return state.hexdigest()
 
     @cached_property
     def objects(self) -> tuple[LabelledObject, ...]:
-        tracklets = read_tracklets(self._folder / "tracklet_labels.xml")
+        tracklets = read_tracklets(self._folder / _TRACKLETS)
         return labelled_objects(tracklets, self._velo_pose)
 
     def camera_pose(self, frame: int) -> Floats:
@@ -85,16 +82,15 @@ class Drive(LidarSequence):
         return None
 
 
-def find_drives(root: Path, camera: int, names: tuple[str, ...] = ()) -> list[Drive]:
-    """Find drives, sorted by name.
+def find_drives(root: Path, names: tuple[str, ...] = ()) -> list[Path]:
+    """Find the folders of drives, sorted by name.
 
     Args:
         root: folder of ``DATE/DATE_drive_NNNN_sync``.
-        camera: 0 to 3.
         names: names such as ``0052`` or ``2011_09_26_drive_0052``; empty for all drives.
 
     Raises:
-        UserError: the folder is missing or has no drives, or a named drive is missing.
+        UserError: the folder is missing or has no synced drives, or a named drive is missing.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; pass the folder that holds KITTI's days")
@@ -111,22 +107,26 @@ def find_drives(root: Path, camera: int, names: tuple[str, ...] = ()) -> list[Dr
             f"{root}: holds no DATE/DATE_drive_NNNN_sync; "
             + ("pass the folder above the day" if inside else "is it KITTI raw, synced?")
         )
-    if names:
-        folders = _chosen(root, folders, names)
-    return [Drive(folder, camera) for folder in folders]
+    return sorted({path for name in names or ("",) for path in _synced(root, folders, name)})
 
 
-def _chosen(root: Path, folders: list[Path], names: tuple[str, ...]) -> list[Path]:
-    chosen = set()
-    for name in names:
-        found = [
-            folder
-            for folder in folders
-            if name.removesuffix("_sync")
-            in (folder.name.removesuffix("_sync"), folder.name.split("_")[-2])
-        ]
-        if not found:
-            there = ", ".join(folder.name.removesuffix("_sync") for folder in folders[:5])
-            raise UserError(f"{root}: no drive {name}; there are {there}")
-        chosen.update(found)
-    return sorted(chosen)
+def _synced(root: Path, folders: list[Path], name: str) -> list[Path]:
+    """The synced ones of the drives with a name or number; of all for an empty name."""
+    drive = name.removesuffix("_sync").removesuffix("_extract")
+    found = [path for path in folders if drive in ("", drive_name(path), path.name.split("_")[-2])]
+    if not found:
+        raise UserError(
+            f"{root}: no drive {name}; there are {', '.join(map(drive_name, folders[:5]))}"
+        )
+    synced = [path for path in found if path.name.endswith("_sync")]
+    if not synced:
+        raise UserError(
+            f"{found[0]}: is unsynced: its images are not rectified, and its scans and poses have "
+            "other times; download the synced+rectified data of the drive"
+        )
+    return synced
+
+
+def drive_name(folder: Path) -> str:
+    """``DATE_drive_NNNN`` of the folder of a drive."""
+    return folder.name.rpartition("_")[0]

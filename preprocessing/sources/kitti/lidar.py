@@ -1,9 +1,10 @@
 """Makes samples from frame pairs of LiDAR sequences, chosen by frame distance or by overlap."""
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -26,6 +27,10 @@ from ucn.preprocessing.sources.kitti.reader import (
 from ucn.preprocessing.sources.kitti.semantic import CLASS_NAMES
 from ucn.preprocessing.sources.kitti.sequence import LidarSequence
 
+logger = logging.getLogger(__name__)
+
+Camera = Literal[0, 1, 2, 3]
+
 _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -40,8 +45,10 @@ class LidarConfig(PreprocessConfig):
 
     root: str
     """Folder of the dataset."""
-    camera: Literal[0, 1, 2, 3] = 2
+    camera: Camera = 2
     """Camera: 0 and 1 are grey, 2 and 3 are colour; 0 and 2 are the left cameras."""
+    cameras: tuple[Camera, ...] | Literal["all"] = ()
+    """Several cameras instead of --camera, such as 2 3, or all; pairs are of one camera each."""
     gaps: tuple[_Positive, ...] = (1, 2, 5)
     """Distances between the two images of a pair, in frames."""
     overlaps: tuple[_Share, ...] = ()
@@ -53,6 +60,13 @@ class LidarConfig(PreprocessConfig):
     min_motion: float = Field(0.0, ge=0)
     """Skip pairs whose cameras are closer to each other, in metres."""
 
+    @property
+    def wanted_cameras(self) -> tuple[Camera, ...]:
+        """The cameras of --camera or --cameras."""
+        if self.cameras == "all":
+            return get_args(Camera)
+        return tuple(sorted(set(self.cameras))) or (self.camera,)
+
     @field_validator("gaps", "overlaps")
     @classmethod
     def _in_order(cls, values: tuple[float, ...]) -> tuple[float, ...]:
@@ -63,6 +77,34 @@ class LidarConfig(PreprocessConfig):
         if not self.gaps and not self.overlaps:
             raise ValueError("name at least one frame distance, such as --gaps 1, or --overlaps")
         return self
+
+
+def open_lidar(
+    config: LidarConfig, recordings: Sequence[Callable[[int], LidarSequence]]
+) -> "LidarSource":
+    """Source of the wanted cameras of some recordings.
+
+    Args:
+        config: the options.
+        recordings: opens a camera of each recording.
+
+    Raises:
+        UserError: a camera of --cameras has no images.
+    """
+    sequences = [opened(camera) for opened in recordings for camera in config.wanted_cameras]
+    if config.cameras:
+        there = [sequence for sequence in sequences if sequence.images.by_frame]
+        if config.cameras == "all" and there:
+            names = sorted({sequence.name.rpartition("-")[2] for sequence in there})
+            logger.warning("%s: takes %s", config.root, ", ".join(names))
+        elif len(there) < len(sequences):
+            missing = next(sequence for sequence in sequences if not sequence.images.by_frame)
+            raise UserError(
+                f"{missing.images.folder}: holds no images; unpack them there, or leave the camera "
+                "out of --cameras"
+            )
+        sequences = there
+    return LidarSource(config, sequences)
 
 
 class LidarSource:

@@ -5,7 +5,7 @@ al., CVPR 2012). SemanticKITTI adds ``ROOT/sequences/NN/labels`` (Behley et al.,
 """
 
 import hashlib
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from ucn.preprocessing.sources.kitti.files import (
     read_calibration_file,
     read_image,
 )
-from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
+from ucn.preprocessing.sources.kitti.lidar import LidarConfig, open_lidar
 from ucn.preprocessing.sources.kitti.sequence import FrameFiles, LidarSequence
 
 # Sequences 00 to 10 have poses. The validation sequence is SemanticKITTI's. The test sequences are
@@ -60,7 +60,7 @@ class KittiOdometryConfig(LidarConfig):
         missing = [name for name in wanted if name not in there]
         if not there or (self.sequences and missing):
             raise UserError(f"{root}/sequences: lacks {', '.join(missing)}; unpack it there")
-        return LidarSource(self, [OdometrySequence(root, name, self.camera) for name in there])
+        return open_lidar(self, [partial(OdometrySequence, root, name) for name in there])
 
 
 class OdometrySequence(LidarSequence):

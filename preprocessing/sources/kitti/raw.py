@@ -4,14 +4,15 @@ Layout: ``ROOT/DATE/DATE_drive_NNNN_sync/{image_0C,velodyne_points,oxts}/data``,
 calibration files in ``ROOT/DATE`` (Geiger et al., "Vision meets Robotics", IJRR 2013).
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from ucn.errors import UserError
 from ucn.preprocessing.sources.base import Source
-from ucn.preprocessing.sources.kitti.drive import Drive, find_drives
+from ucn.preprocessing.sources.kitti.drive import Drive, drive_name, find_drives
 from ucn.preprocessing.sources.kitti.drive_lists import split_of_drive
-from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
+from ucn.preprocessing.sources.kitti.lidar import LidarConfig, open_lidar
 
 
 class KittiRawConfig(LidarConfig):
@@ -28,16 +29,16 @@ class KittiRawConfig(LidarConfig):
     val the validation drives of the depth benchmark, train the others."""
 
     def open_source(self) -> Source:
-        drives = find_drives(Path(self.root), self.camera, self.drives)
-        return LidarSource(self, _listed(self, drives))
+        folders = _listed(self, find_drives(Path(self.root), self.drives))
+        return open_lidar(self, [partial(Drive, folder) for folder in folders])
 
 
-def _listed(config: KittiRawConfig, drives: list[Drive]) -> list[Drive]:
+def _listed(config: KittiRawConfig, folders: list[Path]) -> list[Path]:
     if config.lists == "all":
-        return drives
+        return folders
     if config.split not in ("train", "val", "test"):
         raise UserError(f"--split {config.split}: the lists have train, val and test; name one")
-    listed = [drive for drive in drives if split_of_drive(drive.drive) == config.split]
+    listed = [one for one in folders if split_of_drive(drive_name(one)) == config.split]
     if not listed:
         raise UserError(
             f"{config.root}: holds no drive of the {config.split} list; choose another --split, "

@@ -1,5 +1,6 @@
 """Synthetic worlds: rendered in KITTI raw's layout, then read like KITTI raw."""
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -7,8 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from ucn.preprocessing.sources.base import Source
-from ucn.preprocessing.sources.kitti.drive import find_drives
-from ucn.preprocessing.sources.kitti.lidar import LidarConfig, LidarSource
+from ucn.preprocessing.sources.kitti.drive import Drive, find_drives
+from ucn.preprocessing.sources.kitti.lidar import LidarConfig, open_lidar
 from ucn.preprocessing.sources.synthetic.config import WorldSpec
 from ucn.preprocessing.sources.synthetic.job import make_worlds
 
@@ -35,7 +36,8 @@ class SyntheticConfig(LidarConfig):
 
     def open_source(self) -> Source:
         names = tuple(f"{spec.drive:04d}" for spec in world_specs(self))
-        return LidarSource(self, find_drives(Path(self.root), self.camera, names))
+        folders = find_drives(Path(self.root), names)
+        return open_lidar(self, [partial(Drive, folder) for folder in folders])
 
 
 def world_specs(config: SyntheticConfig) -> list[WorldSpec]:
@@ -50,7 +52,7 @@ def world_specs(config: SyntheticConfig) -> list[WorldSpec]:
                 frames=config.frames,
                 width=config.width,
                 height=round(config.width * _KITTI_ASPECT),
-                cameras=(config.camera,),
+                cameras=config.wanted_cameras,
                 textures=config.textures,
                 speed=round(float(rng.uniform(0.5, 1.2)), 2),
                 movers=int(rng.integers(3, 8)),

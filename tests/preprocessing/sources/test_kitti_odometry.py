@@ -240,3 +240,21 @@ def test_wrong_roots_and_splits_are_refused(odometry_root: Path, tmp_path: Path)
         open_source(odometry_root, sequences=("07", "08"))
     with pytest.raises(UserError, match="holds no image"):
         open_source(odometry_root, camera=0).pairs()
+    with pytest.raises(UserError, match=r"image_0: holds no images; .*--cameras"):
+        open_source(odometry_root, cameras=(0, 2))
+
+
+def test_all_cameras_are_those_with_images(
+    odometry_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(odometry_root, root, symlinks=True)
+    folder = root / "sequences" / "08"
+    (folder / "image_3").symlink_to(folder / "image_2")
+    one, both = open_source(root), open_source(root, cameras="all")
+    assert "takes image_2, image_3" in caplog.text
+    assert [both.key(pair) for pair in both.pairs()] == [
+        key.replace("image_2", camera)
+        for camera in ("image_2", "image_3")
+        for key in map(one.key, one.pairs())
+    ]

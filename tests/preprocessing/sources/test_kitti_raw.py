@@ -19,7 +19,7 @@ from ucn.geometry.rigid import inside_image
 from ucn.preprocessing.labels.lidar.pairs import LidarMatches, match_scans
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.base import PairReader, PairRef, Source
-from ucn.preprocessing.sources.kitti.drive import find_drives
+from ucn.preprocessing.sources.kitti.drive import Drive, find_drives
 from ucn.preprocessing.sources.kitti.drive_lists import EIGEN_TEST, VALIDATION
 from ucn.preprocessing.sources.kitti.files import Tracklet
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
@@ -140,7 +140,11 @@ def test_movers_are_found_without_labels(world_root: Path, tmp_path: Path, gap: 
     root = tmp_path / "unlabelled"
     root.mkdir()
     _link_without_tracklets(world_root, root)
-    sequences = {drive.name: drive.reader(drive.frames) for drive in find_drives(root, camera=2)}
+    sequences = {
+        drive.name: drive.reader(drive.frames)
+        for folder in find_drives(root)
+        for drive in (Drive(folder, 2),)
+    }
     right = wrong = leaked = movers = 0
     for pair in open_source(root, gaps=(gap,), min_matches=1).pairs():
         sequence = sequences[pair.sequence]
@@ -187,7 +191,9 @@ def _link_without_tracklets(root: Path, copy: Path) -> None:
 def test_most_visible_static_points_are_kept(world_root: Path) -> None:
     """Nine in ten, of those that the world's exact depth shows in both images."""
     sequences = {
-        drive.name: drive.reader(drive.frames) for drive in find_drives(world_root, camera=2)
+        drive.name: drive.reader(drive.frames)
+        for folder in find_drives(world_root)
+        for drive in (Drive(folder, 2),)
     }
     kept = visible = 0
     for pair in open_source(world_root, gaps=(1,), min_matches=1).pairs()[::2]:
@@ -311,6 +317,70 @@ def test_wrong_folders_are_refused(world_root: Path, tmp_path: Path) -> None:
         open_source(world_root, drives=("0077",))
     with pytest.raises(UserError, match="no two frames lie 50 apart"):
         open_source(world_root, gaps=(50,)).pairs()
+
+
+def test_unsynced_drives_are_refused_unless_there_are_synced_ones(
+    world_root: Path, tmp_path: Path
+) -> None:
+    day = tmp_path / DATE
+    extract = day / f"{DATE}_drive_0001_extract"
+    extract.mkdir(parents=True)
+    for path in (world_root / DATE).glob("*.txt"):
+        (day / path.name).symlink_to(path)
+    with pytest.raises(UserError, match=r"drive_0001_extract: is unsynced.*synced\+rectified data"):
+        open_source(tmp_path)
+    (day / f"{DATE}_drive_0002_sync").symlink_to(world_root / DATE / f"{DATE}_drive_0002_sync")
+    assert {pair.sequence for pair in open_source(tmp_path).pairs()} == {
+        f"{DATE}_drive_0002-image_02"
+    }
+    for name in ("0001", f"{DATE}_drive_0001", extract.name):
+        with pytest.raises(UserError, match="drive_0001_extract: is unsynced"):
+            open_source(tmp_path, drives=(name, "0002"))
+
+
+@pytest.fixture
+def two_cameras(world_root: Path, tmp_path: Path) -> Path:
+    """The two drives; camera 3 of drive 0001 has the images of camera 2."""
+    root = tmp_path / "two"
+    shutil.copytree(world_root, root)
+    drive = root / DATE / f"{DATE}_drive_0001_sync"
+    shutil.copytree(drive / "image_02", drive / "image_03")
+    return root
+
+
+def test_each_camera_is_paired_with_itself(two_cameras: Path) -> None:
+    one, two, both = (
+        open_source(two_cameras, drives=("0001",), gaps=(1,), **options)
+        for options in ({}, {"camera": 3}, {"cameras": (3, 2)})
+    )
+    assert both.pairs() == one.pairs() + two.pairs()
+    left, right = one.pairs()[0], two.pairs()[0]
+    assert both.key(left) == one.key(left) == f"{DATE}_drive_0001-image_02-0000000000-0000000001"
+    assert both.key(right) == f"{DATE}_drive_0001-image_03-0000000000-0000000001"
+    for source, pair in ((one, left), (two, right)):
+        assert outcome(both, pair) == outcome(source, pair)
+        assert both.input_fingerprint(pair) == source.input_fingerprint(pair)
+    assert both.load(left).metadata["K0"] == one.load(left).metadata["K0"]
+
+
+def test_all_cameras_are_those_with_images(
+    two_cameras: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {pair.sequence for pair in open_source(two_cameras, cameras="all").pairs()}
+    assert names == {
+        f"{DATE}_drive_0001-image_02",
+        f"{DATE}_drive_0001-image_03",
+        f"{DATE}_drive_0002-image_02",
+    }
+    assert "takes image_02, image_03" in caplog.text
+    with pytest.raises(UserError, match=r"drive_0002_sync/image_03/data: holds no images"):
+        open_source(two_cameras, cameras=(2, 3))
+
+
+def test_no_camera_is_told(tmp_path: Path) -> None:
+    (tmp_path / DATE / f"{DATE}_drive_0001_sync").mkdir(parents=True)
+    with pytest.raises(UserError, match="image_00/data: holds no images"):
+        open_source(tmp_path, cameras="all")
 
 
 def real_root(shared_data: Path) -> Path:

@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from ucn.images.disparity_files import read_disparity
 from ucn.images.flow_files import read_flow
 from ucn.images.read import MAX_PIXELS, decode_any, image_size, read_photo
 from ucn.pipeline.match import read_rgb_photo
+from ucn.preprocessing.sources.archive import ArchivePath
 from ucn.preprocessing.sources.flow.layouts import find_flow_pairs
 from ucn.preprocessing.sources.kitti.files import read_tracklets
 from ucn.storage.array_files import read_hdf5
@@ -277,3 +279,20 @@ def test_xml_that_grows_or_reads_other_files(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="not a KITTI tracklet file"):
         read_tracklets(path)
+
+
+def test_a_member_of_an_archive_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ucn.preprocessing.sources.archive._MAX_BYTES", 10**6)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("bomb.png", bytes(10**6 + 1))
+        file.writestr("../up.png", b"up")
+    root = ArchivePath(tmp_path / "a.zip")
+    with pytest.raises(SkippedPair, match=r"unreadable image: bomb\.png: larger than"):
+        read_photo(root / "bomb.png", root)
+    # A name that leads out of the archive is a name in it, and nothing else.
+    (tmp_path / "up.png").write_bytes(b"another file")
+    assert (root / ".." / "up.png").read_bytes() == b"up"
+    with pytest.raises(SkippedPair, match="foreign image"):
+        read_photo(root / ".." / "up.png", root)

@@ -2,12 +2,15 @@
 
 import hashlib
 import re
+from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from ucn.arrays import Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.geometry.rigid import invert_rigid
+from ucn.preprocessing.sources.archive import ArchivePath, is_archive, open_root
 from ucn.preprocessing.sources.input_files import PHOTO_SUFFIXES
 from ucn.preprocessing.sources.kitti.files import (
     Calibration,
@@ -20,52 +23,84 @@ from ucn.preprocessing.sources.kitti.tracklets import LabelledObject, labelled_o
 
 _DAY = re.compile(r"\d{4}_\d{2}_\d{2}")
 _DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_(sync|extract)")
+_ARCHIVE = re.compile(r"\d{4}_\d{2}_\d{2}.*\.zip", re.IGNORECASE)
 _TRACKLETS = "tracklet_labels.xml"
+_CALIBRATION = "calib_cam_to_cam.txt"
+
+
+class DriveFiles(NamedTuple):
+    """Where a drive lies.
+
+    Attributes:
+        folder: name of its folder, ``DATE_drive_NNNN_sync``.
+        days: folders ``DATE``, unpacked or in archives, that hold parts of it.
+    """
+
+    folder: str
+    days: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """``DATE_drive_NNNN``."""
+        return self.folder.removesuffix("_sync")
+
+    def find(self, part: str) -> Path:
+        """A file or folder of the drive, from the first day that has it."""
+        return self._first(f"{self.folder}/{part}")
+
+    def calibrated_day(self) -> Path:
+        """The first day that holds a calibration."""
+        return self._first(_CALIBRATION).parent
+
+    def _first(self, name: str) -> Path:
+        paths = [day / name for day in self.days]
+        return next((path for path in paths if path.exists()), paths[0])
 
 
 class Drive(LidarSequence):
     """A drive of KITTI raw, recorded by one camera and the Velodyne.
 
     Args:
-        folder: ``DATE_drive_NNNN_sync``.
+        files: the drive.
         camera: 0 to 3.
     """
 
     digits = 10
 
-    def __init__(self, folder: Path, camera: int) -> None:
+    def __init__(self, files: DriveFiles, camera: int) -> None:
         super().__init__()
-        self.name = f"{drive_name(folder)}-image_{camera:02d}"
-        self.images = self._files(folder / f"image_{camera:02d}", PHOTO_SUFFIXES)
-        self.scans = self._files(folder / "velodyne_points", (".bin",))
-        self.others = self._files(folder / "oxts", (".txt",))
-        self._folder = folder
+        self.name = f"{files.name}-image_{camera:02d}"
+        self.images = self._frames(files.find(f"image_{camera:02d}/data"), PHOTO_SUFFIXES)
+        self.scans = self._frames(files.find("velodyne_points/data"), (".bin",))
+        self.others = self._frames(files.find("oxts/data"), (".txt",))
+        self._day = files.calibrated_day()
+        self._tracklets = files.find(_TRACKLETS)
         self._camera = camera
 
     @cached_property
     def calibration(self) -> Calibration:
-        return read_calibration(self._folder.parent, self._camera)
+        return read_calibration(self._day, self._camera)
 
     @cached_property
     def digest(self) -> str:
         state = hashlib.sha256()
-        day = self._folder.parent
-        for path in (*sorted(day.glob("calib_*.txt")), self._folder / _TRACKLETS):
+        calibrations = [path for path in self._day.iterdir() if path.match("calib_*.txt")]
+        for path in (*sorted(calibrations), self._tracklets):
             state.update(path.read_bytes() if path.exists() else b"absent")
         state.update(repr(self._mercator_scale).encode())
         return state.hexdigest()
 
     @cached_property
     def objects(self) -> tuple[LabelledObject, ...]:
-        tracklets = read_tracklets(self._folder / _TRACKLETS)
+        tracklets = read_tracklets(self._tracklets)
         return labelled_objects(tracklets, self._velo_pose)
 
     def camera_pose(self, frame: int) -> Floats:
         T_world_imu, _ = read_oxts(self.others.path(frame), self._mercator_scale)
         return T_world_imu @ invert_rigid(self.calibration.T_cam_imu)
 
-    def _files(self, folder: Path, suffixes: tuple[str, ...]) -> FrameFiles:
-        return FrameFiles(folder / "data", suffixes, self.digits)
+    def _frames(self, folder: Path, suffixes: tuple[str, ...]) -> FrameFiles:
+        return FrameFiles(folder, suffixes, self.digits)
 
     def _velo_pose(self, frame: int) -> Floats | None:
         pose = self.pose(frame)
@@ -82,42 +117,73 @@ class Drive(LidarSequence):
         return None
 
 
-def find_drives(root: Path, names: tuple[str, ...] = ()) -> list[Path]:
-    """Find the folders of drives, sorted by name.
+def find_drives(root: Path, names: tuple[str, ...] = ()) -> list[DriveFiles]:
+    """Find drives, sorted by name.
 
     Args:
-        root: folder of ``DATE/DATE_drive_NNNN_sync``.
+        root: folder of ``DATE/DATE_drive_NNNN_sync``, or of KITTI's zip archives, which may also
+            lie in the folders of the days. What is unpacked counts before what is in an archive.
         names: names such as ``0052`` or ``2011_09_26_drive_0052``; empty for all drives.
 
     Raises:
-        UserError: the folder is missing or has no synced drives, or a named drive is missing.
+        UserError: the folder is missing or has no synced drives, a named drive is missing, or an
+            archive is damaged.
     """
+    root = open_root(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; pass the folder that holds KITTI's days")
-    folders = sorted(
-        path
-        for day in root.iterdir()
-        if _DAY.fullmatch(day.name)
-        for path in day.iterdir()
-        if _DRIVE.fullmatch(path.name)
-    )
-    if not folders:
+    days: dict[str, list[Path]] = defaultdict(list)
+    calibrated, whole = [], []
+    # Archive by archive: opening one reads the list of its members.
+    for place in (root, *_archives(root)):
+        for day in _days(place):
+            if (day / _CALIBRATION).is_file():
+                calibrated.append(day)
+            for path in day.iterdir():
+                if _DRIVE.fullmatch(path.name) and path.is_dir():
+                    days[path.name].append(day)
+                    # Tracklets are an archive of their own, and do not make a drive.
+                    if [part.name for part in path.iterdir()] != [_TRACKLETS]:
+                        whole.append(path)
+    if not whole:
         inside = _DAY.fullmatch(root.name) or _DRIVE.fullmatch(root.name)
         raise UserError(
             f"{root}: holds no DATE/DATE_drive_NNNN_sync; "
             + ("pass the folder above the day" if inside else "is it KITTI raw, synced?")
         )
-    return sorted({path for name in names or ("",) for path in _synced(root, folders, name)})
+    chosen = {path.name for name in names or ("",) for path in _synced(root, whole, name)}
+    return [
+        DriveFiles(name, (*days[name], *(day for day in calibrated if name.startswith(day.name))))
+        for name in sorted(chosen)
+    ]
+
+
+def _days(place: Path) -> list[Path]:
+    return [day for day in place.iterdir() if _DAY.fullmatch(day.name) and day.is_dir()]
+
+
+def _archives(root: Path) -> list[Path]:
+    """KITTI's archives in a root and in its days, without those of drives that are unpacked."""
+    return [
+        ArchivePath(path)
+        for folder in (root, *_days(root))
+        for path in sorted(folder.iterdir())
+        if _ARCHIVE.fullmatch(path.name) and is_archive(path)
+        if not (root / path.name[:10] / path.stem).is_dir()
+    ]
 
 
 def _synced(root: Path, folders: list[Path], name: str) -> list[Path]:
-    """The synced ones of the drives with a name or number; of all for an empty name."""
+    """The synced drives with a name or number; all of them for an empty name."""
     drive = name.removesuffix("_sync").removesuffix("_extract")
-    found = [path for path in folders if drive in ("", drive_name(path), path.name.split("_")[-2])]
+    found = [
+        path
+        for path in folders
+        if drive in ("", path.name.rpartition("_")[0], path.name.split("_")[-2])
+    ]
     if not found:
-        raise UserError(
-            f"{root}: no drive {name}; there are {', '.join(map(drive_name, folders[:5]))}"
-        )
+        there = sorted({path.name.rpartition("_")[0] for path in folders})[:5]
+        raise UserError(f"{root}: no drive {name}; there are {', '.join(there)}")
     synced = [path for path in found if path.name.endswith("_sync")]
     if not synced:
         raise UserError(
@@ -125,8 +191,3 @@ def _synced(root: Path, folders: list[Path], name: str) -> list[Path]:
             "other times; download the synced+rectified data of the drive"
         )
     return synced
-
-
-def drive_name(folder: Path) -> str:
-    """``DATE_drive_NNNN`` of the folder of a drive."""
-    return folder.name.rpartition("_")[0]

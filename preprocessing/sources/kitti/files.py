@@ -114,7 +114,7 @@ def read_calibration_file(path: Path, expected: dict[str, int]) -> dict[str, Flo
         raise UserError(
             f"{path}: missing calibration; download KITTI's calibration of that day"
         ) from None
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{path}: not a calibration file ({error}); download it again") from error
     entries: dict[str, Floats] = {}
     for line in lines:
@@ -149,6 +149,8 @@ def read_oxts(path: Path, scale: float | None = None) -> tuple[Floats, float]:
         raise SkippedPair("missing oxts", path.name) from None
     except ValueError:
         raise SkippedPair("damaged oxts", f"{path.name}: not numbers") from None
+    except OSError as error:
+        raise SkippedPair("damaged oxts", f"{path.name}: {error.strerror}") from None
     if len(values) != _OXTS_FIELDS:
         raise SkippedPair("damaged oxts", f"{path.name}: {len(values)} of {_OXTS_FIELDS} values")
     if not np.isfinite(values[:6]).all() or abs(values[0]) >= 90:
@@ -177,6 +179,8 @@ def read_scan(path: Path) -> tuple[NDArray[np.float32], Bools]:
         data = path.read_bytes()
     except FileNotFoundError:
         raise SkippedPair("missing scan", path.name) from None
+    except OSError as error:
+        raise SkippedPair("unreadable scan", f"{path.name}: {error.strerror}") from None
     if len(data) % 16 or not data:
         raise SkippedPair("truncated scan", f"{path.name}: {len(data)} bytes, not a multiple of 16")
     scan_N4 = np.frombuffer(data, np.float32).reshape(-1, 4)
@@ -219,9 +223,9 @@ def read_tracklets(path: Path) -> list[Tracklet]:
     if not path.exists():
         return []
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(path.read_bytes())
         return [_tracklet(item) for item in root.findall("tracklets/item")]
-    except (ElementTree.ParseError, ValueError, TypeError) as error:
+    except (ElementTree.ParseError, ValueError, TypeError, OSError) as error:
         raise UserError(
             f"{path}: not a KITTI tracklet file ({error}); restore it, or remove it to go without"
         ) from error

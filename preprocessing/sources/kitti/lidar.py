@@ -164,7 +164,7 @@ class LidarSource:
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         sequence = self._sequences[pair.sequence]
-        return [sequence.digest, sequence.sizes(int(pair.frame0)), sequence.sizes(int(pair.frame1))]
+        return [sequence.digest, *(sequence.states(int(frame)) for frame in pair[1:])]
 
     def reader(self, pairs: Sequence[PairRef]) -> PairReader:
         frames: dict[str, list[int]] = defaultdict(list)

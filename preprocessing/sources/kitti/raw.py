@@ -10,7 +10,7 @@ from typing import Literal
 
 from ucn.errors import UserError
 from ucn.preprocessing.sources.base import Source
-from ucn.preprocessing.sources.kitti.drive import Drive, drive_name, find_drives
+from ucn.preprocessing.sources.kitti.drive import Drive, DriveFiles, find_drives
 from ucn.preprocessing.sources.kitti.drive_lists import split_of_drive
 from ucn.preprocessing.sources.kitti.lidar import LidarConfig, open_lidar
 
@@ -18,7 +18,7 @@ from ucn.preprocessing.sources.kitti.lidar import LidarConfig, open_lidar
 class KittiRawConfig(LidarConfig):
     """KITTI raw data, synced and rectified: Velodyne points projected into successive frames.
 
-    --root is the folder that holds KITTI's days, DATE/DATE_drive_NNNN_sync.
+    --root is the folder that holds KITTI's days, DATE/DATE_drive_NNNN_sync, or its zip archives.
     """
 
     source: Literal["kitti-raw"] = "kitti-raw"
@@ -29,16 +29,16 @@ class KittiRawConfig(LidarConfig):
     val the validation drives of the depth benchmark, train the others."""
 
     def open_source(self) -> Source:
-        folders = _listed(self, find_drives(Path(self.root), self.drives))
-        return open_lidar(self, [partial(Drive, folder) for folder in folders])
+        drives = _listed(self, find_drives(Path(self.root), self.drives))
+        return open_lidar(self, [partial(Drive, drive) for drive in drives])
 
 
-def _listed(config: KittiRawConfig, folders: list[Path]) -> list[Path]:
+def _listed(config: KittiRawConfig, drives: list[DriveFiles]) -> list[DriveFiles]:
     if config.lists == "all":
-        return folders
+        return drives
     if config.split not in ("train", "val", "test"):
         raise UserError(f"--split {config.split}: the lists have train, val and test; name one")
-    listed = [one for one in folders if split_of_drive(drive_name(one)) == config.split]
+    listed = [drive for drive in drives if split_of_drive(drive.name) == config.split]
     if not listed:
         raise UserError(
             f"{config.root}: holds no drive of the {config.split} list; choose another --split, "

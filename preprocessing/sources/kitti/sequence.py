@@ -4,20 +4,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ucn.arrays import Floats
 from ucn.errors import SkippedPair
+from ucn.preprocessing.sources.archive import file_state
 from ucn.preprocessing.sources.kitti.files import Calibration
 from ucn.preprocessing.sources.kitti.reader import FrameInputs, SequenceReader
 from ucn.preprocessing.sources.kitti.tracklets import LabelledObject, cut_objects
 
 
 class FrameFile(NamedTuple):
-    """A file of one frame, and its size in bytes."""
+    """A file of one frame, and what identifies its content, see `file_state`."""
 
     path: Path
-    size: int
+    state: Any
 
 
 class FrameFiles:
@@ -43,7 +44,7 @@ class FrameFiles:
         for path in sorted(self.folder.iterdir()):
             stem, suffix = path.stem, path.suffix.lower()
             if len(stem) == self._digits and stem.isdecimal() and suffix in self._suffixes:
-                file = FrameFile(path, path.stat().st_size)
+                file = FrameFile(path, file_state(path))
                 found[int(stem), self._suffixes.index(suffix)] = file
         # Later entries replace earlier ones.
         return {frame: found[frame, rank] for frame, rank in sorted(found, reverse=True)}
@@ -54,10 +55,10 @@ class FrameFiles:
         usual = f"{frame:0{self._digits}d}{self._suffixes[0]}"
         return file.path if file else self.folder / usual
 
-    def size(self, frame: int) -> int:
-        """Size of a frame's file in bytes; -1 if there is none."""
+    def state(self, frame: int) -> Any:
+        """What identifies the content of a frame's file; -1 if there is none."""
         file = self.by_frame.get(frame)
-        return file.size if file else -1
+        return file.state if file else -1
 
 
 class LidarSequence(ABC):
@@ -111,9 +112,9 @@ class LidarSequence(ABC):
         """Ascending numbers of the frames that have at least one file."""
         return sorted(set().union(*(files.by_frame for files in self._streams)))
 
-    def sizes(self, frame: int) -> list[int]:
-        """Sizes in bytes of the frame's files; -1 for missing files."""
-        return [files.size(frame) for files in self._streams]
+    def states(self, frame: int) -> list[Any]:
+        """What identifies the content of the frame's files; -1 for missing files."""
+        return [files.state(frame) for files in self._streams]
 
     def reader(self, frames: Iterable[int]) -> SequenceReader:
         """What is needed to read some of the frames.

@@ -36,8 +36,8 @@ class SyntheticConfig(LidarConfig):
 
     def open_source(self) -> Source:
         names = tuple(f"{spec.drive:04d}" for spec in world_specs(self))
-        folders = find_drives(Path(self.root), names)
-        return open_lidar(self, [partial(Drive, folder) for folder in folders])
+        drives = find_drives(Path(self.root), names)
+        return open_lidar(self, [partial(Drive, drive) for drive in drives])
 
 
 def world_specs(config: SyntheticConfig) -> list[WorldSpec]:

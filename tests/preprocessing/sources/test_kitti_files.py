@@ -163,11 +163,11 @@ def test_files_of_another_suffix(tmp_path: Path) -> None:
     (tmp_path / "0000000003.txt").touch()
     files = FrameFiles(tmp_path, PHOTO_SUFFIXES, 10)
     np.testing.assert_array_equal(read_image(files.path(3), (50, 30)), image)
-    assert (files.size(3), files.size(4)) == ((tmp_path / "0000000003.JPG").stat().st_size, -1)
+    assert (files.state(3), files.state(4)) == ((tmp_path / "0000000003.JPG").stat().st_size, -1)
     assert files.path(4) == tmp_path / "0000000004.png"
     (tmp_path / "0000000003.png").write_bytes(b"12")
     files = FrameFiles(tmp_path, PHOTO_SUFFIXES, 10)
-    assert (files.path(3), files.size(3)) == (tmp_path / "0000000003.png", 2)
+    assert (files.path(3), files.state(3)) == (tmp_path / "0000000003.png", 2)
 
 
 def test_damaged_images_are_skipped_with_their_reason(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from ucn.errors import UserError
-from ucn.preprocessing.sources.input_files import file_size
 
 _SUFFIX = ".zip"
 # Each has an open file and the list of its members.
@@ -131,9 +130,3 @@ def open_root(path: Path) -> Path:
 def is_archive(path: Path) -> bool:
     """Whether a path is a zip archive on the disk."""
     return path.suffix.lower() == _SUFFIX and os.path.isfile(path)
-
-
-def file_state(path: Path) -> Any:
-    """Identifies a file for fingerprints: its size; of a member of an archive also its CRC-32."""
-    size = file_size(path)
-    return [size, path.crc()] if isinstance(path, ArchivePath) and size >= 0 else size

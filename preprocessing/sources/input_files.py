@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ucn.errors import UserError
+from ucn.preprocessing.sources.archive import ArchivePath
 from ucn.storage.files import is_litter
 
 PHOTO_SUFFIXES = (".png", ".ppm", ".jpg", ".jpeg", ".pgm", ".webp", ".bmp", ".tif", ".tiff")
@@ -15,7 +17,7 @@ PHOTO_SUFFIXES = (".png", ".ppm", ".jpg", ".jpeg", ".pgm", ".webp", ".bmp", ".ti
 
 def list_names(folder: Path) -> list[str]:
     """Names in a folder, sorted, without litter."""
-    return sorted(name for name in os.listdir(folder) if not is_litter(name))
+    return sorted(path.name for path in folder.iterdir() if not is_litter(path.name))
 
 
 def walk_files(root: Path) -> Iterator[tuple[str, list[str]]]:
@@ -59,7 +61,7 @@ def find_photo(path: Path) -> Path:
     Users convert datasets, for example KITTI's PNG to JPEG.
     """
     paths = (path, *(path.with_name(name) for name in photo_names(path.stem)))
-    return next((one for one in paths if os.path.isfile(one)), path)
+    return next((one for one in paths if file_size(one) >= 0), path)
 
 
 def photo_names(stem: str) -> Iterator[str]:
@@ -104,6 +106,12 @@ def file_size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
+
+
+def file_state(path: Path) -> Any:
+    """Identifies a file for fingerprints: its size; of a member of an archive also its CRC-32."""
+    size = file_size(path)
+    return [size, path.crc()] if isinstance(path, ArchivePath) and size >= 0 else size
 
 
 def file_digest(path: Path) -> str | None:

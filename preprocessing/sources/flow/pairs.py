@@ -15,7 +15,7 @@ from ucn.images.flow_files import Flow, read_flow
 from ucn.images.read import read_photo
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.labels.flow import FlowMatches, match_flow
-from ucn.preprocessing.sources.input_files import file_digest, file_size
+from ucn.preprocessing.sources.input_files import file_digest, file_state
 
 # Two frames of each of Sintel's three passes: 8 MB.
 _CACHED_PHOTOS = 6
@@ -111,8 +111,8 @@ class FlowReader:
         return labels.max(axis=2) if labels.ndim == 3 else labels
 
     def sizes(self, paths: Iterable[Path | None]) -> list[Any]:
-        """Name and size in bytes of each path that is not None; -1 for missing files."""
-        return [[self._name(path), file_size(path)] for path in paths if path is not None]
+        """Name and `file_state` of each path that is not None; -1 for missing files."""
+        return [[self._name(path), file_state(path)] for path in paths if path is not None]
 
     def digests(self, paths: Iterable[Path | None]) -> list[Any]:
         """Name and digest of each path that is not None; empty for missing files."""

@@ -6,7 +6,6 @@ Layout: ``training/{clean,final,albedo}/SEQ/frame_NNNN.png`` and
 """
 
 import logging
-import os
 import re
 import struct
 from pathlib import Path
@@ -19,6 +18,7 @@ from ucn.arrays import Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.geometry.rigid import invert_rigid
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sources.archive import is_archive, open_root
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef, Source
 from ucn.preprocessing.sources.flow.pairs import (
@@ -27,7 +27,7 @@ from ucn.preprocessing.sources.flow.pairs import (
     TrainingFlowConfig,
     training_folder,
 )
-from ucn.preprocessing.sources.input_files import find_photo
+from ucn.preprocessing.sources.input_files import find_photo, list_names
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ _FRAME = re.compile(r"frame_(\d{4})\.flo")
 # Tag, K and [R | t], row by row, as in sintel_io.py of the depth and camera package.
 _CAMERA = struct.Struct("<f9d12d")
 _CAMERA_TAG = 202021.25
+_ARCHIVE = "MPI-Sintel-complete.zip"
 
 
 class SintelConfig(TrainingFlowConfig):
@@ -48,7 +49,7 @@ class SintelConfig(TrainingFlowConfig):
 
     source: Literal["sintel"] = "sintel"
     root: str
-    """Folder of MPI-Sintel, or the `training` folder in it."""
+    """Folder of MPI-Sintel, the `training` folder in it, or MPI-Sintel-complete.zip."""
     passes: tuple[Pass, ...] = _DEFAULT_PASSES
     """Render passes, each a separate sequence; default those of the two that are there."""
 
@@ -72,7 +73,10 @@ class SintelSource:
 
     def __init__(self, config: SintelConfig) -> None:
         self._config = config
-        self._folder = training_folder(Path(config.root))
+        root = Path(config.root)
+        if not (training_folder(root) / "flow").is_dir() and is_archive(root / _ARCHIVE):
+            root /= _ARCHIVE
+        self._folder = training_folder(open_root(root))
         self._reader = FlowReader(self._folder)
         self._there = {
             name
@@ -97,7 +101,7 @@ class SintelSource:
             PairRef(f"{rendering}-{folder.name}", f"{number:04d}", f"{number + 1:04d}")
             for folder in sorted((self._folder / "flow").iterdir())
             if folder.is_dir() and self._config.takes(folder.name in VAL_SEQUENCES)
-            for number in sorted(int(m[1]) for m in map(_FRAME.fullmatch, os.listdir(folder)) if m)
+            for number in sorted(int(m[1]) for m in map(_FRAME.fullmatch, list_names(folder)) if m)
             for rendering in self._passes
         ]
         if not pairs:
@@ -173,6 +177,8 @@ def read_camera(path: Path, root: Path) -> tuple[Floats, Floats]:
         data = path.read_bytes()
     except FileNotFoundError:
         raise SkippedPair("missing camera", name) from None
+    except OSError as error:
+        raise SkippedPair("damaged camera", f"{name}: {error.strerror}") from None
     if len(data) != _CAMERA.size:
         raise SkippedPair("damaged camera", f"{name}: {len(data)} bytes of {_CAMERA.size}")
     tag, *values = _CAMERA.unpack(data)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ucn.arrays import Floats
 from ucn.errors import SkippedPair
-from ucn.preprocessing.sources.archive import file_state
+from ucn.preprocessing.sources.input_files import file_state
 from ucn.preprocessing.sources.kitti.files import Calibration
 from ucn.preprocessing.sources.kitti.reader import FrameInputs, SequenceReader
 from ucn.preprocessing.sources.kitti.tracklets import LabelledObject, cut_objects
@@ -41,7 +41,7 @@ class FrameFiles:
         if not self.folder.is_dir():
             return {}
         found: dict[tuple[int, int], FrameFile] = {}
-        for path in sorted(self.folder.iterdir()):
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.name):
             stem, suffix = path.stem, path.suffix.lower()
             if len(stem) == self._digits and stem.isdecimal() and suffix in self._suffixes:
                 file = FrameFile(path, file_state(path))

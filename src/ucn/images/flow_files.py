@@ -1,6 +1,5 @@
 """Readers of optical flow: Middlebury's ``.flo`` and KITTI's 16-bit PNG. Unknown flow is NaN."""
 
-import os
 import struct
 from pathlib import Path
 
@@ -40,6 +39,8 @@ def read_flow(path: Path, root: Path) -> Flow:
         )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise SkippedPair("missing flow", name) from None
+    except OSError as error:
+        raise SkippedPair("damaged flow", f"{name}: {error.strerror}") from None
 
 
 def _read_flo(path: Path, name: str) -> Flow:
@@ -48,21 +49,21 @@ def _read_flo(path: Path, name: str) -> Flow:
     Flow of 1e9 or more, and NaN, is unknown (Baker et al., "A Database and Evaluation Methodology
     for Optical Flow", IJCV 2011; its ``flowIO.cpp``).
     """
-    with path.open("rb") as file:
-        header = file.read(_FLO_HEADER.size)
-        if len(header) < _FLO_HEADER.size:
-            raise SkippedPair("damaged flow", f"{name}: cut short in its header")
-        magic, width, height = _FLO_HEADER.unpack(header)
-        if magic != _FLO_MAGIC:
-            raise SkippedPair("damaged flow", f"{name}: does not start as a .flo file")
-        if width < 1 or height < 1:
-            raise SkippedPair("damaged flow", f"{name}: of size {width}x{height}")
-        size, expected = os.fstat(file.fileno()).st_size, len(header) + 8 * width * height
-        if size != expected:
-            raise SkippedPair(
-                "damaged flow", f"{name}: {size} bytes; {width}x{height} takes {expected}"
-            )
-        flow_HW2: Flow = np.fromfile(file, "<f4").reshape(height, width, 2)
+    data = path.read_bytes()
+    if len(data) < _FLO_HEADER.size:
+        raise SkippedPair("damaged flow", f"{name}: cut short in its header")
+    magic, width, height = _FLO_HEADER.unpack_from(data)
+    if magic != _FLO_MAGIC:
+        raise SkippedPair("damaged flow", f"{name}: does not start as a .flo file")
+    if width < 1 or height < 1:
+        raise SkippedPair("damaged flow", f"{name}: of size {width}x{height}")
+    expected = _FLO_HEADER.size + 8 * width * height
+    if len(data) != expected:
+        raise SkippedPair(
+            "damaged flow", f"{name}: {len(data)} bytes; {width}x{height} takes {expected}"
+        )
+    values = np.frombuffer(data, "<f4", offset=_FLO_HEADER.size)
+    flow_HW2: Flow = values.reshape(height, width, 2).copy()
     largest_HW = np.maximum(np.abs(flow_HW2[..., 0]), np.abs(flow_HW2[..., 1]))
     flow_HW2[~(largest_HW < _FLO_UNKNOWN)] = np.nan
     return flow_HW2

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.preprocessing.sources.test_sintel import write_sequence
 from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.sources import archive
-from ucn.preprocessing.sources.archive import ArchivePath, file_state
+from ucn.preprocessing.sources.archive import ArchivePath
 from ucn.preprocessing.sources.base import Source
+from ucn.preprocessing.sources.flow.sintel import SintelConfig
+from ucn.preprocessing.sources.input_files import file_state
 from ucn.preprocessing.sources.kitti.raw import KittiRawConfig
 
 DATE = "2011_09_26"
@@ -191,6 +194,29 @@ def test_damaged_and_encrypted_archives_are_refused(raw: Path, tmp_path: Path) -
     path.write_bytes(encrypted)
     with pytest.raises(UserError, match=rf"{path.name}: is encrypted; unpack it"):
         kitti(tmp_path).open_source()
+
+
+@pytest.mark.parametrize("root", ["", "MPI-Sintel-complete.zip"])
+def test_sintel_in_its_archive(tmp_path: Path, root: str) -> None:
+    unpacked = tmp_path / "unpacked"
+    write_sequence(unpacked / "training", "alley_1", 3, ("clean", "final"), cameras=True)
+    pack(tmp_path / "MPI-Sintel-complete.zip", unpacked, lambda path: True)
+    packed, plain = (
+        SintelConfig(root=str(place), out="unused", min_matches=1).open_source()
+        for place in (tmp_path / root, unpacked)
+    )
+    assert packed.pairs() == plain.pairs()
+    assert samples(packed) == samples(plain)
+    damage(tmp_path / "MPI-Sintel-complete.zip", "training/flow/alley_1/frame_0001.flo")
+    damage(tmp_path / "MPI-Sintel-complete.zip", "training/clean/alley_1/frame_0003.png")
+    packed = SintelConfig(root=str(tmp_path), out="unused").open_source()
+    for pair, reason in zip(
+        packed.pairs()[1:3],
+        ("damaged flow: flow/.*damaged in its", "unreadable image: clean/.*damaged in its"),
+        strict=True,
+    ):
+        with pytest.raises(SkippedPair, match=reason):
+            packed.load(pair)
 
 
 def test_a_path_into_an_archive_is_as_the_unpacked_one(raw: Path, tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ucn.arrays import Bools, Floats
-from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage, textured_points, track_points
+from ucn.preprocessing.labels.lidar.point_tracks import (
+    TrackedImage,
+    textured_points,
+    track_points,
+    tracked_back,
+)
 
 # Tolerance between the tracked and the predicted position of a static point: the largest of pixels
 # of the full image, a fraction of its motion, and the error of pose and depth in metres.
@@ -39,8 +44,10 @@ _WINDOWS = np.array([[2.0], [1.0]])
 _FEW_TRACKS = 4
 # Minimum depth, metres.
 _NEAREST = 0.1
-# Minimum number of road tracks for a check of the pose.
+# Minimum number of road tracks for a check of the pose, and the fraction of them that must be
+# displaced for it.
 _LEAST_ROAD_TRACKS = 20
+_LEAST_DRIFT = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Verdict:
     Attributes:
         moves_N: whether each point is on a moving object.
         pose_inconsistency: fraction of the road's tracks that contradict the pose and agree on
-            another one, 0 to 1; 0 if the road has too few tracks.
+            another one, 0 to 1; 0 if the road has too few tracks, or too few displaced ones.
     """
 
     moves_N: Bools
@@ -99,15 +106,13 @@ def judge_by_images(
     starts_2M, static_2M = starts_2N[:, chosen_M], static_2N[:, chosen_M]
     tolerance_M = tolerances(starts_2M, static_2M, depth_M, float(K[0, 0]))
     points_3M = np.linalg.solve(K, np.vstack([static_2M, np.ones(len(depth_M))])) * depth_M
-    objects = [np.flatnonzero(labels_M == label) for label in np.unique(labels_M[labels_M > 0])]
-
-    ends_2M, found_M = _follow(images, objects, starts_2M, points_3M, tolerance_M, K)
+    ends_2M, found_M = _follow(images, labels_M, starts_2M, points_3M, tolerance_M, K)
     least_size_21 = _WINDOWS * images[0].window_side
-    for own_K in objects:
-        own_F = own_K[found_M[own_K]]
+    for label in np.unique(labels_M[labels_M > 0]):
+        own_F = np.flatnonzero((labels_M == label) & found_M)
         wide = len(own_F) and (np.ptp(starts_2M[:, own_F], axis=1, keepdims=True) >= least_size_21)
         if len(own_F) >= _LEAST_TRACKS and np.all(wide):
-            moved_L[labels_M[own_K[0]]] = moves_as_one(
+            moved_L[label] = moves_as_one(
                 points_3M[:, own_F], ends_2M[:, own_F], tolerance_M[own_F], K
             )
     road_F = np.flatnonzero((labels_M == 0) & found_M)
@@ -119,7 +124,7 @@ def judge_by_images(
 
 def _follow(
     images: tuple[TrackedImage, TrackedImage],
-    objects: list[NDArray[np.intp]],
+    labels_M: NDArray[np.int32],
     starts_2M: Floats,
     points_3M: Floats,
     tolerance_M: Floats,
@@ -127,26 +132,35 @@ def _follow(
 ) -> tuple[Floats, Bools]:
     """Ends of the tracks in pixels, and whether each is reliable.
 
+    Only displaced tracks are tracked back, and only where an object or the road has enough of them.
+    A track that ends at its static prediction agrees with no motion.
+
     Tracking from the static prediction often fails for fast objects. If a few tracks of an object
     agree on a translation, its lost points are tracked again from there.
     """
     static_2M = _project(points_3M, np.zeros((1, 3)), K)[0]
-    first = track_points(images, starts_2M, static_2M)
-    off_M = np.linalg.norm(first.ends_2M - static_2M, axis=0) > tolerance_M
-    guesses_2M, again_M = static_2M.copy(), np.zeros(len(off_M), bool)
-    for own_K in objects:
-        own_F = own_K[first.reliable_M[own_K]]
-        if np.count_nonzero(off_M[own_F]) < _FEW_TRACKS:
-            continue
-        found = common_step(points_3M[:, own_F], first.ends_2M[:, own_F], tolerance_M[own_F], K)
-        missed_F = own_K[~first.reliable_M[own_K]]
-        guesses_2M[:, missed_F] = _project(points_3M[:, missed_F], found.step_3[None], K)[0]
-        again_M[missed_F] = True
-    if not again_M.any():
-        return first.ends_2M, first.reliable_M
-    second = track_points(images, starts_2M[:, again_M], guesses_2M[:, again_M])
-    ends_2M, found_M = first.ends_2M.copy(), first.reliable_M.copy()
-    ends_2M[:, again_M], found_M[again_M] = second.ends_2M, second.reliable_M
+    ends_2M, found_M = track_points(images, starts_2M, static_2M)
+    off_M = found_M & (np.linalg.norm(ends_2M - static_2M, axis=0) > tolerance_M)
+    off_L = np.bincount(labels_M[off_M], minlength=int(labels_M.max()) + 1)
+    suspect_L = off_L >= _FEW_TRACKS
+    suspect_L[0] = off_L[0] > _LEAST_ROAD_TRACKS * _LEAST_DRIFT
+    asked_K = np.flatnonzero(off_M & suspect_L[labels_M])
+    found_M[asked_K] = tracked_back(
+        images, starts_2M[:, asked_K], static_2M[:, asked_K], ends_2M[:, asked_K]
+    )
+    guesses_2M, again_M = static_2M, np.zeros(len(off_M), bool)
+    for label in 1 + np.flatnonzero(suspect_L[1:]):
+        own_M = labels_M == label
+        own_F, missed_F = np.flatnonzero(own_M & found_M), np.flatnonzero(own_M & ~found_M)
+        step = common_step(points_3M[:, own_F], ends_2M[:, own_F], tolerance_M[own_F], K)
+        # Whether the object could still count as moving if all lost points joined this step.
+        if len(missed_F) and _enough(step.moved + len(missed_F), step.decide + len(missed_F)):
+            guesses_2M[:, missed_F] = _project(points_3M[:, missed_F], step.step_3[None], K)[0]
+            again_M[missed_F] = True
+    again_K = np.flatnonzero(again_M)
+    starts_2K, guesses_2K = starts_2M[:, again_K], guesses_2M[:, again_K]
+    ends_2M[:, again_K], found_K = track_points(images, starts_2K, guesses_2K)
+    found_M[again_K] = found_K & tracked_back(images, starts_2K, guesses_2K, ends_2M[:, again_K])
     return ends_2M, found_M
 
 
@@ -192,10 +206,14 @@ def moves_as_one(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Flo
     found = common_step(points_3M, ends_2M, tolerance_M, K)
     distance = float(np.linalg.norm(found.step_3))
     length = float(np.ptp(found.step_3 @ points_3M)) / max(distance, 1e-9)
-    enough = found.moved >= max(_LEAST_TRACKS, _MOVED_PART * found.decide)
     along, rise = float(np.hypot(found.step_3[0], found.step_3[2])), abs(float(found.step_3[1]))
     drives = along >= max(_LEAST_STEP, _FLAT * rise)
+    enough = _enough(found.moved, found.decide)
     return bool(enough and drives and length >= _LENGTHS * distance)
+
+
+def _enough(moved: int, decide: int) -> bool:
+    return moved >= max(_LEAST_TRACKS, _MOVED_PART * decide)
 
 
 def common_step(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Floats) -> Step:
@@ -206,22 +224,25 @@ def common_step(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Floa
     Args:
         points_3M, ends_2M, tolerance_M, K: as in :func:`moves_as_one`.
     """
-    rows_M23, values_M2 = _equations(points_3M, ends_2M, K)
-    half = max(len(values_M2) // 2, 1)
-    normal_M33 = rows_M23.transpose(0, 2, 1) @ rows_M23
-    right_M3 = np.einsum("mid,mi->md", rows_M23, values_M2)
-    # One candidate per pair of tracks.
-    steps_S3 = _solve(
-        normal_M33 + np.roll(normal_M33, half, axis=0),
-        right_M3 + np.roll(right_M3, half, axis=0),
-    )
     stand_M = np.linalg.norm(_project(points_3M, np.zeros((1, 3)), K)[0] - ends_2M, axis=0)
-    still_M = stand_M <= tolerance_M
-    off_SM = np.linalg.norm(_project(points_3M, steps_S3, K) - ends_2M, axis=1)
-    agree_SM = off_SM <= _STEP_TOLERANCE * tolerance_M
-    moved_S, against_S = (agree_SM & ~still_M).sum(axis=1), (~agree_SM).sum(axis=1)
-    best = int((moved_S - against_S).argmax())
-    return Step(steps_S3[best], int(moved_S[best]), int(moved_S[best] + against_S[best]))
+    displaced_M = stand_M > tolerance_M
+    displaced_D = np.flatnonzero(displaced_M)
+    if len(displaced_D) < _FEW_TRACKS:
+        return Step(np.zeros(3), 0, 0)
+    rows_D23, values_D2 = _equations(points_3M[:, displaced_D], ends_2M[:, displaced_D], K)
+    half = len(displaced_D) // 2
+    normal_D33 = rows_D23.transpose(0, 2, 1) @ rows_D23
+    right_D3 = np.einsum("mid,mi->md", rows_D23, values_D2)
+    # One candidate per pair of displaced tracks.
+    steps_D3 = _solve(
+        normal_D33 + np.roll(normal_D33, half, axis=0),
+        right_D3 + np.roll(right_D3, half, axis=0),
+    )
+    off_DM = np.linalg.norm(_project(points_3M, steps_D3, K) - ends_2M, axis=1)
+    agree_DM = off_DM <= _STEP_TOLERANCE * tolerance_M
+    moved_D, against_D = (agree_DM & displaced_M).sum(axis=1), (~agree_DM).sum(axis=1)
+    best = int((moved_D - against_D).argmax())
+    return Step(steps_D3[best], int(moved_D[best]), int(moved_D[best] + against_D[best]))
 
 
 def _equations(points_3M: Floats, ends_2M: Floats, K: Floats) -> tuple[Floats, Floats]:

@@ -62,19 +62,6 @@ class TrackedImage:
         return (pixels_2N + 0.5) / self.step - 0.5
 
 
-@dataclass(frozen=True)
-class Tracks:
-    """Points tracked from image 0 to image 1.
-
-    Attributes:
-        ends_2M: tracked positions in image 1, pixels.
-        reliable_M: whether each passes the forward-backward check.
-    """
-
-    ends_2M: Floats
-    reliable_M: Bools
-
-
 def textured_points(image: TrackedImage, pixels_2N: Floats) -> Bools:
     """Whether each pixel has enough texture around it, in both directions, to be tracked."""
     x_N, y_N = np.rint(image.to_shrunk(pixels_2N)).astype(np.intp)
@@ -86,40 +73,51 @@ def textured_points(image: TrackedImage, pixels_2N: Floats) -> Bools:
 
 def track_points(
     images: tuple[TrackedImage, TrackedImage], starts_2M: Floats, guesses_2M: Floats
-) -> Tracks:
+) -> tuple[Floats, Bools]:
     """Tracks points by pyramidal Lucas-Kanade (Bouguet 2001), starting from guesses.
 
     Args:
         images: two images of one size.
         starts_2M: points in image 0, pixels.
         guesses_2M: initial positions in image 1, pixels.
+
+    Returns:
+        Positions [2, M] in image 1, pixels, and whether each point was found.
     """
+    if not starts_2M.size:
+        return starts_2M, np.zeros(0, bool)
     image0, image1 = images
     starts_M12, guesses_M12 = (
-        image0.to_shrunk(pixels_2M).T.astype(np.float32).reshape(-1, 1, 2)
+        image0.to_shrunk(pixels_2M).T.astype(np.float32, order="C").reshape(-1, 1, 2)
         for pixels_2M in (starts_2M, guesses_2M)
     )
-    ends_M12, found = _lucas_kanade(image0.shrunk, image1.shrunk, starts_M12, guesses_M12)
-    # The backward search starts from the guessed motion, not from the known start.
-    returns_M12, returned = _lucas_kanade(
-        image1.shrunk, image0.shrunk, ends_M12, ends_M12 - (guesses_M12 - starts_M12)
-    )
-    miss_M = np.linalg.norm((returns_M12 - starts_M12)[:, 0], axis=1)
-    ends_2M = (ends_M12[:, 0].T.astype(np.float64) + 0.5) * image0.step - 0.5
-    return Tracks(ends_2M, found & returned & (miss_M <= _ROUND_TRIP))
-
-
-def _lucas_kanade(
-    image0: Array, image1: Array, starts_M12: Array, guesses_M12: Array
-) -> tuple[Array, Bools]:
     ends_M12, found_M1, _ = cv2.calcOpticalFlowPyrLK(
-        image0,
-        image1,
+        image0.shrunk,
+        image1.shrunk,
         starts_M12,
-        guesses_M12.copy(),
+        guesses_M12,
         winSize=(_WINDOW, _WINDOW),
         maxLevel=_LEVELS,
         criteria=_STEPS,
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
-    return ends_M12, found_M1.ravel() > 0
+    ends_2M = (ends_M12[:, 0].T.astype(np.float64) + 0.5) * image0.step - 0.5
+    return ends_2M, found_M1.ravel() > 0
+
+
+def tracked_back(
+    images: tuple[TrackedImage, TrackedImage],
+    starts_2M: Floats,
+    guesses_2M: Floats,
+    ends_2M: Floats,
+) -> Bools:
+    """Whether each track passes the forward-backward check.
+
+    Args:
+        images, starts_2M, guesses_2M: as in :func:`track_points`.
+        ends_2M: the positions that it found in image 1.
+    """
+    # The backward search starts from the guessed motion, not from the known start.
+    returns_2M, returned_M = track_points(images[::-1], ends_2M, ends_2M - (guesses_2M - starts_2M))
+    miss_M = np.linalg.norm(returns_2M - starts_2M, axis=0) / images[0].step
+    return np.asarray(returned_M & (miss_M <= _ROUND_TRIP))

@@ -13,7 +13,12 @@ from ucn.preprocessing.labels.lidar.motion_check import (
     moves_as_one,
     spread_over_objects,
 )
-from ucn.preprocessing.labels.lidar.point_tracks import TrackedImage, textured_points, track_points
+from ucn.preprocessing.labels.lidar.point_tracks import (
+    TrackedImage,
+    textured_points,
+    track_points,
+    tracked_back,
+)
 
 K = np.array([[720.0, 0, 620], [0, 720, 180], [0, 0, 1]])
 WIDTH, HEIGHT = 1240, 376
@@ -169,14 +174,24 @@ def test_tracks_find_a_shift_and_do_not_depend_on_threads() -> None:
         found = []
         for count in (1, 3):
             cv2.setNumThreads(count)
-            found.append(track_points(pictures(image0, image1), starts, starts + 5))
+            images = pictures(image0, image1)
+            ends, tracked = track_points(images, starts, starts + 5)
+            found.append((ends, tracked & tracked_back(images, starts, starts + 5, ends)))
     finally:
         cv2.setNumThreads(threads)
-    np.testing.assert_array_equal(found[0].ends_2M, found[1].ends_2M)
-    np.testing.assert_array_equal(found[0].reliable_M, found[1].reliable_M)
-    assert found[0].reliable_M.mean() > 0.95
-    off = found[0].ends_2M - starts - [[24], [6]]
-    assert np.abs(off[:, found[0].reliable_M]).max() < 0.3
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    ends, reliable = found[0]
+    assert reliable.mean() > 0.95
+    assert np.abs((ends - starts - [[24], [6]])[:, reliable]).max() < 0.3
+
+
+def test_a_track_that_ends_elsewhere_does_not_lead_back() -> None:
+    image = np.rint(255 * noise(7)[:HEIGHT, :WIDTH]).astype(np.uint8)
+    starts = np.random.default_rng(0).uniform((100, 60), (1100, 300), (50, 2)).T
+    images = pictures(image, image)
+    assert tracked_back(images, starts, starts, starts).all()
+    assert not tracked_back(images, starts, starts, starts + np.array([[12], [0]])).any()
 
 
 @given(st.integers(0, 2**32 - 1))

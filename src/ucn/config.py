@@ -4,7 +4,8 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -130,8 +131,9 @@ def option_names(model: type[FrozenConfig]) -> list[str]:
 
 def is_list(kind: Any) -> bool:
     """Whether an option of this type takes any number of values."""
-    kinds = [kind, *get_args(kind)]
-    return any(get_origin(one) is tuple and get_args(one)[-1:] == (...,) for one in kinds)
+    if get_origin(kind) in (Union, UnionType):
+        return all(one is NoneType or is_list(one) for one in get_args(kind))
+    return get_origin(kind) is tuple and get_args(kind)[-1:] == (...,)
 
 
 def split_list(value: Any) -> Any:

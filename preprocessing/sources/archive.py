@@ -7,6 +7,7 @@ import stat
 import zlib
 from collections.abc import Generator
 from functools import lru_cache
+from lzma import LZMAError
 from pathlib import Path, PosixPath
 from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
@@ -19,6 +20,7 @@ _OPEN_ARCHIVES = 16
 # A member of a few megabytes can unpack to gigabytes.
 _MAX_BYTES = 2**30
 _ENCRYPTED = 1
+_DAMAGE = (BadZipFile, zlib.error, LZMAError, EOFError, ValueError, NotImplementedError)
 
 
 class ArchivePath(PosixPath):
@@ -63,7 +65,7 @@ class ArchivePath(PosixPath):
             raise OSError(errno.EFBIG, "larger than 1 GiB", str(self))
         try:
             return archive.file.read(member)
-        except (BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except _DAMAGE as error:
             raise OSError(errno.EIO, f"damaged in its archive: {error}", str(self)) from None
 
     def open(self, *_: Any, **__: Any) -> Any:
@@ -96,9 +98,9 @@ class _Archive:
     def __init__(self, path: str) -> None:
         try:
             self.file = ZipFile(path)
-        except (BadZipFile, NotImplementedError, OSError) as error:
+        except (*_DAMAGE, OSError) as error:
             raise UserError(
-                f"{path}: not a whole zip archive ({error}); download it again"
+                f"{path}: cannot be read as a zip archive ({error}); download it again"
             ) from None
         self.members: dict[str, ZipInfo] = {}
         self.folders: dict[str, dict[str, None]] = {"": {}}

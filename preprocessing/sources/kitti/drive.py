@@ -133,25 +133,24 @@ def find_drives(root: Path, names: tuple[str, ...] = ()) -> list[DriveFiles]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; pass the folder that holds KITTI's days")
     days: dict[str, list[Path]] = defaultdict(list)
-    calibrated, whole = [], []
+    calibrated, found = [], []
     # Archive by archive: opening one reads the list of its members.
     for place in (root, *_archives(root)):
         for day in _days(place):
             if (day / _CALIBRATION).is_file():
                 calibrated.append(day)
             for path in day.iterdir():
-                if _DRIVE.fullmatch(path.name) and path.is_dir():
+                if _DRIVE.fullmatch(path.name):
                     days[path.name].append(day)
-                    # Tracklets are an archive of their own, and do not make a drive.
-                    if [part.name for part in path.iterdir()] != [_TRACKLETS]:
-                        whole.append(path)
-    if not whole:
+                    if _has_sensors(path):
+                        found.append(path)
+    if not found:
         inside = _DAY.fullmatch(root.name) or _DRIVE.fullmatch(root.name)
         raise UserError(
             f"{root}: holds no DATE/DATE_drive_NNNN_sync; "
             + ("pass the folder above the day" if inside else "is it KITTI raw, synced?")
         )
-    chosen = {path.name for name in names or ("",) for path in _synced(root, whole, name)}
+    chosen = {path.name for name in names or ("",) for path in _synced(root, found, name)}
     return [
         DriveFiles(name, (*days[name], *(day for day in calibrated if name.startswith(day.name))))
         for name in sorted(chosen)
@@ -169,8 +168,13 @@ def _archives(root: Path) -> list[Path]:
         for folder in (root, *_days(root))
         for path in sorted(folder.iterdir())
         if _ARCHIVE.fullmatch(path.name) and is_archive(path)
-        if not (root / path.name[:10] / path.stem).is_dir()
+        if not _has_sensors(root / path.name[:10] / path.stem)
     ]
+
+
+def _has_sensors(folder: Path) -> bool:
+    """Whether a folder holds a drive. Tracklets, which are an archive of their own, make none."""
+    return folder.is_dir() and any(path.name != _TRACKLETS for path in folder.iterdir())
 
 
 def _synced(root: Path, folders: list[Path], name: str) -> list[Path]:

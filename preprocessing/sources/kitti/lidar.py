@@ -63,14 +63,13 @@ class LidarConfig(PreprocessConfig):
     @property
     def wanted_cameras(self) -> tuple[Camera, ...]:
         """The cameras of --camera or --cameras."""
-        if self.cameras == "all":
-            return get_args(Camera)
-        return tuple(sorted(set(self.cameras))) or (self.camera,)
+        cameras = get_args(Camera) if self.cameras == "all" else self.cameras
+        return cameras or (self.camera,)
 
-    @field_validator("gaps", "overlaps")
+    @field_validator("gaps", "overlaps", "cameras")
     @classmethod
-    def _in_order(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(set(values)))
+    def _in_order(cls, values: tuple[float, ...] | str) -> tuple[float, ...] | str:
+        return values if isinstance(values, str) else tuple(sorted(set(values)))
 
     @model_validator(mode="after")
     def _some_pairs(self) -> "LidarConfig":

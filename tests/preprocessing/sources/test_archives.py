@@ -60,7 +60,9 @@ def samples(source: Source, step: int = 1) -> dict[str, bytes]:
     return {source.key(pair): pickle.dumps(source.load(pair)) for pair in source.pairs()[::step]}
 
 
-@pytest.mark.parametrize("layout", ["root", "days", "mixed", "one archive", "day archive"])
+@pytest.mark.parametrize(
+    "layout", ["root", "days", "mixed", "tracklets", "one archive", "day archive"]
+)
 def test_archives_give_the_samples_of_the_unpacked_files(
     raw: Path, tmp_path: Path, layout: str
 ) -> None:
@@ -72,6 +74,12 @@ def test_archives_give_the_samples_of_the_unpacked_files(
     elif layout == "mixed":
         shutil.copytree(raw / DATE, root / DATE, ignore=shutil.ignore_patterns("*0002_sync"))
         pack_drive(raw, root, "0002")
+    elif layout == "tracklets":
+        only = shutil.ignore_patterns("image_*", "oxts", "velodyne_points")
+        shutil.copytree(raw / DATE, root / DATE, ignore=only)
+        for drive in ("0001", "0002"):
+            pack_drive(raw, root, drive)
+            (root / f"{DATE}_drive_{drive}_tracklets.zip").unlink()
     else:
         folder = root / DATE if layout == "days" else root
         pack_calibration(raw, folder)
@@ -187,7 +195,9 @@ def test_damaged_and_encrypted_archives_are_refused(raw: Path, tmp_path: Path) -
     path = tmp_path / f"{SYNC}.zip"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=rf"{path.name}: not a whole zip archive .*download"):
+    with pytest.raises(
+        UserError, match=rf"{path.name}: cannot be read as a zip archive .*download"
+    ):
         kitti(tmp_path).open_source()
     encrypted = bytearray(whole)
     encrypted[whole.index(b"PK\1\2") + 8] |= 1

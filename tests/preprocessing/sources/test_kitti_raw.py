@@ -324,7 +324,7 @@ def test_unsynced_drives_are_refused_unless_there_are_synced_ones(
 ) -> None:
     day = tmp_path / DATE
     extract = day / f"{DATE}_drive_0001_extract"
-    extract.mkdir(parents=True)
+    (extract / "image_02").mkdir(parents=True)
     for path in (world_root / DATE).glob("*.txt"):
         (day / path.name).symlink_to(path)
     with pytest.raises(UserError, match=r"drive_0001_extract: is unsynced.*synced\+rectified data"):
@@ -378,7 +378,7 @@ def test_all_cameras_are_those_with_images(
 
 
 def test_no_camera_is_told(tmp_path: Path) -> None:
-    (tmp_path / DATE / f"{DATE}_drive_0001_sync").mkdir(parents=True)
+    (tmp_path / DATE / f"{DATE}_drive_0001_sync" / "oxts").mkdir(parents=True)
     with pytest.raises(UserError, match="image_00/data: holds no images"):
         open_source(tmp_path, cameras="all")
 

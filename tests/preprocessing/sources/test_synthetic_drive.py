@@ -18,6 +18,7 @@ from ucn.preprocessing.sources.synthetic.kitti_writer import (
     write_static_files,
     write_world,
 )
+from ucn.preprocessing.sources.synthetic.source import SyntheticConfig
 
 # No noise in camera and scanner: everything that differs between frames is geometry.
 SPEC = WorldSpec(
@@ -224,3 +225,22 @@ def test_all_cameras_see_the_world_from_their_own_place(tmp_path):
     left, right = (np.asarray(image.convert("L"), np.float64) for image in colour)
     assert np.abs(left - right).mean() > 3
     assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_the_source_renders_all_cameras_that_it_pairs(tmp_path: Path) -> None:
+    config = SyntheticConfig(
+        root=str(tmp_path),
+        out="unused",
+        worlds=1,
+        frames=2,
+        width=128,
+        cameras="all",
+        gaps=(1,),
+        min_matches=1,
+        workers=0,
+    )
+    config.prepare()
+    source = config.open_source()
+    pairs = source.pairs()
+    assert [pair.sequence[-8:] for pair in pairs] == [f"image_{camera:02d}" for camera in range(4)]
+    assert [source.load(pair).image0.ndim for pair in pairs] == [2, 2, 3, 3]

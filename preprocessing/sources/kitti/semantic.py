@@ -62,9 +62,12 @@ def read_labels(path: Path, points: int) -> NDArray[np.uint16]:
         uint16 [points].
 
     Raises:
-        SkippedPair: the number of labels is not the number of points.
+        SkippedPair: the file cannot be read, or has not a label for each point.
     """
-    labels_N = np.fromfile(path, np.uint32)
+    try:
+        labels_N = np.fromfile(path, np.uint32)
+    except OSError as error:
+        raise SkippedPair("damaged labels", f"{path.name}: {error.strerror}") from None
     if len(labels_N) != points:
         raise SkippedPair("damaged labels", f"{path.name}: {len(labels_N)} for {points} points")
     return (labels_N & 0xFFFF).astype(np.uint16)

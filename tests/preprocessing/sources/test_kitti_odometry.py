@@ -174,6 +174,9 @@ def test_a_task_reads_only_images_scans_and_labels(odometry_root: Path, tmp_path
     (root / "sequences" / "08" / "calib.txt").unlink()
     shutil.rmtree(root / "poses")
     assert [sample_bytes(pickle.loads(reader).load(pair)) for pair in pairs] == expected
+    (root / "sequences" / "08" / "labels" / f"{pairs[0].frame1}.label").unlink()
+    with pytest.raises(SkippedPair, match=rf"damaged labels: {pairs[0].frame1}\.label: No such"):
+        pickle.loads(reader).load(pairs[0])
 
 
 def sample_bytes(sample: Sample) -> bytes:

@@ -32,6 +32,7 @@ from ucn.evaluation.state import (
     read_inputs,
 )
 from ucn.evaluation.tracking import mlflow_run
+from ucn.notice import notice
 from ucn.preprocessing.shards.read import ShardDataset
 from ucn.storage.files import write_json
 from ucn.storage.lock import Lock, folder_lock
@@ -70,17 +71,18 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         UserError: shards, a model or external matches cannot be read, a set has no
             correspondences, or another run is using the output folder.
     """
-    sets = [ShardDataset(folder) for folder in config.shards]
-    names = set_names(config.shards)
-    chosen = [choose_indices(one, config.pairs) for one in sets]
-    # Fail early on an invalid model; this machine may have no GPU.
-    build_methods(config.model_copy(update={"device": "cpu"}))
-    patch_sets = {folder: read_pairs(folder) for folder in config.patches}
-    external = {
-        name: check_external(name, folder, list(zip(sets, chosen, strict=True)))
-        for name, folder in named_external(config)
-    }
-    inputs = read_inputs(config, names, sets, external)
+    with notice("opening the shards and the models"):
+        sets = [ShardDataset(folder) for folder in config.shards]
+        names = set_names(config.shards)
+        chosen = [choose_indices(one, config.pairs) for one in sets]
+        # Fail early on an invalid model; this machine may have no GPU.
+        build_methods(config.model_copy(update={"device": "cpu"}))
+        patch_sets = {folder: read_pairs(folder) for folder in config.patches}
+        external = {
+            name: check_external(name, folder, list(zip(sets, chosen, strict=True)))
+            for name, folder in named_external(config)
+        }
+        inputs = read_inputs(config, names, sets, external)
     state = EvaluationState(config.output, fingerprints(config, inputs))
     finished = state.finished()
     if finished is not None:

@@ -17,6 +17,7 @@ from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import named_external, named_models
 from ucn.evaluation.worker import PairWorker
+from ucn.notice import notice
 from ucn.storage.stores import absolute_uri
 from ucn.training.device import cluster_cuda_error, use_gpus
 from ucn.training.model import model_place
@@ -129,6 +130,8 @@ def spread(
         worker.__ray_ready__.remote(): (number, None) for number, worker in enumerate(workers)
     }
     left = len(tasks)
+    with notice("starting the workers"):
+        ray.wait(list(running), num_returns=1)
 
     def start(worker: int) -> None:
         if any(shares):

@@ -17,6 +17,7 @@ from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.export.config import MatchOptions
 from ucn.evaluation.methods.baselines.registry import BASELINES
+from ucn.notice import notice
 from ucn.pipeline.arguments import parse, read_layers
 from ucn.pipeline.config import RunConfig
 from ucn.pipeline.help import columns
@@ -25,6 +26,9 @@ from ucn.preprocessing.sources.registry import SOURCES
 from ucn.registry import import_own
 from ucn.storage.addresses import redact
 from ucn.training.config import TrainConfig
+
+# Metrics of a step that say nothing about the finished training.
+_NO_RESULTS = ("learning_rate", "gradient_norm", "step_seconds", "data_wait_seconds", "workers")
 
 
 class InspectArguments(FrozenConfig):
@@ -172,10 +176,12 @@ def train(args: Sequence[str]) -> int:
         layered=True,
         words_to="data.shards",
     )
-    from ucn.training.job import train
+    with notice("loading PyTorch and Ray Train"):
+        from ucn.training.job import train
 
     result = train(config)
-    _print_json({"model": result.model, "run_id": result.run_id} | result.metrics)
+    scores = {name: value for name, value in result.metrics.items() if name not in _NO_RESULTS}
+    _print_json({"model": result.model, "run_id": result.run_id, "steps": config.steps} | scores)
     return 0
 
 
@@ -190,7 +196,8 @@ def evaluate(args: Sequence[str]) -> int:
         layered=True,
         words_to="shards",
     )
-    from ucn.evaluation.job import evaluate
+    with notice("loading PyTorch"):
+        from ucn.evaluation.job import evaluate
 
     _print_evaluation(evaluate(config))
     return 0
@@ -203,7 +210,8 @@ def match(args: Sequence[str]) -> int:
         raise UserError(
             f"IMAGE0 IMAGE1: got {len(arguments.images)} photos; give two, or only --pairs FILE"
         )
-    from ucn.pipeline.match import match_photos, read_pairs
+    with notice("loading PyTorch"):
+        from ucn.pipeline.match import match_photos, read_pairs
 
     for module in arguments.imports:
         import_own(module)
@@ -303,7 +311,8 @@ def demo(args: Sequence[str]) -> int:
 
 
 def _run(config: RunConfig) -> int:
-    from ucn.pipeline.run import run
+    with notice("loading PyTorch and Ray Train"):
+        from ucn.pipeline.run import run
 
     result = run(config)
     _print(f"model: {result.train.model}")

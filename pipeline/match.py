@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from ucn.evaluation.export.pairs import Names, PairMatches
 from ucn.images.draw import displacement_colours, draw_matches, write_picture
 from ucn.images.read import decode_any, image_size
 from ucn.matching.features import Features
+from ucn.notice import notice
 from ucn.preprocessing.sources.input_files import read_lines, split_names
 from ucn.storage.files import make_folder
 from ucn.training.model import load_model
@@ -97,11 +98,12 @@ def match_photos(
     found: list[PairMatches] = []
     for names in tqdm(pairs, desc="match", unit="pair", disable=len(pairs) < 2):
         photos = {name: photo for name, photo in photos.items() if name in names}
-        for name in names:
-            if name not in photos:
-                pixels = read_rgb_photo(root / name, upright=upright)
-                photos[name] = _describe(root / name, pixels, extract, max_side)
-        found.append(_match_pair(names, (photos[names[0]], photos[names[1]]), options))
+        with notice(f"matching {' and '.join(names)}") if len(pairs) < 2 else nullcontext():
+            for name in names:
+                if name not in photos:
+                    pixels = read_rgb_photo(root / name, upright=upright)
+                    photos[name] = _describe(root / name, pixels, extract, max_side)
+            found.append(_match_pair(names, (photos[names[0]], photos[names[1]]), options))
     written = write_matches(out, found) if out is not None else []
     if save is not None:
         (pair,) = found

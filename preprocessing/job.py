@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ucn.cluster.tasks import run_tasks
 from ucn.errors import SkippedPair, UserError
+from ucn.notice import notice
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.plan import ShardPlan, plan_shards
 from ucn.preprocessing.shards.card import write_card
@@ -70,8 +71,9 @@ def preprocess(config: PreprocessConfig) -> Manifest:
             _refuse_other_configuration(config, shard.configuration)
     config.prepare()
     stored = _begun_with(config, manifest) if sizes else None
-    source = config.open_source()
-    plans = plan_shards(source, config, stored)
+    with notice(f"listing the pairs of {config.source}"):
+        source = config.open_source()
+        plans = plan_shards(source, config, stored)
     complete = _is_complete(manifest, plans, sizes) and CARD in sizes
     if not complete or _leftovers(plans, sizes):
         with folder_lock(config.out) as lock:

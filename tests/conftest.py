@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that the tests of several packages share."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,3 +106,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_notices() -> Iterator[None]:
+    """Whether a command says that it waits depends on how busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ucn.notice.FIRST_S", 1e6)
+        yield

@@ -19,6 +19,7 @@ from ray.train.torch import TorchTrainer
 from ucn.cluster.cpus import WORKER_ENVIRONMENT
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
+from ucn.notice import notice
 from ucn.storage.arrow import filesystem, storage_errors
 from ucn.storage.lock import Lock, folder_lock
 from ucn.storage.stores import open_store
@@ -86,11 +87,12 @@ def train(config: TrainConfig) -> TrainResult:
             trains into the folder, or the loss is not finite.
     """
     config = absolute_paths(config)
-    training, validation = open_datasets(config)
-    digests = input_digests(config, training, validation)
-    # The workers check this too; here it fails before Ray starts.
-    training_sampler(config, training)
-    pretraining = initial_state(config, CPU).network.pretraining
+    with notice("opening the shards"):
+        training, validation = open_datasets(config)
+        digests = input_digests(config, training, validation)
+        # The workers check this too; here it fails before Ray starts.
+        training_sampler(config, training)
+        pretraining = initial_state(config, CPU).network.pretraining
     wanted = fingerprints(config, digests)
     stored = read_run_state(config.output)
     if stored is not None and stored.fingerprint in wanted and stored.status == "FINISHED":

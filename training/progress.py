@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ucn.images.draw import Picture, write_picture
+from ucn.notice import notice
 from ucn.training.loop.state import Metrics
 from ucn.training.tracking.log import RunLog
 
@@ -81,8 +82,17 @@ def progress_line(steps: int, read: Callable[[], tuple[int, Metrics]]) -> Iterat
     ended = threading.Event()
 
     def show() -> None:
-        while not ended.wait(POLL_S):
-            line.update(*read())
+        step, metrics = read()
+        with notice("starting the workers of Ray Train"):
+            while step < 0 and not ended.wait(POLL_S):
+                step, metrics = read()
+        line.update(step, metrics)
+        while step < steps - 1 and not ended.wait(POLL_S):
+            step, metrics = read()
+            line.update(step, metrics)
+        line.close()
+        with notice("ending the workers of Ray Train"):
+            ended.wait()
 
     thread = threading.Thread(target=show, name="progress", daemon=True)
     thread.start()
@@ -111,6 +121,7 @@ class ProgressLine:
         self._first: tuple[int, float] | None = None
         self._shown_step = -1
         self._shown_at = -LOG_INTERVAL_S
+        self._is_open = False
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show the metrics of ``step`` (from 0); -1 before the first step."""
@@ -128,6 +139,7 @@ class ProgressLine:
         line = self.describe(step, metrics, now)
         self._stream.write(f"\r\x1b[K{line}" if is_terminal else f"{line}\n")
         self._stream.flush()
+        self._is_open = is_terminal
 
     def describe(self, step: int, metrics: Mapping[str, float], now: float) -> str:
         """Format the line."""
@@ -141,5 +153,6 @@ class ProgressLine:
 
     def close(self) -> None:
         """End the line on a terminal."""
-        if self._stream.isatty() and self._shown_step >= 0:
+        if self._is_open:
             self._stream.write("\n")
+        self._is_open = False

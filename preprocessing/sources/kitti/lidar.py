@@ -47,7 +47,7 @@ class LidarConfig(PreprocessConfig):
     """Folder of the dataset."""
     camera: Camera = 2
     """Camera: 0 and 1 are grey, 2 and 3 are colour; 0 and 2 are the left cameras."""
-    cameras: tuple[Camera, ...] | Literal["all"] = ()
+    cameras: tuple[Camera | Literal["all"], ...] = ()
     """Several cameras instead of --camera, such as 2 3, or all; pairs are of one camera each."""
     gaps: tuple[_Positive, ...] = (1, 2, 5)
     """Distances between the two images of a pair, in frames."""
@@ -63,13 +63,18 @@ class LidarConfig(PreprocessConfig):
     @property
     def wanted_cameras(self) -> tuple[Camera, ...]:
         """The cameras of --camera or --cameras."""
-        cameras = get_args(Camera) if self.cameras == "all" else self.cameras
-        return cameras or (self.camera,)
+        named = tuple(camera for camera in self.cameras if camera != "all")
+        return get_args(Camera) if self.takes_all else named or (self.camera,)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether all cameras that have images are wanted."""
+        return "all" in self.cameras
 
     @field_validator("gaps", "overlaps", "cameras")
     @classmethod
-    def _in_order(cls, values: tuple[float, ...] | str) -> tuple[float, ...] | str:
-        return values if isinstance(values, str) else tuple(sorted(set(values)))
+    def _in_order(cls, values: tuple[float | str, ...]) -> tuple[float | str, ...]:
+        return tuple(sorted(set(values), key=str if "all" in values else None))
 
     @model_validator(mode="after")
     def _some_pairs(self) -> "LidarConfig":
@@ -93,7 +98,7 @@ def open_lidar(
     sequences = [opened(camera) for opened in recordings for camera in config.wanted_cameras]
     if config.cameras:
         there = [sequence for sequence in sequences if sequence.images.by_frame]
-        if config.cameras == "all" and there:
+        if config.takes_all and there:
             names = sorted({sequence.name.rpartition("-")[2] for sequence in there})
             logger.warning("%s: takes %s", config.root, ", ".join(names))
         elif len(there) < len(sequences):

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ucn.errors import UserError
+from ucn.notice import notice
 from ucn.storage.addresses import connect, connection_error, redact
 from ucn.storage.files import LONGEST_SOCKET_FOLDER, make_folder, socket_folder
 
@@ -52,7 +53,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
     if not joins:
         _provide_token()
     try:
-        with nullcontext() if joins else _loopback():
+        with notice("starting Ray"), nullcontext() if joins else _loopback():
             ray.init(
                 # Without an address Ray joins the cluster recorded in /tmp/ray, even a dead one.
                 address=address or "local",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ucn.errors import UserError
+from ucn.errors import UserError, counted
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.matches import POINT, MatchTable
 from ucn.evaluation.methods.build import build_methods, method_labels, named_external
@@ -167,7 +167,7 @@ def set_names(shards: Sequence[str]) -> list[str]:
 def _with_missing(report: SetReport, missing: Mapping[str, int], pairs: int) -> SetReport:
     """States in the titles of external methods for how many pairs they have no file."""
     titles = {
-        name: f"{name} (no file for {count} of {pairs} pairs)"
+        name: f"{name} (no file for {count} of {counted(pairs, 'pair')})"
         for name, count in missing.items()
         if count
     }
@@ -204,7 +204,9 @@ def _match(workers: Sequence[Any], tasks: Sequence[Task], tables: Sequence[Table
             tables[task[0]][method].keep(task[1], matches)
     for method in tables[0] if tables else ():
         reused = len(tasks) - counts[method]
-        tqdm.write(f"{method}: matched {counts[method]} pairs, reused {reused}", file=sys.stderr)
+        tqdm.write(
+            f"{method}: matched {counted(counts[method], 'pair')}, reused {reused}", file=sys.stderr
+        )
     for of_set in tables:
         for table in of_set.values():
             table.publish()

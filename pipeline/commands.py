@@ -13,7 +13,7 @@ import tyro
 from pydantic import Field
 
 from ucn.config import FrozenConfig
-from ucn.errors import UserError
+from ucn.errors import UserError, counted
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.export.config import MatchOptions
 from ucn.evaluation.methods.baselines.registry import BASELINES
@@ -157,12 +157,15 @@ def verify(args: Sequence[str]) -> int:
         _print(fault)
     if faults:
         sys.stderr.write(
-            f"ucn: {store.uri}: {len(faults)} faults; delete the files named above and "
+            f"ucn: {store.uri}: {counted(len(faults), 'fault')}; delete the files named above and "
             "run `ucn preprocess` again\n"
         )
         return 1
     totals = read_manifest(store).totals
-    _print(f"{store.uri}: sound, {totals.samples} samples, {totals.matches} matches")
+    _print(
+        f"{store.uri}: sound, {counted(totals.samples, 'sample')}, "
+        f"{counted(totals.matches, 'match')}"
+    )
     return 0
 
 
@@ -208,7 +211,7 @@ def match(args: Sequence[str]) -> int:
     arguments = parse(MatchArguments, args, "ucn match", "Match photos.")
     if len(arguments.images) != (2 if arguments.pairs is None else 0):
         raise UserError(
-            f"IMAGE0 IMAGE1: got {len(arguments.images)} photos; give two, or only --pairs FILE"
+            f"IMAGE0 IMAGE1: got {counted(len(arguments.images), 'photo')}; give two, or only --pairs FILE"
         )
     with notice("loading PyTorch"):
         from ucn.pipeline.match import match_photos, read_pairs
@@ -236,7 +239,7 @@ def match(args: Sequence[str]) -> int:
             _print(f"{pair.names[0]}: no keypoints; try --keypoints-from grid")
     total = sum(len(pair.found.matches_N4) for pair in found)
     files = f"; wrote {', '.join(map(str, written))}" if written else ""
-    _print(f"{total} matches{files}")
+    _print(f"{counted(total, 'match')}{files}")
     return 0
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from ucn.cluster.session import ray_session
+from ucn.errors import counted
 from ucn.evaluation.job import EvaluateResult, evaluate
 from ucn.pipeline.config import RunConfig
 from ucn.preprocessing.job import preprocess
@@ -31,7 +32,7 @@ def run(config: RunConfig) -> RunResult:
             totals = preprocess(source).totals
             skipped = sum(totals.skipped.values())
             tqdm.write(
-                f"{split}: {totals.samples} pairs, {totals.matches:,} matches"
+                f"{split}: {counted(totals.samples, 'pair')}, {counted(totals.matches, 'match')}"
                 + (f", {skipped} inputs skipped" if skipped else ""),
                 file=sys.stderr,
             )

@@ -40,7 +40,7 @@ CACHED_BYTES = 1 << 30
 """Memory of a worker for the descriptors of recent images."""
 _TITLES = {UCN: "UCN", SHIPPED: "UCN as shipped"}
 # Common folder names that do not distinguish models.
-_ANY = {"model", "train", "models", "final", "best"}
+_ANY = {"model", "train", "models", "final", "best", "runs"}
 
 
 @dataclass(frozen=True)
@@ -243,4 +243,4 @@ def _method(name: str, baseline: Baseline, config: EvaluateConfig, device: str) 
 def _folder_name(folder: str) -> str:
     parts = [part for part in PurePosixPath(folder).parts if part not in ("/", ".", "..")]
     telling = [part for part in parts if part not in _ANY]
-    return (telling or parts or [UCN])[-1]
+    return (telling or parts[:-1] or parts or [UCN])[-1]

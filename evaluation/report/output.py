@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import jinja2
 
+from ucn.errors import counted
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import method_labels
 from ucn.evaluation.report import tables
@@ -121,7 +122,7 @@ def size_sentence(one: SetReport, config: EvaluateConfig) -> str:
     """Numbers of pairs and points, and how the pose was measured."""
     first = one.methods[0]
     size = (
-        f"{tables.counted(first.pairs, 'pair')}, {tables.counted(first.points, 'point')}, the same "
+        f"{counted(first.pairs, 'pair')}, {counted(first.points, 'point')}, the same "
         "for every method"
     )
     if not first.posed:
@@ -130,8 +131,8 @@ def size_sentence(one: SetReport, config: EvaluateConfig) -> str:
     queries = tables.QUERIES[config.matching.pose_queries[0]]
     return (
         f"{size}; pose by {config.pose.estimators[0]} from matches of {queries} on "
-        f"{tables.counted(first.posed, 'pair')}{still}, mean over "
-        f"{tables.counted(len(config.pose.seeds), 'seed')}."
+        f"{counted(first.posed, 'pair')}{still}, mean over "
+        f"{counted(len(config.pose.seeds), 'seed')}."
     )
 
 
@@ -163,7 +164,7 @@ def sparse_sentence(one: SetReport, config: EvaluateConfig) -> str:
     place = config.thresholds.index(threshold)
     sentences = []
     for detector, (points, percent) in one.bounds.items():
-        sentence = f"{tables.counted(points, 'point')} at keypoints of {detector}"
+        sentence = f"{counted(points, 'point')} at keypoints of {detector}"
         if percent:
             sentence += (
                 f", of which a perfect matcher finds {percent[place]:.1f} % within {threshold} px"

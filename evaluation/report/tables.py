@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ucn.errors import counted
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.methods.build import method_labels
 from ucn.evaluation.report.breakdown import Breakdown
@@ -207,12 +208,6 @@ def patch_table(patches: Mapping[str, Mapping[str, float]], config: EvaluateConf
         if any(label.name in by_method for by_method in patches.values())
     ]
     return Table(["FPR95", *patches], rows)
-
-
-def counted(number: int, noun: str) -> str:
-    """Formats a number with its noun: ``1 pair``, ``1,200 pairs``, ``2 classes``."""
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def _alpha_columns(length: str, config: EvaluateConfig) -> list[Column]:

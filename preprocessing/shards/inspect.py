@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ucn.errors import UserError
+from ucn.errors import UserError, counted
 from ucn.images.draw import (
     Colours,
     Picture,
@@ -53,7 +53,7 @@ def summarize_dataset(manifest: Manifest, distributions: Sequence[Distribution])
         measured = len(distributions[0].values)
         lines += [
             *_table(distributions),
-            f"Percentiles over {measured:,} of {totals.samples:,} pairs, and over at most "
+            f"Percentiles over {measured:,} of {counted(totals.samples, 'pair')}, and over at most "
             f"{MATCHES_PER_PAIR:,} matches of each.",
             f"Coverage: share of image 0's {CELL}-pixel cells that contain a match.",
         ]
@@ -67,7 +67,7 @@ def summarize_sample(sample: Sample) -> str:
     rejected = sample.metadata.get("rejected") or {}
     return "\n".join(
         [
-            f"{sample.key}: {len(sample.matches_N4):,} matches, {coverage(sample):.0%} of image "
+            f"{sample.key}: {counted(len(sample.matches_N4), 'match')}, {coverage(sample):.0%} of image "
             f"0's {CELL}-pixel cells contain one",
             *_table(match_distributions([sample], 0)),
             f"rejected candidates: {sum(rejected.values()):,}",
@@ -126,7 +126,10 @@ def _table(distributions: Sequence[Distribution]) -> list[str]:
 
 def _caption(sample: Sample) -> str:
     """Number of matches, and the 5th to 95th percentile of their displacement and depth."""
-    parts = [f"{len(sample.matches_N4):,} matches", f"{_range(displacement(sample.matches_N4))} px"]
+    parts = [
+        f"{counted(len(sample.matches_N4), 'match')}",
+        f"{_range(displacement(sample.matches_N4))} px",
+    ]
     if "depth0" in sample.attributes:
         parts.append(f"{_range(sample.attributes['depth0'])} {depth_unit(sample)}")
     return ", ".join([*parts, f"{coverage(sample):.0%} covered"])

@@ -1,4 +1,7 @@
-"""Errors of input: `UserError` stops a command, `SkippedPair` leaves out one image pair."""
+"""Errors of input, and words of their messages.
+
+`UserError` stops a command, `SkippedPair` leaves out one image pair.
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -13,6 +16,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word.rpartition(".")[2], names, n=1, cutoff=0.7)
     close = get_close_matches(word, names, n=1, cutoff=0.7) or close
     return f"did you mean {names[close[0]]}? " if close else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Formats a number with its noun: ``1 pair``, ``1,200 pairs``, ``2 classes``."""
+    plural = "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def printable(name: str) -> str:

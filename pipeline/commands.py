@@ -211,7 +211,8 @@ def match(args: Sequence[str]) -> int:
     arguments = parse(MatchArguments, args, "ucn match", "Match photos.")
     if len(arguments.images) != (2 if arguments.pairs is None else 0):
         raise UserError(
-            f"IMAGE0 IMAGE1: got {counted(len(arguments.images), 'photo')}; give two, or only --pairs FILE"
+            f"IMAGE0 IMAGE1: got {counted(len(arguments.images), 'photo')}; give two, or only "
+            "--pairs FILE"
         )
     with notice("loading PyTorch"):
         from ucn.pipeline.match import match_photos, read_pairs

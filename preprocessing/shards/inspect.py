@@ -67,8 +67,8 @@ def summarize_sample(sample: Sample) -> str:
     rejected = sample.metadata.get("rejected") or {}
     return "\n".join(
         [
-            f"{sample.key}: {counted(len(sample.matches_N4), 'match')}, {coverage(sample):.0%} of image "
-            f"0's {CELL}-pixel cells contain one",
+            f"{sample.key}: {counted(len(sample.matches_N4), 'match')}, {coverage(sample):.0%} of "
+            f"image 0's {CELL}-pixel cells contain one",
             *_table(match_distributions([sample], 0)),
             f"rejected candidates: {sum(rejected.values()):,}",
             *(f"  {count:,} {reason}" for reason, count in rejected.items() if count),

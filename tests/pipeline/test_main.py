@@ -177,7 +177,7 @@ def test_the_motorcycle_pair_end_to_end(capfd: pytest.CaptureFixture[str], tmp_p
     assert json.loads(printed)["matches"] == 5000
 
     code, printed, _ = ucn(capfd, "verify", out)
-    assert (code, "sound, 1 samples, 5000 matches" in printed) == (0, True)
+    assert (code, "sound, 1 sample, 5,000 matches" in printed) == (0, True)
 
     for key in ([], ["--sample", "motorcycle-left-right"]):
         code, _, _ = ucn(capfd, "inspect", out, "--save", tmp_path / "p.png", *key)

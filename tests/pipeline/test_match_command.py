@@ -152,7 +152,7 @@ def test_tiny_photos_are_refused(run: Run, photos: Path, size: tuple[int, int]) 
 @pytest.mark.parametrize(
     ("args", "named"),
     [
-        (("0.png",), "1 photos; give two"),
+        (("0.png",), "1 photo; give two"),
         (("0.png", "1.png", "2.png"), "3 photos; give two"),
         (("0.png", "1.png", "--pairs", "p.txt"), "only --pairs FILE"),
         (("0.png", "nope.png"), "nope.png: no such photo"),

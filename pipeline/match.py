@@ -104,7 +104,7 @@ def match_photos(
                     pixels = read_rgb_photo(root / name, upright=upright)
                     photos[name] = _describe(root / name, pixels, extract, max_side)
             found.append(_match_pair(names, (photos[names[0]], photos[names[1]]), options))
-    written = write_matches(out, found) if out is not None else []
+    written = write_matches(out, found, options.merge_px) if out is not None else []
     if save is not None:
         (pair,) = found
         matches_N4 = pair.found.matches_N4

@@ -53,7 +53,7 @@ TABLES = {
 }
 
 
-def write_database(path: Path, pairs: Sequence[PairMatches]) -> None:
+def write_database(path: Path, pairs: Sequence[PairMatches], merge_px: float) -> None:
     """Writes matches to a new COLMAP database, or adds them to an existing one, atomically.
 
     Photos are found by name. A new photo gets its own SIMPLE_RADIAL camera. Existing keypoints of
@@ -64,6 +64,7 @@ def write_database(path: Path, pairs: Sequence[PairMatches]) -> None:
         path: path of the database.
         pairs: matches in pixels, with (0, 0) at the centre of the top-left pixel; COLMAP has
             (0.5, 0.5) there.
+        merge_px: see `MatchOptions`.
 
     Raises:
         UserError: the file is not a COLMAP database, is open elsewhere, has a photo of the same
@@ -77,7 +78,7 @@ def write_database(path: Path, pairs: Sequence[PairMatches]) -> None:
         database,
     ):
         for pair in pairs:
-            _add_pair(database, path, pair)
+            _add_pair(database, path, pair, merge_px)
 
 
 def check_database(path: Path, photos: Mapping[str, Path]) -> None:
@@ -137,13 +138,13 @@ def _tables(database: sqlite3.Connection) -> set[str]:
     return {name for (name,) in rows}
 
 
-def _add_pair(database: sqlite3.Connection, path: Path, pair: PairMatches) -> None:
+def _add_pair(database: sqlite3.Connection, path: Path, pair: PairMatches, merge_px: float) -> None:
     ids, rows = [], []
     for side in (0, 1):
         image_id = _find_or_add_image(database, path, pair.names[side], pair.sizes[side])
         points_N2 = pair.found.matches_N4[:, 2 * side : 2 * side + 2] + np.float32(0.5)
         ids.append(image_id)
-        rows.append(_add_keypoints(database, path, image_id, pair.names[side], points_N2))
+        rows.append(_add_keypoints(database, path, image_id, pair.names[side], points_N2, merge_px))
     kept = unique_matches(*rows)
     if ids[0] > ids[1]:
         rows.reverse()
@@ -224,7 +225,12 @@ def _has_frames(database: sqlite3.Connection) -> bool:
 
 
 def _add_keypoints(
-    database: sqlite3.Connection, path: Path, image_id: int, name: str, points_N2: Floats
+    database: sqlite3.Connection,
+    path: Path,
+    image_id: int,
+    name: str,
+    points_N2: Floats,
+    merge_px: float,
 ) -> Rows:
     """Adds missing keypoints to an image; returns the row of each point."""
     found = database.execute(
@@ -232,7 +238,7 @@ def _add_keypoints(
     ).fetchone()
     num_known, columns, data = found or (0, 2, b"")
     known = np.frombuffer(data or b"", "<f4").reshape(num_known, columns)
-    keypoints_K2, rows_N = merge_keypoints(known[:, :2], points_N2)
+    keypoints_K2, rows_N = merge_keypoints(known[:, :2], points_N2, merge_px)
     if found is None or len(keypoints_K2) > num_known:
         _check_descriptors(database, path, image_id, name)
         added = _with_shape(keypoints_K2[num_known:], columns)

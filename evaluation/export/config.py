@@ -27,6 +27,9 @@ class MatchOptions(FrozenConfig):
     """Maximum ratio of the best to the second-best descriptor distance. 1 disables the filter."""
     min_similarity: float = Field(-1.0, ge=-1, le=1)
     """Minimum cosine similarity of the descriptors. -1 disables the filter."""
+    merge_px: float = Field(1.0, ge=0)
+    """Maximum distance of a point from a keypoint of another pair that it becomes in .h5 and .db
+    files, pixels. Pairs share keypoints then, which tracks need. 0 merges equal points only."""
     scales: Scales = 1
     """Number of image scales, half an octave apart, for large scale changes. 1 is fastest."""
     seed: int = Field(0, ge=0)

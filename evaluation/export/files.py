@@ -48,7 +48,7 @@ def check_output(path: Path, pairs: Sequence[Names], root: Path) -> None:
                 )
 
 
-def write_matches(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
+def write_matches(path: Path, pairs: Sequence[PairMatches], merge_px: float) -> list[Path]:
     """Writes matches atomically, in the format given by the path's suffix.
 
     ``.npz``, for one pair: ``matches`` float32 [N, 4], ``scores`` float32 [N], ``name0``,
@@ -58,6 +58,7 @@ def write_matches(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
     Args:
         path: of the output, which :func:`check_output` accepts.
         pairs: the matches of each pair.
+        merge_px: see `MatchOptions`.
 
     Returns:
         The files that were written.
@@ -68,13 +69,13 @@ def write_matches(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
     if path.suffix == ".npz":
         _write_npz(path, pairs[0])
     elif path.suffix == ".h5":
-        return write_hloc(path, pairs)
+        return write_hloc(path, pairs, merge_px)
     else:
-        write_database(path, pairs)
+        write_database(path, pairs, merge_px)
     return [path]
 
 
-def write_hloc(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
+def write_hloc(path: Path, pairs: Sequence[PairMatches], merge_px: float) -> list[Path]:
     """Writes the two files of hloc (github.com/cvg/Hierarchical-Localization).
 
     ``NAME-keypoints.h5``, beside ``NAME.h5``, has a group for each photo with ``keypoints`` float32
@@ -91,7 +92,7 @@ def write_hloc(path: Path, pairs: Sequence[PairMatches]) -> list[Path]:
     rows: list[tuple[Rows, Rows]] = []
     for pair in pairs:
         sizes.update(zip(pair.names, pair.sizes, strict=True))
-        rows.append(_add_keypoints(keypoints, pair))
+        rows.append(_add_keypoints(keypoints, pair, merge_px))
     # Keypoints are published first, since matches refer to their rows.
     with atomic_path(path) as matches_temporary, atomic_path(keypoints_path) as temporary:
         with h5py.File(matches_temporary, "w") as file:
@@ -110,12 +111,14 @@ def _hloc_key(names: Names) -> str:
     return "/".join(name.replace("/", "-") for name in names)
 
 
-def _add_keypoints(keypoints: dict[str, Floats], pair: PairMatches) -> tuple[Rows, Rows]:
+def _add_keypoints(
+    keypoints: dict[str, Floats], pair: PairMatches, merge_px: float
+) -> tuple[Rows, Rows]:
     """Adds a pair's points to the keypoints of its photos; returns the rows of the points."""
     rows = []
     for name, points_N2 in zip(pair.names, np.split(pair.found.matches_N4, 2, axis=1), strict=True):
         known_M2 = keypoints.get(name, np.zeros((0, 2), np.float32))
-        keypoints[name], rows_N = merge_keypoints(known_M2, points_N2)
+        keypoints[name], rows_N = merge_keypoints(known_M2, points_N2, merge_px)
         rows.append(rows_N)
     return rows[0], rows[1]
 

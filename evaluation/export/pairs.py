@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ucn.evaluation.export.match import ImageMatches
 from ucn.matching.descriptors import Floats
@@ -27,24 +28,33 @@ class PairMatches:
     found: ImageMatches
 
 
-def merge_keypoints(known_M2: Floats, points_N2: Floats) -> tuple[Floats, Rows]:
-    """Adds points to the keypoints of an image, without duplicates.
+def merge_keypoints(known_M2: Floats, points_N2: Floats, radius_px: float) -> tuple[Floats, Rows]:
+    """Adds points to the keypoints of an image; a point near a keypoint becomes that keypoint.
+
+    Tracks over several images need this: the end of a match in image 1 is rarely exactly where a
+    match from image 1 to image 2 starts. ``hloc.match_dense`` merges keypoints for the same reason.
 
     Args:
         known_M2: existing keypoints, which keep their rows (including duplicates).
         points_N2: float32 pixels.
+        radius_px: largest distance to the keypoint; 0 merges equal points only.
 
     Returns:
         keypoints_K2: existing keypoints, then new ones in order of first appearance.
         rows_N: row of each point in ``keypoints_K2``.
     """
-    stacked_S2 = np.concatenate([known_M2, points_N2]).astype(np.float32)
-    _, first_U, unique_S = np.unique(stacked_S2, axis=0, return_index=True, return_inverse=True)
-    num_known = len(known_M2)
-    added = np.sort(first_U[first_U >= num_known])
-    row_U = np.where(first_U < num_known, first_U, num_known + np.searchsorted(added, first_U))
-    keypoints_K2: Floats = np.concatenate([known_M2, stacked_S2[added]]).astype(np.float32)
-    return keypoints_K2, row_U[unique_S.reshape(-1)[num_known:]].astype(np.int64)
+    known_M2 = known_M2.astype(np.float32)
+    points_N2 = points_N2.astype(np.float32)
+    distance_N, rows_N = cKDTree(known_M2).query(points_N2) if len(known_M2) else (np.inf, 0)
+    new_N = np.broadcast_to(distance_N > radius_px, len(points_N2))
+    rows_N = np.array(np.broadcast_to(rows_N, len(points_N2)), np.int64)
+    _, first_U, unique_A = np.unique(
+        points_N2[new_N], axis=0, return_index=True, return_inverse=True
+    )
+    added = np.sort(first_U)
+    row_U = len(known_M2) + np.searchsorted(added, first_U)
+    rows_N[new_N] = row_U[unique_A.reshape(-1)]
+    return np.concatenate([known_M2, points_N2[new_N][added]]), rows_N
 
 
 def unique_matches(rows0_N: Rows, rows1_N: Rows) -> Rows:

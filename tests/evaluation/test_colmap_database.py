@@ -70,7 +70,7 @@ def expected(pair: PairMatches) -> set[tuple]:
 def test_a_new_database(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     pairs = [random_pair("a.png", "b/b.png", 0), random_pair("c.png", "a.png", 1)]
-    write_database(path, pairs)
+    write_database(path, pairs, 0)
     for pair in pairs:
         assert read_pair(path, *pair.names) == expected(pair)
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.db"]
@@ -98,16 +98,16 @@ def test_pairs_are_added_to_a_database(tmp_path: Path) -> None:
     shared = second.found.matches_N4.copy()
     shared[:5, :2] = first.found.matches_N4[:5, 2:]
     second = PairMatches(second.names, second.sizes, ImageMatches(shared, second.found.scores_N))
-    write_database(path, [first])
+    write_database(path, [first], 0)
     before = read_image(path, "b/b.png")[1]
-    write_database(path, [second])
+    write_database(path, [second], 0)
     after = read_image(path, "b/b.png")[1]
     np.testing.assert_array_equal(after[: len(before)], before)
     assert len(after) == 20 + 15
     for pair in (first, second):
         assert read_pair(path, *pair.names) == expected(pair)
     # The same once more changes nothing.
-    write_database(path, [second, first])
+    write_database(path, [second, first], 0)
     np.testing.assert_array_equal(read_image(path, "b/b.png")[1], after)
     assert query(path, "SELECT count(*) FROM matches") == [(2,)]
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.db"]
@@ -116,7 +116,7 @@ def test_pairs_are_added_to_a_database(tmp_path: Path) -> None:
 def test_a_pair_that_is_there_is_replaced_with_its_geometry(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     old, new = random_pair("a.png", "c.png", 0), random_pair("c.png", "a.png", 1)
-    write_database(path, [old])
+    write_database(path, [old], 0)
     numbers = [pair_id(1, 2), pair_id(7, 8)]
     for number in numbers:
         change(
@@ -124,7 +124,7 @@ def test_a_pair_that_is_there_is_replaced_with_its_geometry(tmp_path: Path) -> N
             "INSERT INTO two_view_geometries VALUES(?, 0, 2, x'', 3" + ", NULL" * 5 + ")",
             number,
         )
-    write_database(path, [new])
+    write_database(path, [new], 0)
     assert read_pair(path, "a.png", "c.png") == {(*row[2:], *row[:2]) for row in expected(new)}
     assert query(path, "SELECT pair_id FROM two_view_geometries") == [(numbers[1],)]
 
@@ -134,20 +134,21 @@ def test_the_best_match_of_a_keypoint_is_kept(tmp_path: Path) -> None:
     found = ImageMatches(matches, np.float32([0.9, 0.8, 0.7]))
     write_database(
         tmp_path / "m.db", [PairMatches(("a.png", "c.png"), ((64, 48), (30, 40)), found)]
+        0,
     )
     rows = read_pair(tmp_path / "m.db", "a.png", "c.png")
     assert rows == set(map(tuple, matches[[0, 2]] + np.float32(0.5)))
 
 
 def test_a_pair_without_matches_is_kept_as_such(tmp_path: Path) -> None:
-    write_database(tmp_path / "m.db", [random_pair("a.png", "c.png", 0, count=0)])
+    write_database(tmp_path / "m.db", [random_pair("a.png", "c.png", 0, count=0)], 0)
     assert read_pair(tmp_path / "m.db", "a.png", "c.png") == set()
 
 
 @pytest.mark.parametrize(("columns", "shape"), [(4, [1, 0]), (6, [1, 0, 0, 1])])
 def test_keypoints_with_shapes_are_extended(tmp_path: Path, columns: int, shape: list[int]) -> None:
     path = tmp_path / "m.db"
-    write_database(path, [random_pair("a.png", "b/b.png", 0)])
+    write_database(path, [random_pair("a.png", "b/b.png", 0)], 0)
     image_id, keypoints = read_image(path, "b/b.png")
     rest = np.random.default_rng(3).random((len(keypoints), columns - 2), np.float32)
     known = np.concatenate([keypoints, rest], axis=1)
@@ -158,7 +159,7 @@ def test_keypoints_with_shapes_are_extended(tmp_path: Path, columns: int, shape:
         *(columns, known.tobytes(), image_id),
     )
     pair = random_pair("b/b.png", "c.png", 1)
-    write_database(path, [pair])
+    write_database(path, [pair], 0)
     extended = read_image(path, "b/b.png")[1]
     np.testing.assert_array_equal(extended[: len(known)], known)
     np.testing.assert_array_equal(extended[len(known) :, 2:], [shape] * 20)
@@ -167,7 +168,7 @@ def test_keypoints_with_shapes_are_extended(tmp_path: Path, columns: int, shape:
 
 def test_images_join_the_frames_of_later_versions(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
-    write_database(path, [random_pair("a.png", "b/b.png", 0)])
+    write_database(path, [random_pair("a.png", "b/b.png", 0)], 0)
     for table in (
         "rigs(rig_id INTEGER PRIMARY KEY, ref_sensor_id INTEGER, ref_sensor_type INTEGER)",
         "frames(frame_id INTEGER PRIMARY KEY, rig_id INTEGER)",
@@ -175,12 +176,12 @@ def test_images_join_the_frames_of_later_versions(tmp_path: Path) -> None:
     ):
         change(path, f"CREATE TABLE {table}")
     # Brought up to date, but without frames: an image with one would be the only one.
-    write_database(path, [random_pair("a.png", "b/b.png", 0)])
+    write_database(path, [random_pair("a.png", "b/b.png", 0)], 0)
     assert query(path, "SELECT * FROM frame_data") == []
     change(path, "INSERT INTO rigs VALUES (5, 1, 0)")
     change(path, "INSERT INTO frames VALUES (6, 5)")
     change(path, "INSERT INTO frame_data VALUES (6, 1, 1, 0)")
-    write_database(path, [random_pair("b/b.png", "c.png", 1)])
+    write_database(path, [random_pair("b/b.png", "c.png", 1)], 0)
     ((image_id, camera_id),) = query(
         path, "SELECT image_id, camera_id FROM images WHERE name = 'c.png'"
     )
@@ -201,14 +202,14 @@ def test_other_files_are_refused_and_stay(tmp_path: Path) -> None:
     for path in sorted(tmp_path.iterdir()):
         content = path.read_bytes()
         with pytest.raises(UserError, match=f"{path.name}: no COLMAP database"):
-            write_database(path, [pair])
+            write_database(path, [pair], 0)
         assert path.read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_what_would_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
-    write_database(path, [random_pair("a.png", "b/b.png", 0)])
+    write_database(path, [random_pair("a.png", "b/b.png", 0)], 0)
     change(path, "INSERT INTO descriptors VALUES (1, 20, 128, x'')")
     before = path.read_bytes()
     small = PairMatches(
@@ -217,14 +218,14 @@ def test_what_would_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> No
     with pytest.raises(
         UserError, match=r"holds b/b.png with 50 x 70 pixels, the photo has 50 x 71"
     ):
-        write_database(path, [small])
+        write_database(path, [small], 0)
     with pytest.raises(UserError, match=r"a.png has descriptors, which more keypoints would lack"):
-        write_database(path, [random_pair("a.png", "c.png", 2)])
+        write_database(path, [random_pair("a.png", "c.png", 2)], 0)
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA user_version = 3900")
         with pytest.raises(UserError, match="is open in another program"):
-            write_database(path, [random_pair("b/b.png", "c.png", 2)])
+            write_database(path, [random_pair("b/b.png", "c.png", 2)], 0)
         database.execute("PRAGMA journal_mode = DELETE")
     assert query(path, "SELECT count(*) FROM images") == [(2,)]
     assert len(before) == len(path.read_bytes())
@@ -233,7 +234,7 @@ def test_what_would_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> No
 
 def test_photos_that_a_database_cannot_take_are_refused_beforehand(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
-    write_database(path, [random_pair("a.png", "c.png", 0)])
+    write_database(path, [random_pair("a.png", "c.png", 0)], 0)
     photos = {name: tmp_path / name for name in ("a.png", "c.png", "new.png")}
     for name, photo in photos.items():
         width, height = SIZES.get(name, (20, 20))
@@ -252,7 +253,7 @@ def test_photos_that_a_database_cannot_take_are_refused_beforehand(tmp_path: Pat
 def test_the_log_of_a_killed_program_is_completed(tmp_path: Path, mode: str) -> None:
     """A transaction that was committed stays, one that was not is rolled back."""
     path = tmp_path / "m.db"
-    write_database(path, [random_pair("a.png", "b/b.png", 0)])
+    write_database(path, [random_pair("a.png", "b/b.png", 0)], 0)
     script = (
         "import os, sqlite3, sys\n"
         "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -266,7 +267,7 @@ def test_the_log_of_a_killed_program_is_completed(tmp_path: Path, mode: str) -> 
     )
     assert subprocess.run([sys.executable, "-c", script, path, mode], check=False).returncode == 1
     assert len(list(tmp_path.iterdir())) > 1
-    write_database(path, [random_pair("b/b.png", "c.png", 2)])
+    write_database(path, [random_pair("b/b.png", "c.png", 2)], 0)
     assert query(path, "SELECT prior_focal_length FROM cameras") == [(7,), (7,), (0,)]
     assert query(path, "SELECT count(*) FROM sqlite_master WHERE name = 'large'") == [(0,)]
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.db"]

@@ -114,14 +114,28 @@ def test_a_step_goes_before_a_count() -> None:
     arrays(np.float32, st.tuples(st.integers(0, 9), st.just(2)), elements=st.integers(0, 3)),
 )
 def test_merged_keypoints_keep_their_rows(known: np.ndarray, points: np.ndarray) -> None:
-    keypoints, rows = merge_keypoints(known, points)
+    keypoints, rows = merge_keypoints(known, points, 0)
     np.testing.assert_array_equal(keypoints[: len(known)], known)
     np.testing.assert_array_equal(keypoints[rows], points)
     new = set(map(tuple, points)) - set(map(tuple, known))
     assert len(keypoints) == len(known) + len(new)
-    again, same_rows = merge_keypoints(keypoints, points)
+    again, same_rows = merge_keypoints(keypoints, points, 0)
     np.testing.assert_array_equal(again, keypoints)
     np.testing.assert_array_equal(same_rows, rows)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 3.0))
+def test_points_near_a_keypoint_become_it(seed: int, radius_px: float) -> None:
+    rng = np.random.default_rng(seed)
+    known, points = (rng.random((count, 2), np.float32) * 20 for count in (15, 25))
+    keypoints, rows = merge_keypoints(known, points, radius_px)
+    distance = np.linalg.norm(points[:, None] - known, axis=2).astype(np.float64)
+    nearest = distance.min(axis=1)
+    merged = nearest < radius_px - 1e-5
+    np.testing.assert_array_equal(rows[merged], distance.argmin(axis=1)[merged])
+    apart = nearest > radius_px + 1e-5
+    np.testing.assert_array_equal(keypoints[rows[apart]], points[apart])
+    assert len(keypoints) == len(known) + len(np.unique(rows[rows >= len(known)]))
 
 
 def test_a_keypoint_keeps_its_first_match() -> None:
@@ -131,7 +145,7 @@ def test_a_keypoint_keeps_its_first_match() -> None:
 
 def test_npz_reads_without_pickle(tmp_path: Path) -> None:
     path = tmp_path / "m.npz"
-    assert write_matches(path, [PAIR]) == [path]
+    assert write_matches(path, [PAIR], 0) == [path]
     with np.load(path, allow_pickle=False) as file:
         np.testing.assert_array_equal(file["matches"], FOUND.matches_N4)
         np.testing.assert_array_equal(file["scores"], FOUND.scores_N)
@@ -160,7 +174,7 @@ def test_h5_reads_as_hloc_reads_it(tmp_path: Path) -> None:
     scores = np.sort(rng.random(9).astype(np.float32))[::-1]
     sizes = PAIR.sizes[1], (70, 80)
     other = PairMatches(("b.png", "c.png"), sizes, ImageMatches(matches, scores))
-    assert write_matches(path, [PAIR, other]) == [path, tmp_path / "m-keypoints.h5"]
+    assert write_matches(path, [PAIR, other], 0) == [path, tmp_path / "m-keypoints.h5"]
 
     # Of two matches of one position the better is kept.
     np.testing.assert_array_equal(read_as_hloc(path, "a/0.png", "b.png"), FOUND.matches_N4[[0, 2]])
@@ -189,7 +203,7 @@ def test_matches_of_a_photo_refer_to_all_its_keypoints(tmp_path: Path) -> None:
         )
         for pair_names in names
     ]
-    matches_path, keypoints_path = write_matches(tmp_path / "m.h5", pairs)
+    matches_path, keypoints_path = write_matches(tmp_path / "m.h5", pairs, 0)
     with h5py.File(matches_path) as matches, h5py.File(keypoints_path) as keypoints:
         for name0, name1 in names:
             group, num_keypoints = matches[name0][name1], len(keypoints[name0]["keypoints"])

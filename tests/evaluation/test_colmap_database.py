@@ -133,8 +133,7 @@ def test_the_best_match_of_a_keypoint_is_kept(tmp_path: Path) -> None:
     matches = np.float32([[1, 2, 30, 40], [5, 6, 30, 40], [7, 8, 3, 4]])
     found = ImageMatches(matches, np.float32([0.9, 0.8, 0.7]))
     write_database(
-        tmp_path / "m.db", [PairMatches(("a.png", "c.png"), ((64, 48), (30, 40)), found)]
-        0,
+        tmp_path / "m.db", [PairMatches(("a.png", "c.png"), ((64, 48), (30, 40)), found)], 0
     )
     rows = read_pair(tmp_path / "m.db", "a.png", "c.png")
     assert rows == set(map(tuple, matches[[0, 2]] + np.float32(0.5)))

@@ -154,16 +154,16 @@ def view_scan(scan_N4: NDArray[np.float32], T_cam_velo: Floats, rig: CameraModel
     # Most points are behind or beside the camera. Single precision, with a margin of a pixel, is
     # enough to discard them.
     P_34 = rig.K @ T_cam_velo[:3]
-    columns_43 = np.vstack([P_34[:, :3].T, np.zeros(3)]).astype(np.float32)
-    offset_3 = P_34[:, 3].astype(np.float32)
-    ahead_N = np.flatnonzero(scan_N4 @ columns_43[:, 2] > 0.9 * _MIN_DEPTH - offset_3[2])
+    rows_34 = np.hstack([P_34[:, :3], np.zeros((3, 1))]).astype(np.float32)
+    offset_31 = P_34[:, 3:].astype(np.float32)
+    ahead_N = np.flatnonzero(scan_N4 @ rows_34[2] > 0.9 * _MIN_DEPTH - offset_31[2])
     scan_A4 = scan_N4.take(ahead_N, axis=0)
-    u_A, v_A, depth_A = (scan_A4 @ columns_43 + offset_3).T
+    u_A, v_A, depth_A = rows_34 @ scan_A4.T + offset_31
     width, height = rig.size
     near_A = (u_A > -2 * depth_A) & (v_A > -2 * depth_A)
     near_A &= (u_A < (width + 1) * depth_A) & (v_A < (height + 1) * depth_A)
     source_A = np.flatnonzero(near_A)
-    velo_3N = scan_A4.take(source_A, axis=0)[:, :3].T.astype(np.float64)
+    velo_3N = scan_A4.take(source_A, axis=0).T[:3].astype(np.float64, order="C")
     points_3N = T_cam_velo[:3, :3] @ velo_3N + T_cam_velo[:3, 3:]
     view = _view(points_3N, np.eye(4), rig)
     inside_M = np.flatnonzero(view.visible_N)

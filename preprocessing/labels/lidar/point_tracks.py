@@ -13,7 +13,7 @@ from ucn.images.read import to_grey
 # still detected.
 _TRACKED_WIDTH = 640
 _WINDOW, _LEVELS = 13, 3
-_STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
+_STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.1)
 # Minimum root-mean-square gradient of a window in every direction, grey levels per pixel.
 _SLOPE = 2.0
 # Largest forward-backward error of a reliable track, pixels of the shrunk image.
@@ -64,9 +64,9 @@ class TrackedImage:
 
 def textured_points(image: TrackedImage, pixels_2N: Floats) -> Bools:
     """Whether each pixel has enough texture around it, in both directions, to be tracked."""
-    x_N, y_N = np.rint(image.to_shrunk(pixels_2N)).astype(np.intp)
+    x_N, y_N = ((pixels_2N + 0.5) * (1 / image.step)).astype(np.intp)
     height, width = image.texture.shape
-    strength_N = image.texture[np.clip(y_N, 0, height - 1), np.clip(x_N, 0, width - 1)]
+    strength_N = image.texture[np.minimum(y_N, height - 1), np.minimum(x_N, width - 1)]
     # cornerMinEigenVal divides by 255, and its Sobel kernel doubles gradients.
     return np.asarray(strength_N > (2 * _SLOPE / 255) ** 2)
 

@@ -64,18 +64,18 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Step:
-    """A translation that tracks agree with.
+class Steps:
+    """Translations that the tracks of L objects agree with.
 
     Attributes:
-        step_3: the translation, metres.
-        moved: number of tracks that agree with it and disagree with no motion.
-        against: number of tracks that disagree with it.
+        step_L3: the translations, metres.
+        moved_L: numbers of tracks that agree with it and disagree with no motion.
+        against_L: numbers of tracks that disagree with it.
     """
 
-    step_3: Floats
-    moved: int
-    against: int
+    step_L3: Floats
+    moved_L: NDArray[np.intp]
+    against_L: NDArray[np.intp]
 
 
 def judge_by_images(
@@ -94,107 +94,101 @@ def judge_by_images(
         starts_2N: points in image 0, pixels.
         static_2N: predicted positions in image 1 if the points are static, pixels.
         depth_N: predicted depths in camera 1 if the points are static, metres.
-        K: 3x3 intrinsics of camera 1.
+        K: 3x3 intrinsics of camera 1, upper triangular.
     """
+    moves_L = np.zeros(int(labels_N.max(initial=0)) + 1, bool)
     textured_N = np.flatnonzero(textured_points(images[0], starts_2N))
-    chosen_M = textured_N[spread_over_objects(labels_N[textured_N])]
-    moved_L = np.zeros(int(labels_N.max(initial=0)) + 1, bool)
-    if not len(chosen_M):
-        return Verdict(moved_L[labels_N], 0.0)
-    labels_M, depth_M = labels_N[chosen_M], depth_N[chosen_M]
-    starts_2M, static_2M = starts_2N[:, chosen_M], static_2N[:, chosen_M]
-    tolerance_M = tolerances(starts_2M, static_2M, depth_M, float(K[0, 0]))
-    points_3M = np.linalg.solve(K, np.vstack([static_2M, np.ones(len(depth_M))])) * depth_M
+    chosen_LM, valid_LM = spread_over_objects(labels_N.take(textured_N))
+    if not valid_LM.any():
+        return Verdict(moves_L[labels_N], 0.0)
+    chosen_LM = textured_N[chosen_LM]
+    label_L, depth_LM = labels_N[chosen_LM[:, 0]], depth_N[chosen_LM]
+    starts_2LM, static_2LM = starts_2N[:, chosen_LM], static_2N[:, chosen_LM]
+    tolerance_LM = tolerances(starts_2LM, static_2LM, depth_LM, float(K[0, 0]))
+    points_3LM = _rays(static_2LM, K) * depth_LM
 
-    ends_2M, found_M, suspects = _track_suspects(
-        images, labels_M, starts_2M, static_2M, tolerance_M
+    ends_2LM, found_LM, suspect_L = _track_suspects(
+        images, valid_LM, label_L, starts_2LM, static_2LM, tolerance_LM
     )
-
-    def found_step(label: int) -> Step:
-        own_F = np.flatnonzero((labels_M == label) & found_M)
-        return common_step(points_3M[:, own_F], ends_2M[:, own_F], tolerance_M[own_F], K)
-
-    steps = {label: found_step(label) for label in suspects}
+    own_L = np.flatnonzero(suspect_L)
+    label_L, starts_2LM, static_2LM = label_L[own_L], starts_2LM[:, own_L], static_2LM[:, own_L]
+    tolerance_LM, points_3LM = tolerance_LM[own_L], points_3LM[:, own_L]
+    ends_2LM, found_LM = ends_2LM[:, own_L], found_LM[own_L]
+    steps = common_steps(points_3LM, ends_2LM, found_LM, tolerance_LM, K)
     # Tracking from the static prediction often fails for fast objects. If some tracks of an object
-    # agree on a translation, its lost points are tracked again from there.
-    again_M, guesses_2M = np.zeros(len(found_M), bool), static_2M.copy()
-    for label, step in steps.items():
-        lost_K = np.flatnonzero((labels_M == label) & ~found_M)
-        decided = label == 0 or step.moved == 0 or _enough(step.moved, step.against)
-        # Whether the object would count as moving if all lost points joined this step.
-        if not decided and _enough(step.moved + len(lost_K), step.against):
-            guesses_2M[:, lost_K] = _project(points_3M[:, lost_K], step.step_3[None], K)[0]
-            again_M[lost_K] = True
-    again_K = np.flatnonzero(again_M)
-    starts_2K, guesses_2K = starts_2M[:, again_K], guesses_2M[:, again_K]
-    ends_2M[:, again_K], found_K = track_points(images, starts_2K, guesses_2K)
-    found_M[again_K] = found_K & tracked_back(images, starts_2K, guesses_2K, ends_2M[:, again_K])
-    steps |= {label: found_step(label) for label in np.unique(labels_M[again_K]).tolist()}
+    # agree on a translation, its lost points are tracked again from there, unless the object would
+    # not count as moving even if all of them joined.
+    lost_LM = valid_LM[own_L] & ~found_LM
+    might_L = _enough(steps.moved_L + lost_LM.sum(axis=1), steps.against_L) & (steps.moved_L > 0)
+    might_L &= (label_L > 0) & ~_enough(steps.moved_L, steps.against_L)
+    again_LM = lost_LM & might_L[:, None]
+    if again_LM.any():
+        starts_2K = starts_2LM[:, again_LM]
+        guesses_2K = _project(points_3LM + steps.step_L3.T[..., None], K)[:, again_LM]
+        ends_2K, found_K = track_points(images, starts_2K, guesses_2K)
+        found_LM[again_LM] = found_K & tracked_back(images, starts_2K, guesses_2K, ends_2K)
+        ends_2LM[:, again_LM] = ends_2K
+        steps = common_steps(points_3LM, ends_2LM, found_LM, tolerance_LM, K)
 
-    least_size_21 = _WINDOWS * images[0].window_side
-    drift = 0.0
-    for label, step in steps.items():
-        own_F = np.flatnonzero((labels_M == label) & found_M)
-        if label == 0 and len(own_F) >= _LEAST_ROAD_TRACKS:
-            drift = step.moved / len(own_F)
-        elif label and shows_motion(step, points_3M[:, own_F]):
-            size_21 = np.ptp(starts_2M[:, own_F], axis=1, keepdims=True)
-            moved_L[label] = np.all(size_21 >= least_size_21)
-    return Verdict(moved_L[labels_N], drift)
+    moves_L[label_L] = show_motion(steps, points_3LM, found_LM)
+    size_2L = _extent(starts_2LM, found_LM)
+    moves_L[label_L] &= np.all(size_2L >= _WINDOWS * images[0].window_side, axis=0)
+    moves_L[0] = False
+    found_L = found_LM.sum(axis=1)
+    road_L = (label_L == 0) & (found_L >= _LEAST_ROAD_TRACKS)
+    return Verdict(moves_L[labels_N], float((steps.moved_L / found_L.clip(1)) @ road_L))
 
 
 def _track_suspects(
     images: tuple[TrackedImage, TrackedImage],
-    labels_M: NDArray[np.int32],
-    starts_2M: Floats,
-    static_2M: Floats,
-    tolerance_M: Floats,
-) -> tuple[Floats, Bools, list[int]]:
+    valid_LM: Bools,
+    label_L: NDArray[np.int32],
+    starts_2LM: Floats,
+    static_2LM: Floats,
+    tolerance_LM: Floats,
+) -> tuple[Floats, Bools, Bools]:
     """Tracks the points of objects that may have moved, and of the road if the pose may be wrong.
 
     Returns:
-        Ends of the tracks in pixels, whether each is reliable, and the labels of the suspects.
+        Ends of the tracks in pixels, whether each is reliable, and which objects are suspects.
     """
-    ends_2M, found_M = static_2M.copy(), np.zeros(len(labels_M), bool)
-    size_L = np.bincount(labels_M)
-    first_M = (np.arange(len(labels_M)) % _FIRST_EVERY == 0) | (size_L < _TRACKS)[labels_M]
-    off_M, suspect_L = np.zeros(len(labels_M), bool), size_L > 0
-    for new_M, least_off in ((first_M, _FIRST_OFF), (~first_M, _LEAST_TRACKS)):
-        new_K = np.flatnonzero(new_M & suspect_L[labels_M])
-        starts_2K, static_2K = starts_2M[:, new_K], static_2M[:, new_K]
-        ends_2K, found_M[new_K] = track_points(images, starts_2K, static_2K)
-        off_M[new_K] = ~found_M[new_K] | _displaced(ends_2K, static_2K, tolerance_M[new_K])
-        ends_2M[:, new_K] = ends_2K
-        suspect_L &= np.bincount(labels_M[off_M], minlength=len(size_L)) >= least_off
+    ends_2LM = static_2LM.copy()
+    found_LM, off_LM = np.zeros(valid_LM.shape, bool), np.zeros(valid_LM.shape, bool)
+    first_LM = (np.arange(_TRACKS) % _FIRST_EVERY == 0) | ~valid_LM[:, -1:]
+    suspect_L = np.ones(len(label_L), bool)
+    for new_LM, least_off in ((first_LM, _FIRST_OFF), (~first_LM, _LEAST_TRACKS)):
+        asked_LM = valid_LM & new_LM & suspect_L[:, None]
+        starts_2K, static_2K = starts_2LM[:, asked_LM], static_2LM[:, asked_LM]
+        ends_2K, found_K = track_points(images, starts_2K, static_2K)
+        ends_2LM[:, asked_LM], found_LM[asked_LM] = ends_2K, found_K
+        off_LM[asked_LM] = ~found_K | _apart(ends_2K, static_2K, tolerance_LM[asked_LM])
+        suspect_L &= off_LM.sum(axis=1) >= least_off
     # A track that ends at its static prediction agrees with no motion, and is not tracked back.
-    found_M &= suspect_L[labels_M]
-    off_K = np.flatnonzero(found_M & off_M)
-    found_M[off_K] = tracked_back(
-        images, starts_2M[:, off_K], static_2M[:, off_K], ends_2M[:, off_K]
+    back_LM = found_LM & off_LM & suspect_L[:, None]
+    found_LM[back_LM] = tracked_back(
+        images, starts_2LM[:, back_LM], static_2LM[:, back_LM], ends_2LM[:, back_LM]
     )
-    return ends_2M, found_M, np.flatnonzero(suspect_L).tolist()
+    return ends_2LM, found_LM, suspect_L
 
 
-def spread_over_objects(labels_N: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Indices of the points to track, a limited number per object and on the road.
+def spread_over_objects(labels_N: NDArray[np.int32]) -> tuple[NDArray[np.intp], Bools]:
+    """Indices [L, M] of at most ``_TRACKS`` points to track of each object, and which are valid.
 
     They are spread evenly over each object's points. Objects with too few points get none.
 
     Args:
         labels_N: object of each point; 0 for the road.
     """
-    if not len(labels_N):
-        return np.zeros(0, np.intp)
     order_N = np.argsort(labels_N, kind="stable")
-    sorted_N = labels_N.take(order_N)
     size_L = np.bincount(labels_N)
-    wanted_L = np.minimum(size_L, _TRACKS)
-    wanted_L[size_L < _LEAST_TRACKS] = 0
-    rank_N = np.arange(len(labels_N)) - (np.cumsum(size_L) - size_L).take(sorted_N)
-    # Splits the points of each object into equal parts and keeps the first point of each part.
-    wanted_N, size_N = wanted_L.take(sorted_N), size_L.take(sorted_N)
-    starts_part_N = rank_N * wanted_N // size_N != (rank_N - 1) * wanted_N // size_N
-    return np.asarray(order_N[starts_part_N])
+    first_L = np.cumsum(size_L) - size_L
+    large_L = np.flatnonzero(size_L >= _LEAST_TRACKS)
+    size_L1, first_L1 = size_L[large_L, None], first_L[large_L, None]
+    # The first point of each of equal parts of the object's points.
+    wanted_L1, rank_M = np.minimum(size_L1, _TRACKS), np.arange(_TRACKS)
+    valid_LM = rank_M < wanted_L1
+    rank_LM = -(-rank_M * size_L1 // wanted_L1) * valid_LM
+    return order_N[first_L1 + rank_LM], valid_LM
 
 
 def tolerances(starts_2M: Floats, static_2M: Floats, depth_M: Floats, focal: float) -> Floats:
@@ -204,77 +198,103 @@ def tolerances(starts_2M: Floats, static_2M: Floats, depth_M: Floats, focal: flo
     return np.maximum(off_M, _OFF_PIXELS)
 
 
-def shows_motion(found: Step, points_3M: Floats) -> bool:
-    """Whether a translation of an object's points is that of a moving object."""
-    if not _enough(found.moved, found.against):
-        return False
-    distance = float(np.linalg.norm(found.step_3))
-    length = float(np.ptp(found.step_3 @ points_3M)) / max(distance, 1e-9)
-    along, rise = float(np.hypot(found.step_3[0], found.step_3[2])), abs(float(found.step_3[1]))
-    return along >= max(_LEAST_STEP, _FLAT * rise) and length >= _LENGTHS * distance
+def show_motion(steps: Steps, points_3LM: Floats, found_LM: Bools) -> Bools:
+    """Which translations are those of moving objects."""
+    step_3L = steps.step_L3.T
+    distance_L = np.linalg.norm(step_3L, axis=0)
+    along_L, rise_L = np.hypot(step_3L[0], step_3L[2]), np.abs(step_3L[1])
+    along_1LM = np.einsum("dl,dlm->lm", step_3L, points_3LM)[None]
+    length_L = _extent(along_1LM, found_LM)[0] / distance_L.clip(1e-9)
+    moves_L = _enough(steps.moved_L, steps.against_L) & (length_L >= _LENGTHS * distance_L)
+    return np.asarray(moves_L & (along_L >= np.maximum(_LEAST_STEP, _FLAT * rise_L)))
 
 
-def _enough(moved: int, against: int) -> bool:
-    return moved >= max(_LEAST_TRACKS, _MOVED_PART * (moved + against))
+def _enough(moved_L: NDArray[np.intp], against_L: NDArray[np.intp]) -> Bools:
+    return np.asarray(moved_L >= np.maximum(_LEAST_TRACKS, _MOVED_PART * (moved_L + against_L)))
 
 
-def common_step(points_3M: Floats, ends_2M: Floats, tolerance_M: Floats, K: Floats) -> Step:
-    """The translation that most tracks agree with.
+def _extent(values_DLM: Floats, found_LM: Bools) -> Floats:
+    """Largest minus smallest value [D, L] of the tracks that were found."""
+    largest_DL = np.where(found_LM, values_DLM, -np.inf).max(axis=-1)
+    return np.asarray(largest_DL - np.where(found_LM, values_DLM, np.inf).min(axis=-1))
+
+
+def common_steps(
+    points_3LM: Floats, ends_2LM: Floats, found_LM: Bools, tolerance_LM: Floats, K: Floats
+) -> Steps:
+    """The translations that most tracks of each of L objects agree with.
 
     Tracks that also agree with no motion are not counted. Tracks that disagree count against it.
 
     Args:
-        points_3M: points if the object is static, in camera 1's frame, metres.
-        ends_2M: tracked positions in image 1, pixels.
-        tolerance_M: largest distance of a static point from its prediction, pixels.
+        points_3LM: points if the objects are static, in camera 1's frame, metres.
+        ends_2LM: tracked positions in image 1, pixels.
+        found_LM: which tracks are reliable; the others are ignored.
+        tolerance_LM: largest distance of a static point from its prediction, pixels.
         K: 3x3 intrinsics of camera 1.
     """
-    displaced_M = _displaced(ends_2M, _project(points_3M, np.zeros((1, 3)), K)[0], tolerance_M)
-    displaced_D = np.flatnonzero(displaced_M)
-    if len(displaced_D) < _FEW_TRACKS:
-        return Step(np.zeros(3), 0, 0)
-    rows_D23, values_D2 = _equations(points_3M[:, displaced_D], ends_2M[:, displaced_D], K)
+    displaced_LM = found_LM & _apart(ends_2LM, _project(points_3LM, K), tolerance_LM)
+    count_L = displaced_LM.sum(axis=1)
     # One candidate per pair of displaced tracks.
-    others_D = (np.arange(len(displaced_D)) + len(displaced_D) // 2) % len(displaced_D)
-    rows_D43 = np.concatenate([rows_D23, rows_D23[others_D]], axis=1)
-    values_D41 = np.concatenate([values_D2, values_D2[others_D]], axis=1)[..., None]
-    steps_D3 = _solve(rows_D43, values_D41)
-    agree_DM = ~_displaced(_project(points_3M, steps_D3, K), ends_2M, _STEP_TOLERANCE * tolerance_M)
-    moved_D, agree_D = (agree_DM & displaced_M).sum(axis=1), agree_DM.sum(axis=1)
-    best = int((moved_D + agree_D).argmax())
-    return Step(steps_D3[best], int(moved_D[best]), len(tolerance_M) - int(agree_D[best]))
+    object_S, first_S = np.nonzero(displaced_LM & (count_L >= _FEW_TRACKS)[:, None])
+    size_S = count_L[object_S]
+    start_S = np.searchsorted(object_S, object_S)
+    other_S = start_S + (np.arange(len(size_S)) - start_S + size_S // 2) % size_S.clip(1)
+    rows_S23, values_S2 = _equations(
+        points_3LM[:, object_S, first_S], _rays(ends_2LM[:, object_S, first_S], K)
+    )
+    rows_S43 = np.concatenate([rows_S23, rows_S23[other_S]], axis=1)
+    values_S4 = np.concatenate([values_S2, values_S2[other_S]], axis=1)
+    steps_S3 = _solve(rows_S43, values_S4)
+    moved_3SM = points_3LM[:, object_S] + steps_S3.T[..., None]
+    near_SM = ~_apart(
+        _project(moved_3SM, K), ends_2LM[:, object_S], _STEP_TOLERANCE * tolerance_LM[object_S]
+    )
+    agree_SM = near_SM & found_LM[object_S]
+    agree_S, moved_S = agree_SM.sum(axis=1), (agree_SM & displaced_LM[object_S]).sum(axis=1)
+    step_L3, moved_L, against_L = np.zeros((len(count_L), 3)), 0 * count_L, found_LM.sum(axis=1)
+    # The last one assigned stays: the best, and of equal ones the first.
+    order_S = np.lexsort((-np.arange(len(size_S)), moved_S + agree_S))
+    best_L = object_S[order_S]
+    step_L3[best_L], moved_L[best_L] = steps_S3[order_S], moved_S[order_S]
+    against_L[best_L] = found_LM.sum(axis=1)[best_L] - agree_S[order_S]
+    return Steps(step_L3, moved_L, against_L)
 
 
-def _equations(points_3M: Floats, ends_2M: Floats, K: Floats) -> tuple[Floats, Floats]:
-    """Two equations per track, rows [M, 2, 3] and values [M, 2], for a translation t.
+def _rays(pixels_2X: Floats, K: Floats) -> Floats:
+    """Rays [3, ...] of depth 1 through pixels [2, ...]."""
+    y_X = (pixels_2X[1] - K[1, 2]) / K[1, 1]
+    x_X = (pixels_2X[0] - K[0, 2] - K[0, 1] * y_X) / K[0, 0]
+    return np.stack([x_X, y_X, np.ones_like(x_X)])
+
+
+def _equations(points_3S: Floats, rays_3S: Floats) -> tuple[Floats, Floats]:
+    """Two equations per track, rows [S, 2, 3] and values [S, 2], for a translation t.
 
     A point (X, Y, Z) that is seen along (a, b, 1) after the translation satisfies
     X + tx = a (Z + tz) and Y + ty = b (Z + tz). Division by the depth gives all points equal
     errors.
     """
-    rays_3M = np.linalg.solve(K, np.vstack([ends_2M, np.ones(ends_2M.shape[1])]))
-    ab_M2 = (rays_3M[:2] / rays_3M[2]).T
-    z_M = points_3M[2]
-    rows_M23 = np.concatenate([np.tile(np.eye(2), (len(z_M), 1, 1)), -ab_M2[..., None]], axis=2)
-    return rows_M23 / z_M[:, None, None], ab_M2 - (points_3M[:2] / z_M).T
+    rows_S23 = np.zeros((points_3S.shape[1], 2, 3))
+    rows_S23[:, 0, 0] = rows_S23[:, 1, 1] = 1
+    rows_S23[:, :, 2] = -rays_3S[:2].T
+    return rows_S23 / points_3S[2, :, None, None], (rays_3S[:2] - points_3S[:2] / points_3S[2]).T
 
 
-def _solve(rows_S43: Floats, values_S41: Floats) -> Floats:
+def _solve(rows_S43: Floats, values_S4: Floats) -> Floats:
     """Least squares [S, 3], slightly regularised: undetermined components become 0."""
     columns_S34 = rows_S43.transpose(0, 2, 1)
     normal_S33 = columns_S34 @ rows_S43 + 1e-9 * np.eye(3)
-    return np.asarray(np.linalg.solve(normal_S33, columns_S34 @ values_S41)[..., 0])
+    return np.asarray(np.linalg.solve(normal_S33, columns_S34 @ values_S4[..., None])[..., 0])
 
 
-def _displaced(pixels_S2M: Floats, others_2M: Floats, tolerance_M: Floats) -> Bools:
-    """Whether pixels [2, M] or [S, 2, M] are farther than the tolerance from others."""
-    off_S2M = pixels_S2M - others_2M
-    off_S2M *= off_S2M
-    return np.asarray(off_S2M.sum(axis=-2) > tolerance_M**2)
+def _apart(pixels_2X: Floats, others_2X: Floats, tolerance_X: Floats) -> Bools:
+    """Whether pixels [2, ...] are farther than the tolerance from others."""
+    off_2X = pixels_2X - others_2X
+    return np.asarray((off_2X * off_2X).sum(axis=0) > tolerance_X * tolerance_X)
 
 
-def _project(points_3M: Floats, steps_S3: Floats, K: Floats) -> Floats:
-    """Pixels [S, 2, M] of the points after each translation."""
-    depth_SM = np.maximum(points_3M[2] + steps_S3[:, 2:], _NEAREST)
-    moved_S2M = (K[:2, :2] @ points_3M[:2]) + (steps_S3[:, :2] @ K[:2, :2].T)[..., None]
-    return np.asarray(moved_S2M / depth_SM[:, None] + K[:2, 2:])
+def _project(points_3X: Floats, K: Floats) -> Floats:
+    """Pixels [2, ...] of points [3, ...]."""
+    x_X, y_X = points_3X[:2] / np.maximum(points_3X[2], _NEAREST)
+    return np.stack([K[0, 0] * x_X + K[0, 1] * y_X + K[0, 2], K[1, 1] * y_X + K[1, 2]])

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ucn.preprocessing.labels.lidar.motion_check import (
-    common_step,
+    common_steps,
     judge_by_images,
-    shows_motion,
+    show_motion,
     spread_over_objects,
 )
 from ucn.preprocessing.labels.lidar.point_tracks import (
@@ -206,7 +206,9 @@ def test_a_step_is_found_among_failures_and_failures_are_none(seed: int) -> None
         return (K @ points)[:2] / points[2]
 
     def moves_as_one(points: np.ndarray, ends: np.ndarray) -> bool:
-        return shows_motion(common_step(points, ends, tolerance, K), points)
+        found = np.ones((1, 40), bool)
+        steps = common_steps(points[:, None], ends[:, None], found, tolerance[None], K)
+        return bool(show_motion(steps, points[:, None], found)[0])
 
     failures = project(points) + rng.uniform(-60, 60, (2, 40))
     ends = np.where(np.arange(40) < 12, failures, project(points + step))
@@ -225,13 +227,13 @@ def test_tracks_are_spread_over_objects(seed: int) -> None:
     rng = np.random.default_rng(seed)
     sizes = rng.integers(0, 200, 6)
     labels = rng.permutation(np.repeat(np.arange(6), sizes)).astype(np.int32)
-    chosen = spread_over_objects(labels)
-    assert len(np.unique(chosen)) == len(chosen)
-    for label, size in enumerate(sizes):
-        wanted = min(size, 40) if size >= 8 else 0
-        where = np.flatnonzero(labels[np.sort(chosen)] == label)
-        assert len(where) == wanted
+    chosen_LM, valid_LM = spread_over_objects(labels)
+    large = np.flatnonzero(sizes >= 8)
+    assert (labels[chosen_LM] == large[:, None]).all()
+    assert valid_LM.sum(1).tolist() == np.minimum(sizes[large], 40).tolist()
+    for row, valid, label in zip(chosen_LM, valid_LM, large, strict=True):
+        chosen = row[valid]
+        assert len(np.unique(chosen)) == len(chosen)
         # Evenly: the ranks among the object's own differ by about the same.
-        ranks = np.searchsorted(np.flatnonzero(labels == label), np.sort(chosen)[where])
-        if wanted > 1:
-            assert np.ptp(np.diff(ranks)) <= 1
+        ranks = np.searchsorted(np.flatnonzero(labels == label), chosen)
+        assert np.ptp(np.diff(ranks)) <= 1

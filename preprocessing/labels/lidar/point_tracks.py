@@ -12,7 +12,7 @@ from ucn.images.read import to_grey
 # Width of the images used for tracking, about, pixels. Errors of 3 px at KITTI's full width are
 # still detected.
 _TRACKED_WIDTH = 640
-_WINDOW, _LEVELS = 13, 3
+_WINDOW, _LEVELS = 9, 3
 _STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.1)
 # Minimum root-mean-square gradient of a window in every direction, grey levels per pixel.
 _SLOPE = 2.0

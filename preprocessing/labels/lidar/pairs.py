@@ -240,16 +240,16 @@ def match_scans(
 
 def _view(points_3N: Floats, T_cam_points: Floats, rig: CameraModel) -> ProjectedPoints:
     P_34 = rig.K @ T_cam_points[:3]
-    u_N, v_N, depth_N = P_34[:, :3] @ points_3N + P_34[:, 3:]
+    u_3N = P_34[:, :3] @ points_3N + P_34[:, 3:]
+    depth_N = u_3N[2]
     inverse_N = 1.0 / np.maximum(depth_N, _MIN_DEPTH)
-    x_N, y_N = u_N * inverse_N, v_N * inverse_N
-    width, height = rig.size
+    pixels_2N = u_3N[:2] * inverse_N
+    (x_N, y_N), (width, height) = pixels_2N, rig.size
     visible_N = (x_N >= -0.5) & (x_N <= width - 0.5) & (y_N >= -0.5) & (y_N <= height - 0.5)
     visible_N &= depth_N >= _MIN_DEPTH
-    cells_N = np.where(visible_N, cells_of(x_N, y_N, rig.grid), 0)
-    return ProjectedPoints(
-        np.stack([x_N, y_N]), depth_N, visible_N, cells_N, inverse_N.astype(np.float32)
-    )
+    cells_N = cells_of(pixels_2N, rig.grid)
+    cells_N *= visible_N
+    return ProjectedPoints(pixels_2N, depth_N, visible_N, cells_N, inverse_N.astype(np.float32))
 
 
 def _objects(

@@ -111,12 +111,12 @@ def scan_grid(size: tuple[int, int], focal: float, camera_height: float) -> Scan
     )
 
 
-def cells_of(x_N: Floats, y_N: Floats, grid: ScanGrid) -> Cells:
-    """The cell of each pixel (x, y); arbitrary for pixels outside the image."""
-    cells_N: Cells = ((y_N + 0.5) * (1 / grid.cell)).astype(np.intp)
-    cells_N *= grid.shape[1]
-    cells_N += ((x_N + 0.5) * (1 / grid.cell)).astype(np.intp)
-    return cells_N
+def cells_of(pixels_2N: Floats, grid: ScanGrid) -> Cells:
+    """The cell of each pixel; arbitrary for pixels outside the image."""
+    column_N, row_N = ((pixels_2N + 0.5) * (1 / grid.cell)).astype(np.intp)
+    row_N *= grid.shape[1]
+    row_N += column_N
+    return np.asarray(row_N)
 
 
 def inverse_depth_map(cells_N: Cells, inverse_N: NDArray[np.float32], grid: ScanGrid) -> Map:
@@ -170,14 +170,11 @@ def surface_map(map_HW: Map, grid: ScanGrid) -> SurfaceMap:
     slack_HW = np.full_like(near_HW, 0.5 * grid.road_slope)
     for distance in range(1, grid.y_near + 1):
         undecided_HW = near_HW == 0
-        for towards, away in (
-            (slice(distance, None), slice(None, -distance)),
-            (slice(None, -distance), slice(distance, None)),
-        ):
-            here_HW = undecided_HW[towards]
-            np.maximum(near_HW[towards], row_near_HW[away], out=near_HW[towards], where=here_HW)
-            np.maximum(far_HW[towards], row_far_HW[away], out=far_HW[towards], where=here_HW)
-        slack_HW[undecided_HW] = (distance + 0.5) * grid.road_slope
+        # No ring passes an undecided cell at a smaller distance, so whole windows may be used.
+        window = (2 * distance + 1, 1)
+        np.copyto(near_HW, _largest(row_near_HW, window), where=undecided_HW)
+        np.copyto(far_HW, _largest(row_far_HW, window), where=undecided_HW)
+        np.copyto(slack_HW, (distance + 0.5) * grid.road_slope, where=undecided_HW)
     void_HW = _largest(map_HW, (2 * grid.y_near + 1, 2 * grid.x + 1)) == 0
     # The highest ring is not level, so directly below its top there may be no ring.
     void_HW[: top + grid.y_near + grid.y] = False

@@ -54,12 +54,12 @@ def view(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scan_map(pixels: np.ndarray, depths: np.ndarray) -> Map:
-    return inverse_depth_map(cells_of(*pixels.T, GRID), (1 / depths).astype(np.float32), GRID)
+    return inverse_depth_map(cells_of(pixels.T, GRID), (1 / depths).astype(np.float32), GRID)
 
 
 def judge(map_HW: Map, pixels: np.ndarray, depths: np.ndarray) -> tuple[np.ndarray, Agreement]:
     """Which points are hidden, and how they agree with the scan."""
-    cells, inverse = cells_of(*pixels.T, GRID), (1 / depths).astype(np.float32)
+    cells, inverse = cells_of(pixels.T, GRID), (1 / depths).astype(np.float32)
     return (
         hidden_points(occluder_map(map_HW, GRID), cells, inverse),
         compare_with_surface(surface_map(map_HW, GRID), cells, inverse),
@@ -145,14 +145,14 @@ def test_the_nearest_sample_of_a_cell_wins_in_any_order() -> None:
     pixels = np.array([[5.2, 7.4], [4.9, 6.6], [5.0, 7.0]])
     for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
         inverse = (1 / np.array([10.0, 4.0, 8.0])).astype(np.float32)
-        map_HW = inverse_depth_map(cells_of(*pixels[order].T, grid), inverse, grid)
+        map_HW = inverse_depth_map(cells_of(pixels[order].T, grid), inverse, grid)
         assert map_HW[7, 5] == pytest.approx(0.25)
         assert np.count_nonzero(map_HW) == 1
 
 
 def test_cells_cover_the_image_up_to_its_borders() -> None:
     corners = np.array([[-0.5, -0.5], [1241.5, -0.5], [-0.5, 374.5], [1241.5, 374.5]])
-    rows, columns = np.divmod(cells_of(*corners.T, GRID), GRID.shape[1])
+    rows, columns = np.divmod(cells_of(corners.T, GRID), GRID.shape[1])
     assert rows.tolist() == [0, 0, 375 // GRID.cell, 375 // GRID.cell]
     assert columns.tolist() == [0, 1242 // GRID.cell, 0, 1242 // GRID.cell]
     assert rows.max() < GRID.shape[0]

@@ -4,11 +4,12 @@ Layout: ``ROOT/DATE/DATE_drive_NNNN_sync/{image_0C,velodyne_points,oxts}/data``,
 calibration files in ``ROOT/DATE`` (Geiger et al., "Vision meets Robotics", IJRR 2013).
 """
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ucn.errors import UserError
+from ucn.errors import UserError, counted
 from ucn.preprocessing.sources.base import Source
 from ucn.preprocessing.sources.kitti.drive import Drive, DriveFiles, find_drives
 from ucn.preprocessing.sources.kitti.drive_lists import split_of_drive
@@ -40,8 +41,10 @@ def _listed(config: KittiRawConfig, drives: list[DriveFiles]) -> list[DriveFiles
         raise UserError(f"--split {config.split}: the lists have train, val and test; name one")
     listed = [drive for drive in drives if split_of_drive(drive.name) == config.split]
     if not listed:
+        splits = Counter(split_of_drive(drive.name) for drive in drives)
+        found = ", ".join(f"{counted(splits[name], 'drive')} of {name}" for name in sorted(splits))
         raise UserError(
-            f"{config.root}: holds no drive of the {config.split} list; choose another --split, "
-            "or take all with --lists all"
+            f"{config.root}: holds no drive of the {config.split} list, but {found}; choose "
+            "another --split, or take all with --lists all"
         )
     return listed

@@ -334,11 +334,13 @@ def _print_evaluation(result: Any) -> None:
     if tracked is None:
         return
     server = tracked["uri"]
-    if server.startswith("http"):
-        _print(f"MLflow: {page or server}")
+    if page is None:
+        _print(f"MLflow: {server} has not received the run; `ucn sync {output}` delivers it")
+    elif server.startswith("http"):
+        _print(f"MLflow: {page}")
     else:
         command = f"mlflow server --backend-store-uri {shlex.quote(server)}"
-        _print(f"MLflow: {command}  (then open {page or 'its address'})")
+        _print(f"MLflow: {command}  (then open {page})")
 
 
 def _print_json(values: dict[str, Any]) -> None:

@@ -10,11 +10,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ucn.config import FrozenConfig
 from ucn.preprocessing.shards.format import digest
 from ucn.registry import is_own
+from ucn.storage.addresses import redact
 from ucn.storage.stores import absolute_uri
 from ucn.training.registry import LOSSES, MINERS, NETWORKS, OVER_ALL
 
 Option = bool | int | float | str
 
+_TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 NOT_CONTENT = frozenset(
     {
@@ -45,11 +47,23 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
+def _tracking_uri(uri: str) -> str:
+    """Refuses what MLflow cannot track to, such as the file stores that it no longer develops."""
+    scheme, separator, _ = uri.partition("://")
+    if not separator or scheme.partition("+")[0] not in _TRACKING_SCHEMES:
+        raise ValueError(
+            f"{redact(uri)} is neither a database nor a server; set tracking.uri or "
+            "MLFLOW_TRACKING_URI to sqlite:///mlflow.db or http://HOST:5000"
+        )
+    return uri
+
+
 class TrackingConfig(FrozenConfig):
     """MLflow tracking."""
 
-    uri: str = Field(
-        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri: Annotated[str, AfterValidator(_tracking_uri)] = Field(
+        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
+        validate_default=True,
     )
     """Tracking URI; by default MLFLOW_TRACKING_URI, else an SQLite file here."""
     experiment: str = Field(

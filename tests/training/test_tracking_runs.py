@@ -544,6 +544,15 @@ def test_the_environment_names_the_server_where_no_option_does(
     assert TrackingConfig().uri == TrainConfig().tracking.uri == "http://team:5000"
     assert TrackingConfig().experiment == "ours"
     assert TrackingConfig(uri="http://mine:5000", experiment="mine").uri == "http://mine:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    with pytest.raises(UserError, match="mlruns is neither a database nor a server"):
+        TrackingConfig()
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///mlruns", "foo://bar", "http:/host", ""])
+def test_addresses_that_mlflow_cannot_track_to_are_refused(uri: str) -> None:
+    with pytest.raises(UserError, match="neither a database nor a server"):
+        TrackingConfig(uri=uri)
 
 
 def test_params_are_flattened_and_cut() -> None:

@@ -113,13 +113,15 @@ def sync(output: Path, uri: str) -> Counter[str]:
 def experiment_page(output: Path) -> str | None:
     """Address of the last run's experiment, in MLflow's view of model training.
 
+    None while MLflow has not received this run.
+
     MLflow opens an experiment in the view that the browser showed last; the address says which. For
-    a database it is that of `mlflow server` on this machine. None while MLflow has no run.
+    a database it is that of `mlflow server` on this machine.
     """
     run = last_run(output)
     server = str(run["uri"]) if run else ""
     ids = _read_delivered(output / TRACKING).get(server, {}).get("ids", {})
-    if EXPERIMENT not in ids:
+    if run is None or run["run"] not in ids:
         return None
     place = server.rstrip("/") if server.startswith("http") else "http://127.0.0.1:5000"
     return f"{place}/#/experiments/{ids[EXPERIMENT]}?workflowType=machine_learning"

@@ -300,7 +300,9 @@ def test_the_lists_share_no_drive_and_choose_by_split(world_root: Path, tmp_path
         assert {pair.sequence for pair in pairs} == {f"{DATE}_drive_{number}-image_02"}
     with pytest.raises(UserError, match="--split holdout"):
         open_source(tmp_path, lists="eigen", split="holdout")
-    with pytest.raises(UserError, match=r"no drive of the val list, but 1 drive of test, 1 drive of train;"):
+    with pytest.raises(
+        UserError, match=r"no drive of the val list, but 1 drive of test, 1 drive of train;"
+    ):
         open_source(world_root, lists="eigen", split="val")
 
 

@@ -5,6 +5,7 @@ A shard of 50 pairs is half a second to two seconds of work, so 10 ms a shard ar
 
 import argparse
 import os
+import pickle
 import resource
 import struct
 import tempfile
@@ -31,8 +32,8 @@ from ucn.preprocessing.shards.format import (
     sidecar_name,
     to_json,
 )
-from ucn.preprocessing.sources.base import PairRef, Source
-from ucn.preprocessing.sources.sfm.colmap import ColmapConfig
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
+from ucn.preprocessing.sources.sfm.colmap import ColmapConfig, ColmapSource
 
 Result = TypeVar("Result")
 
@@ -115,14 +116,19 @@ def plan_colmap(root: Path) -> None:
     """Prints the cost of a plan and of one task of the colmap source."""
     config = ColmapConfig(root=str(root), out="")
     start = time.perf_counter()
-    plans = plan_shards(config.open_source(), config)
+    source = ColmapSource(config)
+    plans = plan_shards(source, config)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     pairs = sum(len(plan.pairs) for plan in plans)
     print(f"Plan of a COLMAP model: {pairs:,} pairs, {seconds:.1f} s, {peak:.0f} MiB at most.")
     pair_list = plans[len(plans) // 2].pairs
     start = time.perf_counter()
-    reader = config.open_source()
+    data = pickle.dumps(source.reader(pair_list))
+    seconds = time.perf_counter() - start
+    print(f"Its reader, made in the driver: {seconds:.2f} s, {len(data) / 2**20:.1f} MiB.")
+    start = time.perf_counter()
+    reader: PairReader = pickle.loads(data)
     for pair in pair_list:
         reader.load(pair)
     print(f"One task of {len(pair_list)} pairs: {time.perf_counter() - start:.1f} s.")

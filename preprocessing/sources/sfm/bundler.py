@@ -14,7 +14,8 @@ from ucn.geometry.sfm_model import SfmModel
 from ucn.preprocessing.sources.base import Source
 from ucn.preprocessing.sources.input_files import list_names, read_lines
 from ucn.preprocessing.sources.sfm.bundler_files import read_bundle
-from ucn.preprocessing.sources.sfm.pairs import Scene, SfmConfig, SfmSource
+from ucn.preprocessing.sources.sfm.config import SfmConfig
+from ucn.preprocessing.sources.sfm.pairs import Scene, SfmSource
 from ucn.storage.files import is_litter
 
 _MODELS = ("bundle/bundle.out", "bundle.out", "*.out", "*/bundle.out")

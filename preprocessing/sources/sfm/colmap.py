@@ -7,16 +7,16 @@ MegaDepth's have ``depths``. A scene may also consist of dense workspaces only, 
 ``dense/0``, ``dense/1`` and so on.
 """
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from ucn.errors import SkippedPair, UserError
-from ucn.geometry.rigid import invert_rigid
-from ucn.geometry.sfm_model import SfmModel
+from ucn.geometry.sfm_model import SfmModel, Size
 from ucn.preprocessing.labels.depth import match_depths
 from ucn.preprocessing.sample import Candidates
 from ucn.preprocessing.sources.base import PairRef, Source
@@ -28,13 +28,9 @@ from ucn.preprocessing.sources.sfm.colmap_depth import (
     read_depth_map,
 )
 from ucn.preprocessing.sources.sfm.colmap_files import model_files, read_colmap_model
-from ucn.preprocessing.sources.sfm.pairs import (
-    Cameras,
-    Scene,
-    SfmConfig,
-    SfmSource,
-    Sizes,
-)
+from ucn.preprocessing.sources.sfm.config import SfmConfig
+from ucn.preprocessing.sources.sfm.pairs import Scene, SfmSource
+from ucn.preprocessing.sources.sfm.reader import Cameras, SfmReader, Sizes
 
 # A depth map of two megapixels takes 8 MB.
 _CACHED_DEPTHS = 6
@@ -57,6 +53,37 @@ class ColmapConfig(SfmConfig):
         return ColmapSource(self)
 
 
+@dataclass(frozen=True)
+class DepthReader(SfmReader):
+    """Matches the pairs by depth maps instead of tracks.
+
+    Attributes:
+        depth_maps: paths of the depth maps of each pair.
+        step: stride of the matched pixels of image 0, pixels.
+    """
+
+    depth_maps: Mapping[PairRef, tuple[Path, Path]]
+    step: int
+
+    def _candidates(self, pair: PairRef, cameras: Cameras, sizes: Sizes) -> Candidates:
+        depth0_HW, depth1_HW = (
+            self._depth(path, size) for path, size in zip(self.depth_maps[pair], sizes, strict=True)
+        )
+        Ks = cameras[0].K, cameras[1].K
+        return match_depths((depth0_HW, depth1_HW), Ks, self._T_1_0(pair), self.step)
+
+    def _depth(self, path: Path, size: Size) -> DepthMap:
+        depth_HW = self._depths(path)
+        if depth_HW.shape[::-1] != size:
+            found, expected = ("x".join(map(str, one)) for one in (depth_HW.shape[::-1], size))
+            raise SkippedPair("depth map size differs", f"{path.name}: {found}, not {expected}")
+        return depth_HW
+
+    @cached_property
+    def _depths(self) -> Callable[[Path], DepthMap]:
+        return lru_cache(_CACHED_DEPTHS)(lambda path: read_depth_map(path, self.root))
+
+
 class ColmapSource(SfmSource):
     """Pairs of COLMAP models.
 
@@ -67,18 +94,17 @@ class ColmapSource(SfmSource):
     def __init__(self, config: ColmapConfig) -> None:
         root = Path(config.root)
         super().__init__(config, root, _chosen(find_scenes(root, config.dense), config))
-        self._dense_step = config.dense_step if config.dense else 0
-        self._depths = lru_cache(_CACHED_DEPTHS)(lambda path: read_depth_map(path, root))
+        self._config: ColmapConfig = config
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
-        if not self._dense_step:
+        if not self._config.dense:
             return super().input_fingerprint(pair)
         sizes = [[path.name, file_size(path)] for path in self._depth_files(pair)]
         return [*super().input_fingerprint(pair), *sizes]
 
     def _read(self, scene: Scene) -> SfmModel:
         model = read_colmap_model(scene.model)
-        if self._dense_step and any(image.camera.distort for image in model.images):
+        if self._config.dense and any(image.camera.distort for image in model.images):
             raise UserError(
                 f"{scene.model}: cameras with distortion, but depth maps belong to undistorted "
                 "images; pass the workspace of colmap image_undistorter, or leave --dense out"
@@ -88,27 +114,12 @@ class ColmapSource(SfmSource):
     def _model_files(self, scene: Scene) -> Iterable[Path]:
         return model_files(scene.model)
 
-    def _candidates(self, pair: PairRef, cameras: Cameras, sizes: Sizes) -> Candidates:
-        if not self._dense_step:
-            return super()._candidates(pair, cameras, sizes)
-        depths = [
-            self._depth(path, size)
-            for path, size in zip(self._depth_files(pair), sizes, strict=True)
-        ]
-        image0, image1 = self._pair(pair)
-        return match_depths(
-            (depths[0], depths[1]),
-            (cameras[0].K, cameras[1].K),
-            image1.T_cam_world @ invert_rigid(image0.T_cam_world),
-            self._dense_step,
-        )
-
-    def _depth(self, path: Path, size: tuple[int, int]) -> DepthMap:
-        depth_HW: DepthMap = self._depths(path)
-        if depth_HW.shape[::-1] != size:
-            found, expected = ("x".join(map(str, one)) for one in (depth_HW.shape[::-1], size))
-            raise SkippedPair("depth map size differs", f"{path.name}: {found}, not {expected}")
-        return depth_HW
+    def reader(self, pairs: Sequence[PairRef]) -> SfmReader:
+        reader = super().reader(pairs)
+        if not self._config.dense:
+            return reader
+        files = {pair: self._depth_files(pair) for pair in pairs}
+        return DepthReader(**vars(reader), depth_maps=files, step=self._config.dense_step)
 
     def _depth_files(self, pair: PairRef) -> tuple[Path, Path]:
         folder = self._depth_folder(pair.sequence)

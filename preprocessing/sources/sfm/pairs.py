@@ -1,68 +1,26 @@
-"""Shared by the structure-from-motion sources: options, pair selection, samples from tracks."""
+"""Shared by the structure-from-motion sources: choice of the pairs, and reading of the models."""
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
-
-from ucn.arrays import Array
-from ucn.errors import SkippedPair, UserError
-from ucn.geometry.rigid import invert_rigid
-from ucn.geometry.sfm_model import SfmCamera, SfmImage, SfmModel, Size
-from ucn.geometry.undistortion import undistort_image
-from ucn.images.read import read_photo
-from ucn.preprocessing.config import PreprocessConfig
+from ucn.errors import UserError
+from ucn.geometry.sfm_model import SfmModel, select_pairs
 from ucn.preprocessing.labels.tracks import (
     TrackPairs,
     find_track_pairs,
     limit_per_image,
-    match_tracks,
     sample_pairs,
 )
-from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
-from ucn.preprocessing.sources.assemble import assemble_sample
+from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.base import PairRef
 from ucn.preprocessing.sources.input_files import file_size, find_photo, readable_names
-
-# A colour photograph of 24 megapixels takes 70 MB.
-_CACHED_PHOTOS = 6
-
-Images = tuple[SfmImage, SfmImage]
-Cameras = tuple[SfmCamera, SfmCamera]
-Sizes = tuple[Size, Size]
-
-
-class SfmConfig(PreprocessConfig, ABC):
-    """Options shared by the structure-from-motion sources."""
-
-    min_matches: int = Field(100, ge=1)
-    """Minimum number of matches of a pair; other pairs are left out."""
-    undistort: bool = True
-    """Undistort images to pinhole images. Otherwise, images with distortion have no K."""
-    max_error: float = Field(2.0, gt=0)
-    """Maximum reprojection error of a match in either image, pixels."""
-    min_angle: float = Field(1.0, ge=0, le=180)
-    """Minimum of the median triangulation angle of a pair, degrees."""
-    max_angle: float = Field(60.0, ge=0, le=180)
-    """Maximum of the median triangulation angle of a pair, degrees."""
-    max_pairs_per_image: int = Field(0, ge=0)
-    """Maximum number of pairs of an image, chosen at random by the seed; 0 takes all."""
-    max_pairs: int = Field(0, ge=0)
-    """Maximum number of pairs of a scene, chosen at random by the seed; 0 takes all."""
-
-    @model_validator(mode="after")
-    def _angles_in_order(self) -> "SfmConfig":
-        if self.min_angle > self.max_angle:
-            raise ValueError(
-                f"min_angle {self.min_angle:g} is above max_angle {self.max_angle:g}; "
-                "lower --min-angle or raise --max-angle"
-            )
-        return self
+from ucn.preprocessing.sources.sfm.config import SfmConfig
+from ucn.preprocessing.sources.sfm.reader import SfmReader
 
 
 @dataclass(frozen=True)
@@ -98,15 +56,12 @@ class SfmSource(ABC):
         self._scenes = {scene.name: scene for scene in scenes}
         self._scene_keys = readable_names(list(self._scenes))
         self._model = lru_cache(1)(lambda name: self._read(self._scenes[name]))
-        self._images = lru_cache(1)(
-            lambda name: {image.name: image for image in self._model(name).images}
-        )
         self._frame_keys = cache(
             lambda name: readable_names([image.name for image in self._model(name).images])
         )
         self._model_state = cache(self._digest_model)
-        self._bytes = cache(lambda path: file_size(find_photo(path)))
-        self._photo = lru_cache(_CACHED_PHOTOS)(self._read_photo)
+        self._photo = cache(lambda scene, name: find_photo(self._scenes[scene].photos / name))
+        self._bytes = cache(lambda scene, name: file_size(self._photo(scene, name)))
 
     @abstractmethod
     def _read(self, scene: Scene) -> SfmModel:
@@ -148,54 +103,29 @@ class SfmSource(ABC):
         return "-".join(parts)
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
-        photos = self._scenes[pair.sequence].photos
         return [
             self._model_state(pair.sequence),
-            *([name, self._bytes(photos / name)] for name in pair[1:]),
+            *([name, self._bytes(pair.sequence, name)] for name in pair[1:]),
         ]
 
-    def load(self, pair: PairRef) -> Sample:
-        images = self._pair(pair)
-        for image in images:
-            if image.fault:
-                raise SkippedPair(image.fault, image.name)
-        (photo0, camera0), (photo1, camera1) = (
-            self._photo(pair.sequence, image.name) for image in images
-        )
-        cameras, sizes = (camera0, camera1), (_size(photo0), _size(photo1))
-        return assemble_sample(
+    def reader(self, pairs: Sequence[PairRef]) -> SfmReader:
+        scenes: dict[str, list[tuple[str, str]]] = {}
+        for pair in pairs:
+            scenes.setdefault(pair.sequence, []).append((pair.frame0, pair.frame1))
+        return SfmReader(
             self._config,
-            self.key(pair),
-            pair,
-            (photo0, photo1),
-            self._candidates(pair, cameras, sizes),
-            self._geometry(images, cameras),
+            self._root,
+            {pair: self.key(pair) for pair in pairs},
+            {name: select_pairs(self._model(name), own) for name, own in scenes.items()},
+            {
+                (pair.sequence, name): self._photo(pair.sequence, name)
+                for pair in pairs
+                for name in pair[1:]
+            },
         )
 
-    def _pair(self, pair: PairRef) -> Images:
-        images = self._images(pair.sequence)
-        return images[pair.frame0], images[pair.frame1]
-
-    def _candidates(self, pair: PairRef, cameras: Cameras, sizes: Sizes) -> Candidates:
-        return match_tracks(
-            self._model(pair.sequence),
-            self._pair(pair),
-            cameras,
-            sizes,
-            self._config.max_error,
-            self._config.undistort,
-        )
-
-    def _geometry(self, images: Images, cameras: Cameras) -> PairGeometry:
-        T_1_0 = images[1].T_cam_world @ invert_rigid(images[0].T_cam_world)
-        K0, K1 = (
-            camera.K if self._config.undistort or camera.distort is None else None
-            for camera in cameras
-        )
-        more = {}
-        if not self._config.undistort:
-            more = {f"camera{which}": _describe(camera) for which, camera in enumerate(cameras)}
-        return PairGeometry("rigid", K0, K1, T_1_0, "model", more)
+    def load(self, pair: PairRef) -> Sample:
+        return self.reader([pair]).load(pair)
 
     def _choose(self, name: str) -> TrackPairs:
         config = self._config
@@ -228,33 +158,9 @@ class SfmSource(ABC):
             "change --min-angle or --max-angle"
         )
 
-    def _read_photo(self, sequence: str, name: str) -> tuple[Array, SfmCamera]:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise SkippedPair("foreign image", f"{name}: leads out of the dataset")
-        photo = read_photo(find_photo(self._scenes[sequence].photos / name), self._root)
-        size = _size(photo)
-        camera = self._images(sequence)[name].camera
-        fitted = camera.fitted(size)
-        if fitted is None:
-            found, expected = ("x".join(map(str, one)) for one in (size, camera.size or ()))
-            raise SkippedPair("image size differs", f"{name}: {found}, not {expected}")
-        return (undistort_image(photo, fitted) if self._config.undistort else photo), fitted
-
     def _digest_model(self, name: str) -> str:
         digest = hashlib.sha256()
         for path in self._model_files(self._scenes[name]):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
-
-
-def _size(image: Array) -> Size:
-    return image.shape[1], image.shape[0]
-
-
-def _describe(camera: SfmCamera) -> dict[str, Any]:
-    return {
-        "model": camera.model,
-        "parameters": list(camera.parameters),
-        "size": list(camera.size or ()),
-    }

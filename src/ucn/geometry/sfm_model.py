@@ -1,6 +1,6 @@
 """A structure-from-motion model: cameras, poses, points and observations."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -157,6 +157,38 @@ def posed_images(
             names, cameras, T_I44, faults, pairwise(ends_I.tolist()), strict=True
         )
     ]
+
+
+def select_pairs(model: SfmModel, pairs: Iterable[tuple[str, str]]) -> SfmModel:
+    """The part of a model that some pairs of images need.
+
+    Args:
+        model: the reconstruction.
+        pairs: names of the images of each pair.
+
+    Returns:
+        The images of the pairs, and the points that both images of a pair observe.
+    """
+    images = {image.name: image for image in model.images}
+    shared: dict[str, list[Indices]] = {}
+    for names in pairs:
+        points0, points1 = (images[name].points_M for name in names)
+        for name in names:
+            shared.setdefault(name, []).append(np.intersect1d(points0, points1, True))
+    found = [(images[name], np.unique(np.concatenate(shared[name]))) for name in sorted(shared)]
+    kept_P = np.unique(np.concatenate([points_M for _, points_M in found]))
+    return SfmModel(
+        tuple(
+            replace(
+                image,
+                points_M=np.searchsorted(kept_P, points_M),
+                errors_M=image.errors_M[np.searchsorted(image.points_M, points_M)],
+            )
+            for image, points_M in found
+        ),
+        model.points_P3[kept_P],
+        model.tracks_P[kept_P],
+    )
 
 
 def image_points(

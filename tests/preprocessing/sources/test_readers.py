@@ -1,0 +1,77 @@
+"""Readers hold what tasks need: they load the same samples once listings and models are gone."""
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.preprocessing.sources import colmap_worlds, test_bundler, test_colmap_depth
+from ucn.errors import SkippedPair
+from ucn.preprocessing.sources.base import CompiledSource, PairReader, PairRef
+from ucn.preprocessing.sources.sfm.pairs import SfmSource
+
+
+def outcome(reader: PairReader, pair: PairRef) -> Any:
+    """The bytes of a sample, or why there is none."""
+    try:
+        sample = reader.load(pair)
+    except SkippedPair as skipped:
+        return reader.key(pair), skipped.reason, skipped.detail
+    arrays = sample.image0, sample.image1, sample.matches_N4, *sample.attributes.values()
+    return (
+        sample.key,
+        sample.metadata,
+        list(sample.attributes),
+        [(array.dtype, array.shape, array.tobytes()) for array in arrays],
+    )
+
+
+def check_reader(config: Any, *gone: Path) -> list[Any]:
+    """Compares a reader without the files ``gone`` with the source. Returns the outcomes."""
+    source = config.open_source()
+    assert isinstance(source, CompiledSource)
+    pairs = source.pairs()
+    expected = [outcome(source, pair) for pair in pairs]
+    data = pickle.dumps(source.reader(pairs))
+    for path in gone:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    reader = pickle.loads(data)
+    assert [outcome(reader, pair) for pair in pairs] == expected
+    return expected
+
+
+@pytest.mark.parametrize("undistort", [True, False])
+def test_colmap_tracks(tmp_path: Path, undistort: bool) -> None:
+    world = colmap_worlds.make_world(1, "OPENCV", images=5)
+    world.images[2].t[0] = float("nan")
+    root = colmap_worlds.write_scene(tmp_path, world)
+    (root / "images" / world.images[0].name).unlink()
+    config = colmap_worlds.config(root, undistort=undistort, max_angle=180)
+    found = check_reader(config, root / "sparse")
+    assert {row[1] for row in found if len(row) == 3} == {"damaged pose", "missing image"}
+    assert any(len(row) == 4 for row in found)
+
+
+def test_depth_maps(tmp_path: Path) -> None:
+    world = colmap_worlds.make_world(1, "PINHOLE")
+    test_colmap_depth.write_workspace(tmp_path, world)
+    check_reader(colmap_worlds.config(tmp_path, dense=True), tmp_path / "sparse")
+
+
+def test_bundler_tracks(tmp_path: Path) -> None:
+    root = test_bundler.write_scene(tmp_path, test_bundler.make_world(1, lost=(2,)))
+    check_reader(test_bundler.config(root), root / "bundle")
+
+
+def test_a_reader_has_the_images_and_the_shared_points_of_its_pairs(tmp_path: Path) -> None:
+    world = colmap_worlds.make_world(1, "PINHOLE", images=6)
+    root = colmap_worlds.write_scene(tmp_path, world)
+    source = colmap_worlds.config(root, max_angle=180).open_source()
+    pair = source.pairs()[0]
+    assert isinstance(source, SfmSource)
+    (model,) = source.reader([pair]).models.values()
+    assert [image.name for image in model.images] == [pair.frame0, pair.frame1]
+    seen0, seen1 = (set(one.points) for one in world.images if one.name in pair[1:])
+    assert set(model.tracks_P) == (seen0 & seen1) - {-1}

@@ -4,16 +4,16 @@ Middlebury: Baker et al., "A Database and Evaluation Methodology for Optical Flo
 FlyingChairs: Dosovitskiy et al., ICCV 2015; FlyingChairs2: Ilg et al., ECCV 2018.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from ucn.errors import UserError
-from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
-from ucn.preprocessing.sources.assemble import assemble_sample
-from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sample import Sample
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.flow.layouts import PairFiles, find_flow_pairs
-from ucn.preprocessing.sources.flow.pairs import FlowConfig, FlowFiles, FlowReader
+from ucn.preprocessing.sources.flow.pairs import FlowConfig, FlowFiles, FlowReader, sizes
 
 
 class FlowFolderConfig(FlowConfig):
@@ -44,7 +44,6 @@ class FlowFolderSource:
         self._root = Path(config.root)
         if not self._root.is_dir():
             raise UserError(f"{self._root}: no such folder; pass the folder of the flow files")
-        self._reader = FlowReader(self._root)
 
     def pairs(self) -> list[PairRef]:
         found = {pair.sequence for pair in self._found}
@@ -60,22 +59,18 @@ class FlowFolderSource:
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         files = self._files(pair)
-        return self._reader.sizes([files.photo0, files.photo1, files.flow, files.backward])
+        return sizes(self._root, [files.photo0, files.photo1, files.flow, files.backward])
+
+    def reader(self, pairs: Sequence[PairRef]) -> PairReader:
+        return FlowReader(self._config, self._root, {pair: self._files(pair) for pair in pairs})
 
     def load(self, pair: PairRef) -> Sample:
-        images, found = self._reader.read(self._files(pair))
-        return assemble_sample(
-            self._config,
-            self.key(pair),
-            pair,
-            images,
-            Candidates(found.matches_N4, rejected=found.rejected),
-            PairGeometry("flow"),
-        )
+        return self.reader([pair]).load(pair)
 
     def _files(self, pair: PairRef) -> FlowFiles:
         photo0, photo1, flow, backward = self._found[pair]
         return FlowFiles(
+            self.key(pair),
             self._root / photo0,
             self._root / photo1,
             self._root / flow,

@@ -6,9 +6,9 @@ CVPR 2015). Images are ``NNNNNN_10.png`` and ``NNNNNN_11.png``. See ``readme.txt
 development kits.
 """
 
-import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,14 @@ import numpy as np
 
 from ucn.arrays import Floats
 from ucn.errors import SkippedPair, UserError
-from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
-from ucn.preprocessing.sources.assemble import assemble_sample
-from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sample import PairGeometry, Sample
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.flow.pairs import (
     FlowFiles,
     FlowReader,
     TrainingFlowConfig,
+    digests,
+    sizes,
     training_folder,
 )
 from ucn.preprocessing.sources.input_files import find_photo, read_lines
@@ -90,10 +91,9 @@ class KittiFlowSource:
         self._flow = self._need("flow_noc", "flow_occ")
         self._calibrations = self._find(layout.calibration)
         self._objects = self._find("obj_map")
-        self._reader = FlowReader(self._folder)
 
     def pairs(self) -> list[PairRef]:
-        found = map(_FLOW.fullmatch, os.listdir(self._flow))
+        found = (_FLOW.fullmatch(path.name) for path in self._flow.iterdir())
         scenes = sorted(name[1] for name in found if name and self._takes(int(name[1])))
         if not scenes:
             raise UserError(
@@ -107,29 +107,28 @@ class KittiFlowSource:
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         files = self._files(pair)
-        paths = files.photo0, files.photo1, files.flow, self._object_map(pair)
-        return [*self._reader.sizes(paths), *self._reader.digests([self._calibration(pair)])]
+        paths = files.photo0, files.photo1, files.flow, files.objects
+        return [*sizes(self._folder, paths), *digests(self._folder, [self._calibration(pair)])]
+
+    def reader(self, pairs: Sequence[PairRef]) -> PairReader:
+        return FlowReader(
+            self._config,
+            self._folder,
+            {pair: replace(self._files(pair), geometry=self._geometry(pair)) for pair in pairs},
+        )
 
     def load(self, pair: PairRef) -> Sample:
-        images, found = self._reader.read(self._files(pair))
-        attributes = {}
-        objects = self._object_map(pair)
-        if objects is not None:
-            height, width = images[0].shape[:2]
-            columns_N, rows_N = found.matches_N4[:, :2].T.astype(np.intp)
-            attributes["object"] = self._reader.labels(objects, (width, height))[rows_N, columns_N]
+        return self.reader([pair]).load(pair)
+
+    def _geometry(self, pair: PairRef) -> PairGeometry | SkippedPair:
         calibration = self._calibration(pair)
-        K = None
-        if calibration is not None:
+        if calibration is None:
+            return PairGeometry("flow")
+        try:
             K = read_projection(calibration, self._projection, self._folder)[:, :3]
-        return assemble_sample(
-            self._config,
-            self.key(pair),
-            pair,
-            images,
-            Candidates(found.matches_N4, attributes, found.rejected),
-            PairGeometry("flow", K, K),
-        )
+        except SkippedPair as damaged:
+            return damaged
+        return PairGeometry("flow", K, K)
 
     def _takes(self, scene: int) -> bool:
         return self._config.takes(is_held_out(scene))
@@ -137,10 +136,8 @@ class KittiFlowSource:
     def _files(self, pair: PairRef) -> FlowFiles:
         first, second = (f"{_scene(pair)}_{frame}.png" for frame in pair[1:])
         photo0, photo1 = (find_photo(self._photos / name) for name in (first, second))
-        return FlowFiles(photo0, photo1, self._flow / first)
-
-    def _object_map(self, pair: PairRef) -> Path | None:
-        return self._objects and self._objects / f"{_scene(pair)}_10.png"
+        objects = self._objects and self._objects / first
+        return FlowFiles(self.key(pair), photo0, photo1, self._flow / first, objects=objects)
 
     def _calibration(self, pair: PairRef) -> Path | None:
         return self._calibrations and self._calibrations / f"{_scene(pair)}.txt"

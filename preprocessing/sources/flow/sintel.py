@@ -8,6 +8,8 @@ Layout: ``training/{clean,final,albedo}/SEQ/frame_NNNN.png`` and
 import logging
 import re
 import struct
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +19,15 @@ from pydantic import field_validator
 from ucn.arrays import Floats
 from ucn.errors import SkippedPair, UserError
 from ucn.geometry.rigid import invert_rigid
-from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sample import PairGeometry, Sample
 from ucn.preprocessing.sources.archive import is_archive, open_root
-from ucn.preprocessing.sources.assemble import assemble_sample
-from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.flow.pairs import (
     FlowFiles,
     FlowReader,
     TrainingFlowConfig,
+    digests,
+    sizes,
     training_folder,
 )
 from ucn.preprocessing.sources.input_files import find_photo, list_names
@@ -77,7 +80,6 @@ class SintelSource:
         if not (training_folder(root) / "flow").is_dir() and is_archive(root / _ARCHIVE):
             root /= _ARCHIVE
         self._folder = training_folder(open_root(root))
-        self._reader = FlowReader(self._folder)
         self._there = {
             name
             for name in ("occlusions", "invalid", "camdata_left")
@@ -117,22 +119,22 @@ class SintelSource:
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         files = self._files(pair)
         paths = files.photo0, files.photo1, files.flow, files.occluded, files.invalid
-        return [*self._reader.sizes(paths), *self._reader.digests(self._cameras(pair))]
+        return [*sizes(self._folder, paths), *digests(self._folder, self._cameras(pair))]
+
+    def reader(self, pairs: Sequence[PairRef]) -> PairReader:
+        return FlowReader(
+            self._config,
+            self._folder,
+            {pair: replace(self._files(pair), geometry=self._geometry(pair)) for pair in pairs},
+        )
 
     def load(self, pair: PairRef) -> Sample:
-        images, found = self._reader.read(self._files(pair))
-        return assemble_sample(
-            self._config,
-            self.key(pair),
-            pair,
-            images,
-            Candidates(found.matches_N4, rejected=found.rejected),
-            self._geometry(pair),
-        )
+        return self.reader([pair]).load(pair)
 
     def _files(self, pair: PairRef) -> FlowFiles:
         photos = self._folder / pair.sequence.partition("-")[0] / _sequence(pair)
         return FlowFiles(
+            key=self.key(pair),
             photo0=find_photo(photos / f"frame_{pair.frame0}.png"),
             photo1=find_photo(photos / f"frame_{pair.frame1}.png"),
             flow=self._folder / "flow" / _sequence(pair) / f"frame_{pair.frame0}.flo",
@@ -150,8 +152,11 @@ class SintelSource:
             return None
         return self._folder / name / _sequence(pair) / f"frame_{frame}{suffix}"
 
-    def _geometry(self, pair: PairRef) -> PairGeometry:
-        cameras = [read_camera(path, self._folder) for path in self._cameras(pair)]
+    def _geometry(self, pair: PairRef) -> PairGeometry | SkippedPair:
+        try:
+            cameras = [read_camera(path, self._folder) for path in self._cameras(pair)]
+        except SkippedPair as damaged:
+            return damaged
         if not cameras:
             return PairGeometry("flow")
         (K0, T_cam0_world), (K1, T_cam1_world) = cameras

@@ -8,30 +8,28 @@ most frequent right end. Images are at most 500 pixels wide.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from ucn.arrays import Array, Floats
+from ucn.arrays import Floats
 from ucn.errors import UserError
-from ucn.images.read import read_photo
 from ucn.preprocessing.sample import Sample
-from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.input_files import file_size, read_lines
 from ucn.preprocessing.sources.keypoints.pairs import (
     Instance,
     KeypointConfig,
+    KeypointReader,
+    KeypointRow,
     category_seed,
     choose_pairs,
-    keypoint_sample,
     read_pairs_file,
 )
-
-# A photo of 500 x 500 pixels takes about 0.7 MB.
-_CACHED_PHOTOS = 32
 
 
 class CubConfig(KeypointConfig):
@@ -66,9 +64,6 @@ class CubSource:
     def __init__(self, config: CubConfig) -> None:
         self._config = config
         self._root = Path(config.root)
-        self._photo = lru_cache(_CACHED_PHOTOS)(
-            lambda name: read_photo(self._root / name, self._root)
-        )
 
     @cached_property
     def _lists(self) -> _Lists:
@@ -106,12 +101,21 @@ class CubSource:
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return [self._input(pair.frame0), self._input(pair.frame1)]
 
-    def load(self, pair: PairRef) -> Sample:
-        bird0, bird1 = (self._lists.birds[int(frame)] for frame in (pair.frame0, pair.frame1))
-        images: tuple[Array, Array] = self._photo(bird0.image), self._photo(bird1.image)
-        return keypoint_sample(
-            self._config, self.key(pair), pair, images, (bird0, bird1), self._lists.parts
+    def reader(self, pairs: Sequence[PairRef]) -> PairReader:
+        return KeypointReader(
+            self._config,
+            self._root,
+            {
+                pair: KeypointRow(self.key(pair), self._birds(pair), self._lists.parts)
+                for pair in pairs
+            },
         )
+
+    def load(self, pair: PairRef) -> Sample:
+        return self.reader([pair]).load(pair)
+
+    def _birds(self, pair: PairRef) -> tuple[Instance, Instance]:
+        return self._lists.birds[int(pair.frame0)], self._lists.birds[int(pair.frame1)]
 
     def _input(self, frame: str) -> list[Any]:
         bird = self._lists.birds[int(frame)]

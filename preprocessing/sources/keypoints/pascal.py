@@ -1,20 +1,20 @@
 """PASCAL keypoints: objects of 20 categories in the photos of VOC 2011, labelled by Berkeley."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ucn.arrays import Array
-from ucn.errors import UserError
-from ucn.images.read import read_photo
+from ucn.errors import SkippedPair, UserError
 from ucn.preprocessing.sample import Sample
-from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.input_files import file_digest, file_size
 from ucn.preprocessing.sources.keypoints.pairs import (
     KeypointConfig,
+    KeypointReader,
+    KeypointRow,
     category_seed,
     choose_pairs,
-    keypoint_sample,
     read_pairs_file,
 )
 from ucn.preprocessing.sources.keypoints.pascal_files import (
@@ -25,8 +25,6 @@ from ucn.preprocessing.sources.keypoints.pascal_files import (
     read_object_list,
 )
 
-# A photo of 500 x 500 pixels takes about 0.7 MB.
-_CACHED_PHOTOS = 32
 _CACHED_OBJECTS = 64
 
 
@@ -55,9 +53,6 @@ class PascalSource:
         self._root = Path(config.root)
         self._annotations = self._root / config.annotations
         self._object = lru_cache(_CACHED_OBJECTS)(lambda name: read_object(self._annotations, name))
-        self._photo = lru_cache(_CACHED_PHOTOS)(
-            lambda name: read_photo(self._root / name, self._root)
-        )
         self._input = lru_cache(None)(self._digest)
 
     def pairs(self) -> list[PairRef]:
@@ -94,14 +89,19 @@ class PascalSource:
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         return [self._input(f"{pair.sequence}/{frame}") for frame in (pair.frame0, pair.frame1)]
 
+    def reader(self, pairs: Sequence[PairRef]) -> PairReader:
+        return KeypointReader(self._config, self._root, {pair: self._row(pair) for pair in pairs})
+
     def load(self, pair: PairRef) -> Sample:
-        names = [f"{pair.sequence}/{frame}" for frame in (pair.frame0, pair.frame1)]
-        object0, object1 = (self._object(name) for name in names)
-        images: tuple[Array, Array] = self._photo(object0.image), self._photo(object1.image)
-        keypoint_names = sorted(object0.keypoints.keys() | object1.keypoints.keys())
-        return keypoint_sample(
-            self._config, self.key(pair), pair, images, (object0, object1), keypoint_names
-        )
+        return self.reader([pair]).load(pair)
+
+    def _row(self, pair: PairRef) -> KeypointRow:
+        try:
+            object0, object1 = (self._object(f"{pair.sequence}/{frame}") for frame in pair[1:])
+        except SkippedPair as skipped:
+            return KeypointRow(self.key(pair), skipped, ())
+        names = sorted(object0.keypoints.keys() | object1.keypoints.keys())
+        return KeypointRow(self.key(pair), (object0, object1), names)
 
     def _of_split(self, found: dict[str, list[str]]) -> dict[str, list[str]]:
         """Objects of the split, or of the file `objects`, by category."""

@@ -6,7 +6,6 @@ Annotations", ICCV 2009, extended to all 20 categories in ``voc2011_keypoints_Fe
 annotation of the image (for persons 0, 2, 3, ...). Images and lists: the VOC 2011 development kit.
 """
 
-import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def find_objects(folder: Path) -> dict[str, list[str]]:
             "with --annotations"
         )
     found: dict[str, list[str]] = {}
-    for category in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
+    for category in sorted(path.name for path in folder.iterdir() if path.is_dir()):
         names = sorted(
             name.removesuffix(".xml")
             for name in list_names(folder / category)

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +29,7 @@ from ucn.images.read import read_photo, to_grey
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
-from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.photos.folder import (
     SPLITS,
     clean_name,
@@ -115,49 +117,20 @@ class HomographyConfig(PreprocessConfig):
         return HomographySource(self)
 
 
-class HomographySource:
-    """Pairs of views of the photos in a folder and its subfolders."""
+@dataclass(frozen=True)
+class HomographyReader:
+    """Renders the views of a pair. Picklable until the first pair is loaded."""
 
-    def __init__(self, config: HomographyConfig) -> None:
-        self._config = config
-        self._root = Path(config.root)
-        self._bytes: dict[str, int] = {}
-        # The pairs of a photo follow each other.
-        self._pyramid = lru_cache(1)(self._read)
-
-    def pairs(self) -> list[PairRef]:
-        config = self._config
-        self._bytes = find_photos(self._root)
-        copies = find_copies(self._root, self._bytes)
-        pairs: list[PairRef] = []
-        for name in self._bytes:
-            if config.shares and split_of(copies.get(name, name), config.shares) != config.split:
-                continue
-            if name in copies:
-                pairs.append(PairRef(name, _COPY, copies[name]))
-                continue
-            pairs += [
-                PairRef(name, f"{index:04d}-0", f"{index:04d}-1")
-                for index in range(config.pairs_per_photo)
-            ]
-        if not pairs:
-            raise UserError(
-                f"{self._root}: none of its {len(self._bytes)} photos falls to {config.split}; "
-                "choose other --shares"
-            )
-        return pairs
+    config: HomographyConfig
 
     def key(self, pair: PairRef) -> str:
         index = "copy" if pair.frame0 == _COPY else pair.frame0.partition("-")[0]
         return f"{clean_name(pair.sequence)}-{index}"
 
-    def input_fingerprint(self, pair: PairRef) -> list[Any]:
-        return [pair.sequence, self._bytes.get(pair.sequence, -1)]
-
     def load(self, pair: PairRef) -> Sample:
         if pair.frame0 == _COPY:
             raise SkippedPair("duplicate photo", f"{pair.sequence}: same bytes as {pair.frame1}")
-        config = self._config
+        config = self.config
         pyramid = self._pyramid(pair.sequence)
         name = hashlib.sha256(os.fsencode(pair.sequence)).digest()[:8]
         index = int(pair.frame0.partition("-")[0])
@@ -187,11 +160,12 @@ class HomographySource:
         )
 
     def _read(self, name: str) -> Pyramid:
-        photo = read_photo(self._root / name, self._root)
-        if self._config.images == "grey-png":
+        root = Path(self.config.root)
+        photo = read_photo(root / name, root)
+        if self.config.images == "grey-png":
             photo = to_grey(photo)
         height, width = photo.shape[:2]
-        size = view_size((width, height), self._config.size)
+        size = view_size((width, height), self.config.size)
         if width < size[0] or height < size[1]:
             raise SkippedPair(
                 "small photo", f"{name}: {width}x{height}, smaller than --size {size[0]} {size[1]}"
@@ -201,6 +175,55 @@ class HomographySource:
                 "large photo", f"{name}: a side is longer than {_LONGEST_SIDE} pixels"
             )
         return build_pyramid(photo)
+
+    @cached_property
+    def _pyramid(self) -> Callable[[str], Pyramid]:
+        # The pairs of a photo follow each other.
+        return lru_cache(1)(self._read)
+
+
+class HomographySource:
+    """Pairs of views of the photos in a folder and its subfolders."""
+
+    def __init__(self, config: HomographyConfig) -> None:
+        self._config = config
+        self._root = Path(config.root)
+        self._bytes: dict[str, int] = {}
+        self._reader = HomographyReader(config)
+
+    def pairs(self) -> list[PairRef]:
+        config = self._config
+        self._bytes = find_photos(self._root)
+        copies = find_copies(self._root, self._bytes)
+        pairs: list[PairRef] = []
+        for name in self._bytes:
+            if config.shares and split_of(copies.get(name, name), config.shares) != config.split:
+                continue
+            if name in copies:
+                pairs.append(PairRef(name, _COPY, copies[name]))
+                continue
+            pairs += [
+                PairRef(name, f"{index:04d}-0", f"{index:04d}-1")
+                for index in range(config.pairs_per_photo)
+            ]
+        if not pairs:
+            raise UserError(
+                f"{self._root}: none of its {len(self._bytes)} photos falls to {config.split}; "
+                "choose other --shares"
+            )
+        return pairs
+
+    def key(self, pair: PairRef) -> str:
+        return self._reader.key(pair)
+
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
+        return [pair.sequence, self._bytes.get(pair.sequence, -1)]
+
+    def reader(self, pairs: Sequence[PairRef]) -> PairReader:
+        return HomographyReader(self._config)
+
+    def load(self, pair: PairRef) -> Sample:
+        return self._reader.load(pair)
 
 
 def view_size(photo: Size, size: Size) -> Size:

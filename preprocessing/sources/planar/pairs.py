@@ -2,20 +2,23 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from ucn.arrays import Floats
+from ucn.arrays import Array, Floats
 from ucn.errors import UserError
 from ucn.geometry.homographies import Size, apply_homography, in_front, jittered_grid, local_scale
 from ucn.geometry.rigid import inside_image
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
-from ucn.preprocessing.sources.base import PairRef, Source
+from ucn.preprocessing.sources.base import PairReader, PairRef, Source
 from ucn.preprocessing.sources.input_files import file_size, readable_names
 from ucn.preprocessing.sources.planar.files import PlanarPair, read_image
 
@@ -47,32 +50,25 @@ class PlanarConfig(PreprocessConfig, ABC):
         return PlanarSource(self)
 
 
-class PlanarSource:
-    """Pairs of photographs whose matches are points mapped by the true homography.
+@dataclass(frozen=True)
+class PlanarReader:
+    """Makes the samples of some pairs. Picklable until the first pair is loaded.
 
-    A missing or damaged file is an error and never skips a pair, because results on a part of a
-    benchmark are not comparable.
+    Attributes:
+        config: the options.
+        found: files and homography of each pair.
+        keys: key of each pair's sample.
     """
 
-    def __init__(self, config: PlanarConfig) -> None:
-        self._config = config
-        self._photo = lru_cache(_CACHED_PHOTOS)(read_image)
-
-    def pairs(self) -> list[PairRef]:
-        return list(self._found)
+    config: PlanarConfig
+    found: Mapping[PairRef, PlanarPair]
+    keys: Mapping[PairRef, str]
 
     def key(self, pair: PairRef) -> str:
-        return f"{self._scene_keys[pair.sequence]}-{pair.frame0}-{pair.frame1}"
-
-    def input_fingerprint(self, pair: PairRef) -> list[Any]:
-        found = self._found[pair]
-        return [
-            found.H_1_0.tolist(),
-            *([path.name, file_size(path)] for path in (found.path0, found.path1)),
-        ]
+        return self.keys[pair]
 
     def load(self, pair: PairRef) -> Sample:
-        config, found = self._config, self._found[pair]
+        config, found = self.config, self.found[pair]
         images = self._photo(found.path0), self._photo(found.path1)
         size0, size1 = ((image.shape[1], image.shape[0]) for image in images)
         # All pairs of a scene have the same candidate points in image 0.
@@ -92,6 +88,44 @@ class PlanarSource:
             candidates,
             PairGeometry("homography", more={"H_1_0": found.H_1_0.tolist()}),
         )
+
+    @cached_property
+    def _photo(self) -> Callable[[Path], Array]:
+        return lru_cache(_CACHED_PHOTOS)(read_image)
+
+
+class PlanarSource:
+    """Pairs of photographs whose matches are points mapped by the true homography.
+
+    A missing or damaged file is an error and never skips a pair, because results on a part of a
+    benchmark are not comparable.
+    """
+
+    def __init__(self, config: PlanarConfig) -> None:
+        self._config = config
+
+    def pairs(self) -> list[PairRef]:
+        return list(self._found)
+
+    def key(self, pair: PairRef) -> str:
+        return f"{self._scene_keys[pair.sequence]}-{pair.frame0}-{pair.frame1}"
+
+    def input_fingerprint(self, pair: PairRef) -> list[Any]:
+        found = self._found[pair]
+        return [
+            found.H_1_0.tolist(),
+            *([path.name, file_size(path)] for path in (found.path0, found.path1)),
+        ]
+
+    def reader(self, pairs: Sequence[PairRef]) -> PairReader:
+        return PlanarReader(
+            self._config,
+            {pair: self._found[pair] for pair in pairs},
+            {pair: self.key(pair) for pair in pairs},
+        )
+
+    def load(self, pair: PairRef) -> Sample:
+        return self.reader([pair]).load(pair)
 
     @cached_property
     def _found(self) -> dict[PairRef, PlanarPair]:

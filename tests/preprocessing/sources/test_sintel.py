@@ -13,6 +13,7 @@ from ucn.errors import SkippedPair, UserError
 from ucn.images import read as image_files
 from ucn.preprocessing.job import preprocess
 from ucn.preprocessing.shards.verify import verify_dataset
+from ucn.preprocessing.sources.base import CompiledSource
 from ucn.preprocessing.sources.flow import pairs as flow_pairs
 from ucn.preprocessing.sources.flow.sintel import VAL_SEQUENCES, SintelConfig
 
@@ -156,8 +157,11 @@ def test_each_file_is_read_once_while_in_use(
     monkeypatch.setattr(flow_pairs, "read_photo", counted(image_files.read_photo))
     monkeypatch.setattr(flow_pairs, "read_flow", counted(flow_pairs.read_flow))
     source = config(tmp_path).open_source()
-    for pair in source.pairs():
-        source.load(pair)
+    assert isinstance(source, CompiledSource)
+    pairs = source.pairs()
+    reader = source.reader(pairs)
+    for pair in pairs:
+        reader.load(pair)
     assert len(read) == len(set(read)) == 2 * 4 + 3 * 3
 
 

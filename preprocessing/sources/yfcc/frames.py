@@ -1,7 +1,8 @@
 """Images of OANet's layout with their cameras and SIFT features, cached by size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,16 +15,18 @@ from ucn.errors import SkippedPair
 from ucn.images.read import read_photo, to_grey
 from ucn.preprocessing.labels.sift_features import detect_sift
 from ucn.preprocessing.labels.verified_sift import CalibratedFeatures
-from ucn.preprocessing.sources.yfcc.files import SceneLists, read_camera
+from ucn.preprocessing.sources.yfcc.files import Camera
 
 CACHED_BYTES = 192 << 20
 
 Image = TypeVar("Image")
+FrameId = tuple[str, str]
+"""Sequence and frame of an image."""
 
 
 def cache_recent(
-    read: Callable[[str, int], Image], nbytes: Callable[[Image], int]
-) -> Callable[[str, int], Image]:
+    read: Callable[[str, str], Image], nbytes: Callable[[Image], int]
+) -> Callable[[str, str], Image]:
     """Cache the most recent images that ``read`` returned, up to `CACHED_BYTES`.
 
     An image counts for at most half of `CACHED_BYTES`, so that the two images of a pair always fit.
@@ -32,7 +35,7 @@ def cache_recent(
     def size(image: Image) -> int:
         return min(nbytes(image), CACHED_BYTES // 2)
 
-    cached_read: Callable[[str, int], Image] = cached(LRUCache(CACHED_BYTES, size))(read)
+    cached_read: Callable[[str, str], Image] = cached(LRUCache(CACHED_BYTES, size))(read)
     return cached_read
 
 
@@ -51,59 +54,72 @@ class PosedImage:
     T_cam_world: Floats
 
 
-class FrameReader:
-    """Reads the frames of scenes, and caches the most recent ones.
+@dataclass(frozen=True)
+class ListedImages:
+    """Files of some images.
 
-    Args:
+    Attributes:
         root: folder of all files; messages name files relative to it.
-        lists: returns the file lists of a sequence.
+        folders: folder of the scene's phase, by sequence.
+        names: name of each image in the scene's list, a path relative to that folder.
+    """
+
+    root: Path
+    folders: Mapping[str, Path]
+    names: Mapping[FrameId, str]
+
+    def read(self, frame: FrameId) -> Array:
+        return read_photo(self.folders[frame[0]] / self.names[frame], self.root)
+
+
+@dataclass(frozen=True)
+class FrameReader:
+    """Reads frames, and caches the most recent ones. Picklable until the first frame is read.
+
+    Attributes:
+        files: files of the images.
+        cameras: camera of each image, or why there is none.
         max_side: larger images are reduced to this longer side, pixels.
         features: maximum number of SIFT features of an image.
         colour: keep the colour of colour images.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        lists: Callable[[str], SceneLists],
-        max_side: int,
-        features: int,
-        colour: bool,
-    ) -> None:
-        self._root = root
-        self._lists = lists
-        self._max_side = max_side
-        self._features = features
-        self._colour = colour
-        self._read_cached = cache_recent(
-            self._read, lambda frame: frame.image.nbytes + frame.view.features.nbytes
-        )
+    files: ListedImages
+    cameras: Mapping[FrameId, Camera | SkippedPair]
+    max_side: int
+    features: int
+    colour: bool
 
-    def read(self, sequence: str, index: int) -> PosedImage:
-        """Read the frame at an index of the scene's lists.
+    def read(self, sequence: str, frame: str) -> PosedImage:
+        """Read a frame.
 
         Raises:
             SkippedPair: a file of the frame is missing or damaged.
-            UserError: the scene's lists are missing or damaged.
         """
-        return self._read_cached(sequence, index)
+        return self._read_cached(sequence, frame)
 
-    def _read(self, sequence: str, index: int) -> PosedImage:
-        lists = self._lists(sequence)
-        camera = read_camera(lists.folder / lists.calibrations[index], self._root)
-        image = read_photo(lists.folder / lists.images[index], self._root)
+    @cached_property
+    def _read_cached(self) -> Callable[[str, str], PosedImage]:
+        return cache_recent(
+            self._read, lambda frame: frame.image.nbytes + frame.view.features.nbytes
+        )
+
+    def _read(self, sequence: str, frame: str) -> PosedImage:
+        camera = self.cameras[sequence, frame]
+        if isinstance(camera, SkippedPair):
+            raise camera
+        image = self.files.read((sequence, frame))
         found = image.shape[1], image.shape[0]
         if found != camera.size:
             sizes = " and ".join(f"{width}x{height}" for width, height in (found, camera.size))
-            raise SkippedPair(
-                "image size differs", f"{lists.images[index]} and its calibration: {sizes}"
-            )
-        image, S = reduce_image(image, self._max_side)
+            name = self.files.names[sequence, frame]
+            raise SkippedPair("image size differs", f"{name} and its calibration: {sizes}")
+        image, S = reduce_image(image, self.max_side)
         grey = to_grey(image)
         view = CalibratedFeatures(
-            detect_sift(grey, self._features), S @ camera.K, (grey.shape[1], grey.shape[0])
+            detect_sift(grey, self.features), S @ camera.K, (grey.shape[1], grey.shape[0])
         )
-        return PosedImage(image if self._colour else grey, view, camera.T_cam_world)
+        return PosedImage(image if self.colour else grey, view, camera.T_cam_world)
 
 
 def reduce_image(image: Array, max_side: int) -> tuple[Array, Floats]:

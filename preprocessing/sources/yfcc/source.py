@@ -5,8 +5,10 @@ at most 10,000 pairs per scene. If a scene has a COLMAP model, its tracks are th
 """
 
 import hashlib
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from pydantic import Field, model_validator
 from ucn.arrays import Array
 from ucn.errors import SkippedPair, UserError
 from ucn.geometry.rigid import invert_rigid
+from ucn.geometry.sfm_model import SfmModel, select_pairs
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.labels.sift_features import propose_matches
 from ucn.preprocessing.labels.verified_sift import VerifiedMatches, verify_matches
@@ -22,14 +25,21 @@ from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef, Source
 from ucn.preprocessing.sources.input_files import file_digest, file_size
-from ucn.preprocessing.sources.sfm.colmap_files import model_files
-from ucn.preprocessing.sources.yfcc.files import read_scene_lists, visible_pairs
-from ucn.preprocessing.sources.yfcc.frames import FrameReader
+from ucn.preprocessing.sources.sfm.colmap_files import model_files, read_colmap_model
+from ucn.preprocessing.sources.yfcc.files import (
+    Camera,
+    read_camera,
+    read_scene_lists,
+    visible_pairs,
+)
+from ucn.preprocessing.sources.yfcc.frames import FrameId, FrameReader, ListedImages
 from ucn.preprocessing.sources.yfcc.scenes import SCENES
 from ucn.preprocessing.sources.yfcc.tracks import SampleParts, TrackReader, find_model
 
 # Takes the place of the frame names for a missing official scene.
 _ABSENT = "absent"
+# Cameras of about one scene. A camera takes 1 KB.
+_CACHED_CAMERAS = 4096
 # Shortest baseline, in units of the model, as in OANet.
 _NO_BASELINE = 1e-5
 
@@ -84,7 +94,7 @@ class YfccSource:
 
     def __init__(self, config: YfccConfig) -> None:
         self._config = config
-        root = Path(config.root)
+        root = self._root = Path(config.root)
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; name the one that holds the scenes")
         names = sorted(set(config.scenes)) or SCENES[config.split]
@@ -98,12 +108,10 @@ class YfccSource:
         self._lists = cache(lambda sequence: read_scene_lists(self._folders[sequence]))
         self._states = cache(self._image_state)
         self._model_states = cache(self._model_state)
-        colour = config.images != "grey-png"
-        self._frames = FrameReader(root, self._lists, config.max_side, config.features, colour)
         self._models = self._find_models()
-        self._tracks = TrackReader(
-            root, self._lists, self._models, config.max_side, config.max_reprojection, colour
-        )
+        # A shard may end one scene and begin the next.
+        self._model = lru_cache(2)(self._read_model)
+        self._camera = lru_cache(_CACHED_CAMERAS)(self._read_camera)
 
     def pairs(self) -> list[PairRef]:
         config = self._config
@@ -125,7 +133,7 @@ class YfccSource:
         return pairs
 
     def key(self, pair: PairRef) -> str:
-        return f"{pair.sequence}-{pair.frame0}-{pair.frame1}"
+        return "-".join(pair)
 
     def input_fingerprint(self, pair: PairRef) -> list[Any]:
         if pair.frame0 == _ABSENT:
@@ -133,33 +141,57 @@ class YfccSource:
         states: list[Any] = [self._states(pair.sequence, int(frame)) for frame in pair[1:]]
         return [*states, self._model_states(pair.sequence)]
 
-    def load(self, pair: PairRef) -> Sample:
-        if pair.frame0 == _ABSENT:
-            raise SkippedPair("absent scene", pair.sequence)
-        by_tracks = self._config.labels == "tracks" or self._tracks.knows(pair)
-        parts = self._tracks.read(pair) if by_tracks else self._match_sift(pair)
-        return assemble_sample(self._config, self.key(pair), pair, *parts)
-
-    def _match_sift(self, pair: PairRef) -> SampleParts:
+    def reader(self, pairs: Sequence[PairRef]) -> "YfccReader":
         config = self._config
-        frame0, frame1 = (self._frames.read(pair.sequence, int(frame)) for frame in pair[1:])
-        view0, view1 = frame0.view, frame1.view
-        T_1_0 = frame1.T_cam_world @ invert_rigid(frame0.T_cam_world)
-        if np.linalg.norm(T_1_0[:3, 3]) <= _NO_BASELINE:
-            raise SkippedPair("no baseline", f"{self.key(pair)}: both taken from one place")
-        proposed = propose_matches(view0.features, view1.features)
-        found = verify_matches(view0, view1, T_1_0, proposed, config.max_ratio, config.max_error)
-        attributes: dict[str, Array] = {
-            "depth0": found.depths_N2[:, 0],
-            "depth1": found.depths_N2[:, 1],
-            "error": found.error_N,
-            "ratio": found.ratio_N,
+        frames = {
+            pair: ((pair.sequence, pair.frame0), (pair.sequence, pair.frame1))
+            for pair in pairs
+            if pair.frame0 != _ABSENT
         }
-        return (
-            (frame0.image, frame1.image),
-            Candidates(found.matches_N4, attributes, found.rejected),
-            PairGeometry("rigid", view0.K, view1.K, T_1_0, "model", _describe(found)),
+        all_frames = dict.fromkeys(frame for both in frames.values() for frame in both)
+        posed = {frame: name for frame in all_frames if (name := self._posed(*frame))}
+        shared: dict[str, list[tuple[str, str]]] = {}
+        cameras: dict[FrameId, Camera | SkippedPair] = {}
+        for pair, (frame0, frame1) in frames.items():
+            if frame0 in posed and frame1 in posed:
+                shared.setdefault(pair.sequence, []).append((posed[frame0], posed[frame1]))
+            elif config.labels != "tracks":
+                cameras |= {frame: self._camera(*frame) for frame in (frame0, frame1)}
+        files = ListedImages(
+            self._root,
+            {sequence: self._folders[sequence] for sequence, _ in all_frames},
+            {frame: self._lists(frame[0]).images[int(frame[1])] for frame in all_frames},
         )
+        models = {name: select_pairs(self._model(name)[0], own) for name, own in shared.items()}
+        side, error, colour = config.max_side, config.max_reprojection, config.images != "grey-png"
+        return YfccReader(
+            config,
+            FrameReader(files, cameras, side, config.features, colour),
+            TrackReader(files, models, posed, side, error, colour),
+        )
+
+    def load(self, pair: PairRef) -> Sample:
+        return self.reader([pair]).load(pair)
+
+    def _posed(self, sequence: str, frame: str) -> str | None:
+        """Name in the model of a listed image. None if there is no model, or not in the model."""
+        if sequence not in self._models:
+            return None
+        listed = self._lists(sequence).images[int(frame)]
+        return self._model(sequence)[1].get(PurePosixPath(listed).name)
+
+    def _read_camera(self, sequence: str, frame: str) -> Camera | SkippedPair:
+        lists = self._lists(sequence)
+        try:
+            return read_camera(lists.folder / lists.calibrations[int(frame)], self._root)
+        except SkippedPair as skipped:
+            return skipped
+
+    def _read_model(self, sequence: str) -> tuple[SfmModel, dict[str, str]]:
+        """Read the model, and map the file names (without folders) of its usable images to them."""
+        model = read_colmap_model(self._models[sequence])
+        names = [image.name for image in model.images if not image.fault]
+        return model, {PurePosixPath(name).name: name for name in names}
 
     def _find_models(self) -> dict[str, Path]:
         """Folders of the COLMAP models to use, by sequence."""
@@ -193,6 +225,53 @@ class YfccSource:
         if sequence not in self._models:
             return []
         return [file_digest(path) or -1 for path in model_files(self._models[sequence])]
+
+
+@dataclass(frozen=True)
+class YfccReader:
+    """Makes the samples of some pairs. Picklable until the first pair is loaded.
+
+    Attributes:
+        config: the options.
+        frames: images with SIFT features.
+        tracks: matches from models.
+    """
+
+    config: YfccConfig
+    frames: FrameReader
+    tracks: TrackReader
+
+    def key(self, pair: PairRef) -> str:
+        return "-".join(pair)
+
+    def load(self, pair: PairRef) -> Sample:
+        if pair.frame0 == _ABSENT:
+            raise SkippedPair("absent scene", pair.sequence)
+        posed = all((pair.sequence, frame) in self.tracks.posed for frame in pair[1:])
+        by_tracks = posed or self.config.labels == "tracks"
+        parts = self.tracks.read(pair) if by_tracks else self._match_sift(pair)
+        return assemble_sample(self.config, self.key(pair), pair, *parts)
+
+    def _match_sift(self, pair: PairRef) -> SampleParts:
+        config = self.config
+        frame0, frame1 = (self.frames.read(pair.sequence, frame) for frame in pair[1:])
+        view0, view1 = frame0.view, frame1.view
+        T_1_0 = frame1.T_cam_world @ invert_rigid(frame0.T_cam_world)
+        if np.linalg.norm(T_1_0[:3, 3]) <= _NO_BASELINE:
+            raise SkippedPair("no baseline", f"{self.key(pair)}: both taken from one place")
+        proposed = propose_matches(view0.features, view1.features)
+        found = verify_matches(view0, view1, T_1_0, proposed, config.max_ratio, config.max_error)
+        attributes: dict[str, Array] = {
+            "depth0": found.depths_N2[:, 0],
+            "depth1": found.depths_N2[:, 1],
+            "error": found.error_N,
+            "ratio": found.ratio_N,
+        }
+        return (
+            (frame0.image, frame1.image),
+            Candidates(found.matches_N4, attributes, found.rejected),
+            PairGeometry("rigid", view0.K, view1.K, T_1_0, "model", _describe(found)),
+        )
 
 
 def _describe(found: VerifiedMatches) -> dict[str, Any]:

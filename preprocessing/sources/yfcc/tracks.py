@@ -1,9 +1,9 @@
 """Matches from the tracks of a COLMAP model in a scene's folder of OANet's layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -12,13 +12,16 @@ from ucn.errors import SkippedPair
 from ucn.geometry.rigid import invert_rigid
 from ucn.geometry.sfm_model import SfmCamera, SfmImage, SfmModel, Size
 from ucn.geometry.undistortion import undistort_image
-from ucn.images.read import read_photo, to_grey
+from ucn.images.read import to_grey
 from ucn.preprocessing.labels.tracks import match_tracks
 from ucn.preprocessing.sample import Candidates, PairGeometry
 from ucn.preprocessing.sources.base import PairRef
-from ucn.preprocessing.sources.sfm.colmap_files import read_colmap_model
-from ucn.preprocessing.sources.yfcc.files import SceneLists
-from ucn.preprocessing.sources.yfcc.frames import cache_recent, reduce_image
+from ucn.preprocessing.sources.yfcc.frames import (
+    FrameId,
+    ListedImages,
+    cache_recent,
+    reduce_image,
+)
 
 _PLACES = ("sparse", "sparse/0", "colmap", "colmap/0")
 _PARTS = ("images.bin", "images.txt")
@@ -61,45 +64,27 @@ def find_model(folder: Path) -> Path | None:
     )
 
 
+@dataclass(frozen=True)
 class TrackReader:
     """Makes matches from models, and caches the most recent images.
 
-    Args:
-        root: folder of all files; messages name files relative to it.
-        lists: returns the file lists of a sequence.
-        models: folder of the model by sequence.
+    Picklable until the first pair is read.
+
+    Attributes:
+        files: files of the images.
+        models: by sequence, the part of the model that the pairs need.
+        posed: name in the model of each image that the model has.
         max_side: larger images are reduced to this longer side, pixels.
         max_error: maximum reprojection error of a match in either image, pixels.
         colour: keep the colour of colour images.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        lists: Callable[[str], SceneLists],
-        models: dict[str, Path],
-        max_side: int,
-        max_error: float,
-        colour: bool,
-    ) -> None:
-        self._root = root
-        self._lists = lists
-        self._models = models
-        self._max_side = max_side
-        self._max_error = max_error
-        self._colour = colour
-        self._model = lru_cache(1)(self._read_model)
-        self._photo = cache_recent(self._read_photo, lambda photo: photo.image.nbytes)
-
-    def knows(self, pair: PairRef) -> bool:
-        """Whether the sequence has a model, and the model has both images.
-
-        Raises:
-            UserError: the model is damaged.
-        """
-        return pair.sequence in self._models and all(
-            self._image(pair.sequence, int(frame)) is not None for frame in pair[1:]
-        )
+    files: ListedImages
+    models: Mapping[str, SfmModel]
+    posed: Mapping[FrameId, str]
+    max_side: int
+    max_error: float
+    colour: bool
 
     def read(self, pair: PairRef) -> SampleParts:
         """Read images, matches and geometry of a pair, with the model's cameras and poses.
@@ -108,15 +93,17 @@ class TrackReader:
             SkippedPair: an image is missing, damaged, or not in the model.
         """
         sequence = pair.sequence
-        images = self._known(sequence, int(pair.frame0)), self._known(sequence, int(pair.frame1))
-        photo0, photo1 = (self._photo(sequence, int(frame)) for frame in pair[1:])
-        model, _ = self._model(sequence)
+        for frame in pair[1:]:
+            if (sequence, frame) not in self.posed:
+                raise SkippedPair("not in the model", self.files.names[sequence, frame])
+        images = self._image(sequence, pair.frame0), self._image(sequence, pair.frame1)
+        photo0, photo1 = (self._photo(sequence, frame) for frame in pair[1:])
         found = match_tracks(
-            model,
+            self.models[sequence],
             images,
             (photo0.camera, photo1.camera),
             (photo0.size, photo1.size),
-            self._max_error,
+            self.max_error,
             undistorted=True,
         )
         ends = [
@@ -137,31 +124,28 @@ class TrackReader:
             ),
         )
 
-    def _read_model(self, sequence: str) -> tuple[SfmModel, dict[str, SfmImage]]:
-        """Read the model, and map the file names (without folders) of its usable images to them."""
-        model = read_colmap_model(self._models[sequence])
-        usable = [image for image in model.images if not image.fault]
-        return model, {PurePosixPath(image.name).name: image for image in usable}
+    @cached_property
+    def _photo(self) -> Callable[[str, str], _Photo]:
+        return cache_recent(self._read_photo, lambda photo: photo.image.nbytes)
 
-    def _image(self, sequence: str, index: int) -> SfmImage | None:
-        name = PurePosixPath(self._lists(sequence).images[index]).name
-        return self._model(sequence)[1].get(name)
+    def _image(self, sequence: str, frame: str) -> SfmImage:
+        return self._images[sequence, self.posed[sequence, frame]]
 
-    def _known(self, sequence: str, index: int) -> SfmImage:
-        image = self._image(sequence, index)
-        if image is None:
-            raise SkippedPair("not in the model", self._lists(sequence).images[index])
-        return image
+    @cached_property
+    def _images(self) -> dict[tuple[str, str], SfmImage]:
+        return {
+            (sequence, image.name): image
+            for sequence, model in self.models.items()
+            for image in model.images
+        }
 
-    def _read_photo(self, sequence: str, index: int) -> _Photo:
-        lists = self._lists(sequence)
-        photo = read_photo(lists.folder / lists.images[index], self._root)
+    def _read_photo(self, sequence: str, frame: str) -> _Photo:
+        photo = self.files.read((sequence, frame))
         size = photo.shape[1], photo.shape[0]
-        camera = self._known(sequence, index).camera.fitted(size)
+        camera = self._image(sequence, frame).camera.fitted(size)
         if camera is None:
-            raise SkippedPair(
-                "image size differs", f"{lists.images[index]}: not of the size in the model"
-            )
-        straight = undistort_image(photo if self._colour else to_grey(photo), camera)
-        image, S = reduce_image(straight, self._max_side)
+            name = self.files.names[sequence, frame]
+            raise SkippedPair("image size differs", f"{name}: not of the size in the model")
+        straight = undistort_image(photo if self.colour else to_grey(photo), camera)
+        image, S = reduce_image(straight, self.max_side)
         return _Photo(image, camera, size, S)

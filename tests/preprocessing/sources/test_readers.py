@@ -17,6 +17,8 @@ from tests.preprocessing.sources import (
     test_kitti_flow,
     test_planar_sources,
     test_sintel,
+    test_yfcc_models,
+    yfcc_scenes,
 )
 from ucn.errors import SkippedPair
 from ucn.preprocessing.sources.base import CompiledSource, PairReader, PairRef
@@ -138,3 +140,12 @@ def test_a_listed_flow_pair(tmp_path: Path) -> None:
     test_flow_folder.write_flo(tmp_path / "ab.flo", 1, 0)
     (tmp_path / "pairs.txt").write_text("a.png b.png ab.flo\n")
     check_reader(test_flow_folder.config(tmp_path, min_matches=1), tmp_path / "pairs.txt")
+
+
+def test_photos_with_sift_and_with_tracks(tmp_path: Path) -> None:
+    views = test_yfcc_models.VIEWS
+    phase = yfcc_scenes.write_scene(tmp_path, views=views)
+    test_yfcc_models.write_model(phase / "sparse", views[:2])
+    gone = phase / "sparse", phase / "calibration", *phase.glob("*.txt")
+    found = check_reader(yfcc_scenes.config(tmp_path), *gone)
+    assert [row[1]["labels"] for row in found] == ["tracks", "sift", "sift"]

@@ -28,8 +28,8 @@ from ucn.preprocessing.sources.keypoints.pairs import (
     KeypointRow,
     category_seed,
     choose_pairs,
-    read_pairs_file,
 )
+from ucn.preprocessing.sources.pairs_file import read_pairs_file
 
 
 class CubConfig(KeypointConfig):
@@ -128,7 +128,7 @@ class CubSource:
         numbers = {bird.image.removeprefix("images/"): number for number, bird in birds.items()}
         numbers |= {str(number): number for number in birds}
         pairs: dict[PairRef, None] = {}
-        for names in read_pairs_file(path):
+        for names in read_pairs_file(path).values():
             for name in names:
                 if name not in numbers:
                     raise UserError(f"{path}: {name} is not in images.txt; use its names")

@@ -11,14 +11,13 @@ import numpy as np
 from pydantic import Field
 
 from ucn.arrays import Array
-from ucn.errors import SkippedPair, UserError
+from ucn.errors import SkippedPair
 from ucn.geometry.rigid import inside_image
 from ucn.images.read import read_photo
 from ucn.preprocessing.config import PreprocessConfig
 from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef
-from ucn.preprocessing.sources.input_files import read_lines, split_names
 
 # A photo of 500 x 500 pixels takes about 0.7 MB.
 _CACHED_PHOTOS = 32
@@ -75,31 +74,6 @@ def choose_pairs(images: Sequence[str], count: int, seed: Sequence[int]) -> list
 def category_seed(seed: int, category: str) -> list[int]:
     """Seed of a category's random choice."""
     return [seed, *hashlib.sha256(category.encode()).digest()[:8]]
-
-
-def read_pairs_file(path: Path) -> list[tuple[str, str]]:
-    """Read a text file with two names per line.
-
-    Empty lines and lines that start with # are skipped.
-
-    Raises:
-        UserError: the file cannot be read, has no pairs, or has a malformed line.
-    """
-    try:
-        lines = read_lines(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error}); mend --pairs-file") from None
-    pairs: list[tuple[str, str]] = []
-    for number, line in enumerate(lines, 1):
-        words = split_names(line, (2,))
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) != 2:
-            raise UserError(f"{path}: line {number} has {len(words)} names; write two a line")
-        pairs.append((words[0], words[1]))
-    if not pairs:
-        raise UserError(f"{path}: holds no pairs; write two names a line")
-    return pairs
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from ucn.preprocessing.sources.keypoints.pairs import (
     KeypointRow,
     category_seed,
     choose_pairs,
-    read_pairs_file,
 )
 from ucn.preprocessing.sources.keypoints.pascal_files import (
     find_objects,
@@ -24,6 +23,7 @@ from ucn.preprocessing.sources.keypoints.pascal_files import (
     read_object,
     read_object_list,
 )
+from ucn.preprocessing.sources.pairs_file import read_pairs_file
 
 _CACHED_OBJECTS = 64
 
@@ -143,7 +143,7 @@ def _listed_pairs(path: Path, found: dict[str, list[str]]) -> list[PairRef]:
     """
     known = {name for names in found.values() for name in names}
     pairs: dict[PairRef, None] = {}
-    for listed in read_pairs_file(path):
+    for listed in read_pairs_file(path).values():
         first, second = (name.removesuffix(".xml") for name in listed)
         for name in (first, second):
             if name not in known:

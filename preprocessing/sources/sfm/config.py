@@ -5,6 +5,7 @@ from abc import ABC
 from pydantic import Field, model_validator
 
 from ucn.preprocessing.config import PreprocessConfig
+from ucn.preprocessing.sources.pairs_file import PairsFile
 
 
 class SfmConfig(PreprocessConfig, ABC):
@@ -24,6 +25,9 @@ class SfmConfig(PreprocessConfig, ABC):
     """Maximum number of pairs of an image, chosen at random by the seed; 0 takes all."""
     max_pairs: int = Field(0, ge=0)
     """Maximum number of pairs of a scene, chosen at random by the seed; 0 takes all."""
+
+    pairs_file: PairsFile | None = None
+    """List of pairs to take, two names a line; replaces the choice by tracks, angle and number."""
 
     @model_validator(mode="after")
     def _angles_in_order(self) -> "SfmConfig":

@@ -19,6 +19,7 @@ from ucn.preprocessing.labels.tracks import (
 from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.base import PairRef
 from ucn.preprocessing.sources.input_files import file_size, find_photo, readable_names
+from ucn.preprocessing.sources.pairs_file import find_listed_pairs
 from ucn.preprocessing.sources.sfm.config import SfmConfig
 from ucn.preprocessing.sources.sfm.reader import SfmReader
 
@@ -76,6 +77,8 @@ class SfmSource(ABC):
         """The files that a reconstruction is read from."""
 
     def pairs(self) -> list[PairRef]:
+        if self._config.pairs_file is not None:
+            return find_listed_pairs(Path(self._config.pairs_file), self._places(), self._listed)
         pairs: list[PairRef] = []
         failures = []
         for name in self._scenes:
@@ -126,6 +129,18 @@ class SfmSource(ABC):
 
     def load(self, pair: PairRef) -> Sample:
         return self.reader([pair]).load(pair)
+
+    def _places(self) -> list[tuple[str, str]]:
+        """Beginnings of the names in a list of pairs, and the scenes that they stand for."""
+        return [
+            (prefix, name)
+            for name, scene in self._scenes.items()
+            for prefix in (name, scene.photos.relative_to(self._root).as_posix())
+        ]
+
+    def _listed(self, name: str) -> dict[str, str]:
+        """Names of the images of a scene."""
+        return {image: image for image in self._frame_keys(name)}
 
     def _choose(self, name: str) -> TrackPairs:
         config = self._config

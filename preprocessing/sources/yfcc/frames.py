@@ -1,10 +1,10 @@
-"""Images of OANet's layout with their cameras and SIFT features, cached by size."""
+"""Verified SIFT matches of images of OANet's layout; images are cached by size."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -12,16 +12,27 @@ from cachetools import LRUCache, cached
 
 from ucn.arrays import Array, Floats
 from ucn.errors import SkippedPair
+from ucn.geometry.rigid import invert_rigid
 from ucn.images.read import read_photo, to_grey
-from ucn.preprocessing.labels.sift_features import detect_sift
-from ucn.preprocessing.labels.verified_sift import CalibratedFeatures
+from ucn.preprocessing.labels.sift_features import detect_sift, propose_matches
+from ucn.preprocessing.labels.verified_sift import (
+    CalibratedFeatures,
+    VerifiedMatches,
+    verify_matches,
+)
+from ucn.preprocessing.sample import Candidates, PairGeometry
+from ucn.preprocessing.sources.base import PairRef
 from ucn.preprocessing.sources.yfcc.files import Camera
 
+# Shortest baseline, in units of the model, as in OANet.
+_NO_BASELINE = 1e-5
 CACHED_BYTES = 192 << 20
 
 Image = TypeVar("Image")
 FrameId = tuple[str, str]
 """Sequence and frame of an image."""
+SampleParts = tuple[tuple[Array, Array], Candidates, PairGeometry]
+"""The two images, their matches, and the geometry of the pair."""
 
 
 def cache_recent(
@@ -81,6 +92,8 @@ class FrameReader:
         cameras: camera of each image, or why there is none.
         max_side: larger images are reduced to this longer side, pixels.
         features: maximum number of SIFT features of an image.
+        max_ratio: maximum ratio of best to second-best descriptor distance.
+        max_error: maximum distance of a matched point from its epipolar line, pixels.
         colour: keep the colour of colour images.
     """
 
@@ -88,7 +101,34 @@ class FrameReader:
     cameras: Mapping[FrameId, Camera | SkippedPair]
     max_side: int
     features: int
+    max_ratio: float
+    max_error: float
     colour: bool
+
+    def match(self, pair: PairRef) -> SampleParts:
+        """Match the features of a pair, and verify the matches by its geometry.
+
+        Raises:
+            SkippedPair: a file of a frame is missing or damaged, or there is no baseline.
+        """
+        frame0, frame1 = (self.read(pair.sequence, frame) for frame in pair[1:])
+        view0, view1 = frame0.view, frame1.view
+        T_1_0 = frame1.T_cam_world @ invert_rigid(frame0.T_cam_world)
+        if np.linalg.norm(T_1_0[:3, 3]) <= _NO_BASELINE:
+            raise SkippedPair("no baseline", f"{'-'.join(pair)}: both taken from one place")
+        proposed = propose_matches(view0.features, view1.features)
+        found = verify_matches(view0, view1, T_1_0, proposed, self.max_ratio, self.max_error)
+        attributes: dict[str, Array] = {
+            "depth0": found.depths_N2[:, 0],
+            "depth1": found.depths_N2[:, 1],
+            "error": found.error_N,
+            "ratio": found.ratio_N,
+        }
+        return (
+            (frame0.image, frame1.image),
+            Candidates(found.matches_N4, attributes, found.rejected),
+            PairGeometry("rigid", view0.K, view1.K, T_1_0, "model", _describe(found)),
+        )
 
     def read(self, sequence: str, frame: str) -> PosedImage:
         """Read a frame.
@@ -136,3 +176,13 @@ def reduce_image(image: Array, max_side: int) -> tuple[Array, Floats]:
     step_x, step_y = size[0] / width, size[1] / height
     S = np.array([[step_x, 0, (step_x - 1) / 2], [0, step_y, (step_y - 1) / 2], [0, 0, 1]])
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), S
+
+
+def _describe(found: VerifiedMatches) -> dict[str, Any]:
+    """Kind of the labels, and shift of the detected points onto their epipolar lines, pixels."""
+    median, most = np.percentile(found.shift_N, [50, 95]) if len(found.shift_N) else (0.0, 0.0)
+    return {
+        "labels": "sift",
+        "shift_median": round(float(median), 3),
+        "shift_95_percent": round(float(most), 3),
+    }

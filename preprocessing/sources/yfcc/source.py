@@ -14,17 +14,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ucn.arrays import Array
 from ucn.errors import SkippedPair, UserError
-from ucn.geometry.rigid import invert_rigid
 from ucn.geometry.sfm_model import SfmModel, select_pairs
 from ucn.preprocessing.config import PreprocessConfig
-from ucn.preprocessing.labels.sift_features import propose_matches
-from ucn.preprocessing.labels.verified_sift import VerifiedMatches, verify_matches
-from ucn.preprocessing.sample import Candidates, PairGeometry, Sample
+from ucn.preprocessing.sample import Sample
 from ucn.preprocessing.sources.assemble import assemble_sample
 from ucn.preprocessing.sources.base import PairRef, Source
 from ucn.preprocessing.sources.input_files import file_digest, file_size
+from ucn.preprocessing.sources.pairs_file import PairsFile, find_listed_pairs
 from ucn.preprocessing.sources.sfm.colmap_files import model_files, read_colmap_model
 from ucn.preprocessing.sources.yfcc.files import (
     Camera,
@@ -34,14 +31,12 @@ from ucn.preprocessing.sources.yfcc.files import (
 )
 from ucn.preprocessing.sources.yfcc.frames import FrameId, FrameReader, ListedImages
 from ucn.preprocessing.sources.yfcc.scenes import SCENES
-from ucn.preprocessing.sources.yfcc.tracks import SampleParts, TrackReader, find_model
+from ucn.preprocessing.sources.yfcc.tracks import TrackReader, find_model
 
 # Takes the place of the frame names for a missing official scene.
 _ABSENT = "absent"
 # Cameras of about one scene. A camera takes 1 KB.
 _CACHED_CAMERAS = 4096
-# Shortest baseline, in units of the model, as in OANet.
-_NO_BASELINE = 1e-5
 
 _SceneName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 
@@ -58,6 +53,8 @@ class YfccConfig(PreprocessConfig):
     """Scenes to take, from their folder named by --split; default Open-UCN's list."""
     min_visibility: int = Field(100, ge=0)
     """Take pairs of images that share more than this many points of the scene's model."""
+    pairs_file: PairsFile | None = None
+    """List of pairs to take, two names a line; replaces the choice by visibility and number."""
     pairs_per_scene: int = Field(10_000, ge=1)
     """Maximum number of pairs of a scene, chosen at random by the seed."""
     max_side: int = Field(1024, ge=64, le=8192)
@@ -115,6 +112,8 @@ class YfccSource:
 
     def pairs(self) -> list[PairRef]:
         config = self._config
+        if config.pairs_file is not None:
+            return find_listed_pairs(Path(config.pairs_file), self._places(), self._listed)
         pairs: list[PairRef] = []
         for sequence, folder in self._folders.items():
             if not folder.is_dir():
@@ -131,6 +130,21 @@ class YfccSource:
                 "lower --min-visibility"
             )
         return pairs
+
+    def _places(self) -> list[tuple[str, str]]:
+        """Beginnings of the names in a list of pairs, and the sequences that they stand for."""
+        return [
+            (prefix.relative_to(self._root).as_posix(), name)
+            for name, folder in self._folders.items()
+            if folder.is_dir()
+            for prefix in (folder, folder.parent)
+        ]
+
+    def _listed(self, sequence: str) -> dict[str, str]:
+        """Frames of a sequence, by names of images with and without their folders."""
+        images = self._lists(sequence).images
+        plain = {PurePosixPath(name).name: f"{index:06d}" for index, name in enumerate(images)}
+        return plain | {name: f"{index:06d}" for index, name in enumerate(images)}
 
     def key(self, pair: PairRef) -> str:
         return "-".join(pair)
@@ -166,7 +180,9 @@ class YfccSource:
         side, error, colour = config.max_side, config.max_reprojection, config.images != "grey-png"
         return YfccReader(
             config,
-            FrameReader(files, cameras, side, config.features, colour),
+            FrameReader(
+                files, cameras, side, config.features, config.max_ratio, config.max_error, colour
+            ),
             TrackReader(files, models, posed, side, error, colour),
         )
 
@@ -233,7 +249,7 @@ class YfccReader:
 
     Attributes:
         config: the options.
-        frames: images with SIFT features.
+        frames: SIFT matches.
         tracks: matches from models.
     """
 
@@ -249,36 +265,5 @@ class YfccReader:
             raise SkippedPair("absent scene", pair.sequence)
         posed = all((pair.sequence, frame) in self.tracks.posed for frame in pair[1:])
         by_tracks = posed or self.config.labels == "tracks"
-        parts = self.tracks.read(pair) if by_tracks else self._match_sift(pair)
+        parts = self.tracks.read(pair) if by_tracks else self.frames.match(pair)
         return assemble_sample(self.config, self.key(pair), pair, *parts)
-
-    def _match_sift(self, pair: PairRef) -> SampleParts:
-        config = self.config
-        frame0, frame1 = (self.frames.read(pair.sequence, frame) for frame in pair[1:])
-        view0, view1 = frame0.view, frame1.view
-        T_1_0 = frame1.T_cam_world @ invert_rigid(frame0.T_cam_world)
-        if np.linalg.norm(T_1_0[:3, 3]) <= _NO_BASELINE:
-            raise SkippedPair("no baseline", f"{self.key(pair)}: both taken from one place")
-        proposed = propose_matches(view0.features, view1.features)
-        found = verify_matches(view0, view1, T_1_0, proposed, config.max_ratio, config.max_error)
-        attributes: dict[str, Array] = {
-            "depth0": found.depths_N2[:, 0],
-            "depth1": found.depths_N2[:, 1],
-            "error": found.error_N,
-            "ratio": found.ratio_N,
-        }
-        return (
-            (frame0.image, frame1.image),
-            Candidates(found.matches_N4, attributes, found.rejected),
-            PairGeometry("rigid", view0.K, view1.K, T_1_0, "model", _describe(found)),
-        )
-
-
-def _describe(found: VerifiedMatches) -> dict[str, Any]:
-    """Kind of the labels, and shift of the detected points onto their epipolar lines, pixels."""
-    median, most = np.percentile(found.shift_N, [50, 95]) if len(found.shift_N) else (0.0, 0.0)
-    return {
-        "labels": "sift",
-        "shift_median": round(float(median), 3),
-        "shift_95_percent": round(float(most), 3),
-    }

@@ -14,21 +14,18 @@ from ucn.geometry.sfm_model import SfmCamera, SfmImage, SfmModel, Size
 from ucn.geometry.undistortion import undistort_image
 from ucn.images.read import to_grey
 from ucn.preprocessing.labels.tracks import match_tracks
-from ucn.preprocessing.sample import Candidates, PairGeometry
+from ucn.preprocessing.sample import PairGeometry
 from ucn.preprocessing.sources.base import PairRef
 from ucn.preprocessing.sources.yfcc.frames import (
     FrameId,
     ListedImages,
+    SampleParts,
     cache_recent,
     reduce_image,
 )
 
 _PLACES = ("sparse", "sparse/0", "colmap", "colmap/0")
 _PARTS = ("images.bin", "images.txt")
-
-
-SampleParts = tuple[tuple[Array, Array], Candidates, PairGeometry]
-"""The two images, their matches, and the geometry of the pair."""
 
 
 @dataclass(frozen=True)

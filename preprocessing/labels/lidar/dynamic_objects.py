@@ -191,9 +191,10 @@ def _count_votes(
         scan.shift_A < -threshold_A,
     )
     # All flags of a point are packed into one number, so that one histogram counts them all.
-    code_A = labels_A << len(flags)
+    bits_A = np.zeros(len(labels_A), np.uint8)
     for bit, flags_A in enumerate(flags):
-        code_A |= flags_A.astype(np.int32) << bit
+        bits_A |= flags_A.view(np.uint8) << np.uint8(bit)
+    code_A = (labels_A << len(flags)) + bits_A
     histogram = np.bincount(code_A[scan.rises_A], minlength=count << len(flags))
     by_object = histogram.reshape(count, 1 << len(flags))
     with_bit = np.arange(1 << len(flags))[:, None] >> np.arange(len(flags)) & 1

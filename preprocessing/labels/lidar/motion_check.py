@@ -41,7 +41,7 @@ _LEAST_STEP, _FLAT = 0.04, 2.0
 # Minimum size of an object, in tracking windows (across, down); windows on smaller objects see the
 # surroundings.
 _WINDOWS = np.array([[2.0], [1.0]])
-# Minimum number of displaced tracks from which a translation is estimated.
+# Minimum numbers of displaced tracks to estimate a translation, and of lost ones to track again.
 _FEW_TRACKS = 4
 # Minimum depth, metres.
 _NEAREST = 0.1
@@ -119,8 +119,10 @@ def judge_by_images(
     # agree on a translation, its lost points are tracked again from there, unless the object would
     # not count as moving even if all of them joined.
     lost_LM = valid_LM[own_L] & ~found_LM
-    might_L = _enough(steps.moved_L + lost_LM.sum(axis=1), steps.against_L) & (steps.moved_L > 0)
-    might_L &= (label_L > 0) & ~_enough(steps.moved_L, steps.against_L)
+    lost_L = lost_LM.sum(axis=1)
+    might_L = (label_L > 0) & (steps.moved_L > 0) & (lost_L >= _FEW_TRACKS)
+    might_L &= _enough(steps.moved_L + lost_L, steps.against_L)
+    might_L &= ~_enough(steps.moved_L, steps.against_L)
     again_LM = lost_LM & might_L[:, None]
     if again_LM.any():
         starts_2K = starts_2LM[:, again_LM]
@@ -130,10 +132,8 @@ def judge_by_images(
         ends_2LM[:, again_LM] = ends_2K
         steps = common_steps(points_3LM, ends_2LM, found_LM, tolerance_LM, K)
 
-    moves_L[label_L] = show_motion(steps, points_3LM, found_LM)
-    size_2L = _extent(starts_2LM, found_LM)
-    moves_L[label_L] &= np.all(size_2L >= _WINDOWS * images[0].window_side, axis=0)
-    moves_L[0] = False
+    large_L = np.all(_extent(starts_2LM, found_LM) >= _WINDOWS * images[0].window_side, axis=0)
+    moves_L[label_L] = show_motion(steps, points_3LM, found_LM) & large_L & (label_L > 0)
     found_L = found_LM.sum(axis=1)
     road_L = (label_L == 0) & (found_L >= _LEAST_ROAD_TRACKS)
     return Verdict(moves_L[labels_N], float((steps.moved_L / found_L.clip(1)) @ road_L))

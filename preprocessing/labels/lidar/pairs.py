@@ -106,12 +106,10 @@ class CameraScan:
 
     @cached_property
     def occluders(self) -> Map:
-        """See :func:`occluder_map`."""
         return occluder_map(self._map, self._grid)
 
     @cached_property
     def surface(self) -> SurfaceMap:
-        """See :func:`surface_map`."""
         return surface_map(self._map, self._grid)
 
     @cached_property
@@ -121,7 +119,6 @@ class CameraScan:
 
     @cached_property
     def above_ground(self) -> AboveGround:
-        """Points that may belong to objects above the road."""
         return above_ground_points(self.points_3N)
 
 
@@ -194,9 +191,7 @@ def match_scans(
         images: images of the two cameras for the motion check; None skips this check.
     """
     view = _view(scan0.points_3N, T_1_0, rig)
-    own_map = inverse_depth_map(
-        view.cells_N[view.visible_N], view.inverse_N[view.visible_N], rig.grid
-    )
+    own_map = inverse_depth_map(view.cells_N, view.inverse_N * view.visible_N, rig.grid)
     hidden1_N = hidden_points(scan1.occluders, view.cells_N, view.inverse_N)
     hidden1_N |= hidden_points(silhouette_map(own_map, rig.grid), view.cells_N, view.inverse_N)
     found = compare_with_surface(scan1.surface, view.cells_N, view.inverse_N)
@@ -264,13 +259,12 @@ def _objects(
     above_ground0, above_ground1 = scan0.above_ground, scan1.above_ground
     back = _view(above_ground1.points_3A, invert_rigid(T_1_0), rig)
     found_back = compare_with_surface(scan0.surface, back.cells_N, back.inverse_N)
-    index_A = above_ground0.index_A
     evidence0 = _evidence(
         T_1_0[:3, :3] @ above_ground0.points_3A + T_1_0[:3, 3:],
         above_ground0.rises_A,
-        (view.visible_N & ~scan0.hidden_N).take(index_A),
-        view.inverse_N.take(index_A),
-        found.take(index_A),
+        (view.visible_N & ~scan0.hidden_N).take(above_ground0.index_A),
+        view.inverse_N.take(above_ground0.index_A),
+        found.take(above_ground0.index_A),
     )
     evidence1 = _evidence(
         above_ground1.points_3A,

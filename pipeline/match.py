@@ -78,14 +78,16 @@ def match_photos(
     """
     for name in dict.fromkeys(name for names in pairs for name in names):
         _check_photo(root / name)
-    for name0, name1 in pairs:
+    # COLMAP and hloc ignore the EXIF orientation; viewers apply it.
+    upright = out is None or out.suffix == ".npz"
+    for name0, name1 in [] if upright else pairs:
         if (root / name0).samefile(root / name1):
-            raise UserError(f"{root / name1}: both photos of the pair; give two different photos")
+            raise UserError(
+                f"{root / name1}: both photos of a pair in {out}, which needs two different photos"
+            )
     pairs = unique_pairs(
         (photo_name(root, name0), photo_name(root, name1)) for name0, name1 in pairs
     )
-    # COLMAP and hloc ignore the EXIF orientation; viewers apply it.
-    upright = out is None or out.suffix == ".npz"
     for name in [] if upright else [name for names in pairs for name in names]:
         if printable(name) != name:
             raise UserError(f"{name}: not UTF-8, which .h5 and .db need; rename the photo")

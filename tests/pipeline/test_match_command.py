@@ -157,8 +157,8 @@ def test_tiny_photos_are_refused(run: Run, photos: Path, size: tuple[int, int]) 
         (("0.png", "1.png", "--pairs", "p.txt"), "only --pairs FILE"),
         (("0.png", "nope.png"), "nope.png: no such photo"),
         (("0.png", "."), "is a folder"),
-        (("0.png", "0.png"), "0.png: both photos of the pair"),
-        (("0.png", "./0.png"), "0.png: both photos of the pair"),
+        (("0.png", "0.png", "--out", "{root}/m.db"), "0.png: both photos of a pair"),
+        (("0.png", "./0.png", "--out", "{root}/m.h5"), "0.png: both photos of a pair"),
         (("0.png", "text.png"), "text.png: not readable"),
         (("0.png", "empty.png"), "empty.png: not readable"),
         (("0.png", "1.png", "--out", "{root}/m.txt"), "m.txt: matches are written as .npz"),
@@ -201,6 +201,16 @@ def test_mistakes_are_refused_in_one_line(
     (line,) = [line for line in err.splitlines() if "pair/s" not in line and line.strip()]
     assert named in line
     assert sorted(photos.iterdir()) == before
+
+
+def test_a_photo_matches_itself_exactly(run: Run, photos: Path) -> None:
+    out = photos / "m.npz"
+    code, _, err = run("0.png", "0.png", "--root", photos, "--out", out)
+    assert code == 0, err
+    with np.load(out) as file:
+        matches_N4 = file["matches"]
+    assert len(matches_N4) > 100
+    np.testing.assert_allclose(matches_N4[:, :2], matches_N4[:, 2:], atol=1e-3)
 
 
 def test_no_model_is_refused(capfd: pytest.CaptureFixture[str], photos: Path) -> None:

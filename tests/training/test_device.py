@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from ucn.errors import UserError
 from ucn.evaluation.config import EvaluateConfig
 from ucn.evaluation.job import evaluate
 from ucn.evaluation.pool import worker_pool
+from ucn.images.draw import write_picture
 from ucn.pipeline.main import main
 from ucn.training import device
 from ucn.training.config import TrackingConfig, TrainConfig
@@ -68,7 +70,10 @@ def test_this_machine_tells_why_it_has_none(tmp_path: Path, capfd) -> None:
         resolve_device("cuda")
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
     photo = tmp_path / "photo.png"
-    assert main(["match", str(photo), str(photo), "--device", "cuda"]) == 2
+    other = tmp_path / "other.png"
+    for path in (photo, other):
+        write_picture(path, np.zeros((64, 64, 3), np.uint8))
+    assert main(["match", str(photo), str(other), "--device", "cuda"]) == 2
     assert "device: cuda, but PyTorch" in capfd.readouterr().err
 
 

@@ -60,7 +60,7 @@ def find_listed_pairs(
     Args:
         path: the list.
         places: prefixes of names, such as ``SCENE``, and the sequence that each stands for. Names
-            of the only sequence need no prefix.
+            of the only sequence need no prefix. Folders before a prefix are ignored.
         frames: returns the frames of a sequence by the rest of their names. It is called only for
             sequences that the list names.
 
@@ -119,7 +119,8 @@ def _near(
 
 
 def _rest(name: str, prefix: str) -> str | None:
-    """The name without a prefix; None if it does not have the prefix."""
+    """The name behind a prefix and any folders before it; None if it does not have the prefix."""
     if not prefix:
         return name
-    return name.removeprefix(f"{prefix}/") if name.startswith(f"{prefix}/") else None
+    _, found, rest = f"/{name}".partition(f"/{prefix}/")
+    return rest if found else None

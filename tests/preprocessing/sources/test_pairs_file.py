@@ -63,6 +63,11 @@ def test_names_choose_the_scene_that_has_both_images(tmp_path: Path) -> None:
     ]
 
 
+def test_folders_before_a_scene_are_ignored(tmp_path: Path) -> None:
+    text = "/data/x/2.png phoenix/x/0.png\n"
+    assert listed(tmp_path, text) == [PairRef("b", "2", "0")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

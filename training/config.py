@@ -280,8 +280,9 @@ class TrainConfig(FrozenConfig):
     `cuda` if Ray has usable GPUs when the run starts, else `cpu`."""
     threads: int | None = Field(default=None, ge=1)
     """Torch threads of each worker; None: its share of the CPUs (of the container's quota)."""
-    bfloat16: bool = True
-    """Run the network in bfloat16; loss and mining stay in float32."""
+    bfloat16: bool | None = None
+    """Run the network in bfloat16; loss and mining stay in float32. None: on GPUs since Ampere and
+    CPUs with AMX or AVX512-BF16; on others float32 is faster."""
     compile: bool = False
     """Compile the network with torch.compile, for long runs; on a CPU this needs a C++ compiler.
     The gradient of the compiled network is checked first."""

@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from ucn.errors import UserError
+from ucn.matching.coarse_search import has_fast_bfloat16
 
 _CHECK_S = 30.0
 """Nodes whose GPUs are all in use do not answer; they are not waited for any longer."""
@@ -27,6 +28,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if resolved.type == "cuda":
         use_gpus("cuda", 1, cuda_error())
     return resolved
+
+
+def use_bfloat16(wanted: bool | None, device: torch.device) -> bool:
+    """Whether a network runs in bfloat16; None: where the device multiplies it fast."""
+    return has_fast_bfloat16(device) if wanted is None else wanted
 
 
 def use_gpus(device: str, gpus: float, error: str | bool) -> bool:

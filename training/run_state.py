@@ -135,5 +135,7 @@ def _fingerprint_0_1_0(config: TrainConfig, digests: Sequence[str | None]) -> st
     mining["pool"] = "group" if mining.pop("cross_pair_negatives") else "pair"
     schedule["average"] = schedule.pop("ema_decay")
     options["group_size"] = config.pairs_in_group
+    # Its default was true.
+    options["bfloat16"] = config.bfloat16 is not False
     text = json.dumps([options, *digests], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,18 @@ def test_auto_is_a_gpu_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda seen=seen: seen)
         monkeypatch.setattr(device, "cuda_error", lambda error=error: error)
         assert resolve_device("auto") == torch.device(expected)
+
+
+def test_bfloat16_by_default_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for amx, avx512, ampere in product((False, True), repeat=3):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda on=amx: on)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda on=avx512: on)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda on=ampere, **_: on)
+        assert device.use_bfloat16(None, cpu) is (amx or avx512)
+        assert device.use_bfloat16(None, cuda) is ampere
+        for wanted in (False, True):
+            assert device.use_bfloat16(wanted, cpu) is device.use_bfloat16(wanted, cuda) is wanted
 
 
 @needs_cpu_only

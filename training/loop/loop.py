@@ -89,7 +89,8 @@ def fit(
     arriving = on_device(batches, worker.device)
     clock, waited = time.perf_counter(), 0.0
     pending: list[Outcome] = []
-    for step in range(state.step, config.steps):
+    first = state.step
+    for step in range(first, config.steps):
         asked = time.perf_counter()
         batch = next(arriving)
         waited += time.perf_counter() - asked
@@ -98,7 +99,7 @@ def fit(
         ends = done == config.steps
         validates = validation is not None and (done % config.validate_every == 0 or ends)
         saves = done % config.checkpoint_every == 0 or ends
-        if not (validates or saves or len(pending) == READ_EVERY):
+        if not (validates or saves or step == first or len(pending) == READ_EVERY):
             continue
         rows = read(pending)
         costs = _costs(config, worker, len(rows), time.perf_counter() - clock, waited)

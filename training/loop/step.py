@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ucn.errors import UserError
 from ucn.training.config import TrainConfig
 from ucn.training.data.collate import Batch
+from ucn.training.device import use_bfloat16
 from ucn.training.loop.batch_statistics import BatchStatistics
 from ucn.training.loop.gradients import GradientSum
 from ucn.training.loop.optimise import learning_rate, set_learning_rate
@@ -116,7 +117,9 @@ class Stepper:
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         parts = torch.split(images_BCHW, self._images_in_pass)
         networks = [self._alone] * (len(parts) - 1) + [self._wrapped]
-        with torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=config.bfloat16):
+        device = images_BCHW.device
+        halves = use_bfloat16(config.bfloat16, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=halves):
             return [network(part) for network, part in zip(networks, parts, strict=True)]
 
 

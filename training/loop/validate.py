@@ -15,6 +15,7 @@ from ucn.matching.scales import extract
 from ucn.preprocessing.sample import Sample
 from ucn.training.config import TrainConfig
 from ucn.training.data.pairs import PairDataset
+from ucn.training.device import use_bfloat16
 from ucn.training.networks.base import DenseNetwork
 from ucn.training.networks.describe import describe
 
@@ -110,6 +111,7 @@ def match_pair(
     return MatchedPair(sample, matches[:, :2], matches[:, 2:], found_N2)
 
 
-def _describe_map(network: DenseNetwork, bfloat16: bool, image: NDArray[np.uint8]) -> Dense:
-    map_DHW = describe(network, image, bfloat16)
+def _describe_map(network: DenseNetwork, bfloat16: bool | None, image: NDArray[np.uint8]) -> Dense:
+    device = next(network.parameters()).device
+    map_DHW = describe(network, image, use_bfloat16(bfloat16, device))
     return Dense.of(map_DHW, network.stride, network.offset)

@@ -85,7 +85,7 @@ def _directions(
         memory_mib=mining.memory_mib,
         uniform_N=batch.uniform_BN[:, mined],
     )
-    halves = config.bfloat16 and has_fast_bfloat16(features_BDHW.device)
+    halves = config.bfloat16 is not False and has_fast_bfloat16(features_BDHW.device)
     return Directions(
         queries_BND,
         positives_BND,

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ucn.errors import UserError
 from ucn.training.config import TrainConfig
+from ucn.training.device import use_bfloat16
 from ucn.training.networks.base import DenseNetwork
 
 TOLERANCE = 0.05
@@ -49,7 +50,9 @@ def _gradient(
 ) -> Tensor:
     """Gradient of some function of the features; leaves the network as it was."""
     before = {name: value.clone() for name, value in network.named_buffers()}
-    with torch.autocast(images_BCHW.device.type, torch.bfloat16, enabled=config.bfloat16):
+    device = images_BCHW.device
+    halves = use_bfloat16(config.bfloat16, device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=halves):
         features_BDHW: Tensor = module.train()(images_BCHW)
     slope = torch.linspace(-1, 1, features_BDHW.numel(), device=features_BDHW.device).cos()
     torch.autograd.backward(features_BDHW, slope.view_as(features_BDHW))

@@ -28,10 +28,16 @@ _Candidates = tuple[Tensor, Tensor, Tensor]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32: a GPU, or a CPU with AMX."""
+    """Whether a device multiplies bfloat16 faster than float32.
+
+    These are GPUs since Ampere, and CPUs with AMX or AVX512-BF16. Others convert each value, which
+    takes up to ten times as long.
+    """
+    if device.type != "cpu":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # No public function tells it of a CPU.
-    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return device.type != "cpu" or bool(is_supported and is_supported())
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
 def pays_coarse_search(queries_BND: Tensor, cells_BMD: Tensor) -> bool:

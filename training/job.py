@@ -34,7 +34,7 @@ from ucn.training.data.inputs import (
 from ucn.training.device import cluster_cuda_error
 from ucn.training.loop.checkpoint import KEPT, load_checkpoint, newest_checkpoint
 from ucn.training.loop.loop import CPU, best_weights
-from ucn.training.loop.state import Metrics, initial_state
+from ucn.training.loop.state import Metrics, initial_network, initial_state
 from ucn.training.model import WEIGHTS, load_model, model_digests, save_model
 from ucn.training.progress import Messages, progress_line
 from ucn.training.run_state import (
@@ -92,7 +92,7 @@ def train(config: TrainConfig) -> TrainResult:
         digests = input_digests(config, training, validation)
         # The workers check this too; here it fails before Ray starts.
         training_sampler(config, training)
-        pretraining = initial_state(config, CPU).network.pretraining
+        pretraining = initial_network(config).pretraining
     wanted = fingerprints(config, digests)
     stored = read_run_state(config.output)
     if stored is not None and stored.fingerprint in wanted and stored.status == "FINISHED":
@@ -248,7 +248,11 @@ def _publish(config: TrainConfig, checkpoint: str, training_data: str) -> Metric
 
 
 def _configure_ray_train() -> None:
-    """Make Ray Train notice checkpoints and failures early, and keep it from printing."""
+    """Make Ray Train notice checkpoints and failures early, and keep it from printing.
+
+    Its watcher of preemptions is a process on each start, and nothing here asks it.
+    """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")

@@ -88,8 +88,8 @@ class TrainState:
         self.recent = snapshot["recent"]
 
 
-def initial_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """Build the network, with published weights if configured, and the optimiser.
+def initial_network(config: TrainConfig) -> DenseNetwork:
+    """Build the network on the CPU, with published weights if configured.
 
     The random weights are a function of ``config.seed`` alone.
 
@@ -101,7 +101,16 @@ def initial_state(config: TrainConfig, device: torch.device) -> TrainState:
         network = build_network(config.network.name, config.network.options)
     if config.network.weights is not None:
         _start_from(network, config.network.weights)
-    network = network.to(device)
+    return network
+
+
+def initial_state(config: TrainConfig, device: torch.device) -> TrainState:
+    """Build the network and the optimiser.
+
+    Raises:
+        UserError: as `initial_network`.
+    """
+    network = initial_network(config).to(device)
     optimiser = build_optimiser(network, config.optimiser)
     decay = config.schedule.ema_decay
     ema = EMA(network, decay) if decay else None

@@ -1,5 +1,7 @@
 """Fixtures that the tests of several packages share."""
 
+import fcntl
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,12 +36,16 @@ def world_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ucn.preprocessing.sources.synthetic.config import WorldSpec
     from ucn.preprocessing.sources.synthetic.kitti_writer import write_world
 
-    root = tmp_path_factory.mktemp("worlds")
-    for drive in (1, 2):
-        write_world(
-            root,
-            WorldSpec(seed=drive, drive=drive, frames=8, width=414, height=125, scan_degrees=120),
-        )
+    base = tmp_path_factory.getbasetemp()
+    # The processes of pytest-xdist share the worlds; their folders have one parent.
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "worlds"
+    with open(f"{root}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            for drive in (1, 2):
+                spec = {"frames": 8, "width": 414, "height": 125, "scan_degrees": 120}
+                write_world(base / "worlds in work", WorldSpec(seed=drive, drive=drive, **spec))
+            (base / "worlds in work").rename(root)
     return root
 
 

@@ -12,13 +12,19 @@ from ucn.config import FrozenConfig
 from ucn.errors import UserError
 from ucn.pipeline.arguments import parse
 
-_NETWORKS = {"open-ucn": "resunet", "torchvision-googlenet": "googlenet"}
+_NETWORKS = {
+    "open-ucn": "resunet",
+    "torchvision-googlenet": "googlenet",
+    "efficientnet-lite0": "efficientnet",
+}
 
 
 class ImportArguments(FrozenConfig):
     """Arguments of `ucn import`."""
 
-    publisher: tyro.conf.Positional[Literal["open-ucn", "torchvision-googlenet"]]
+    publisher: tyro.conf.Positional[
+        Literal["open-ucn", "torchvision-googlenet", "efficientnet-lite0"]
+    ]
     """Origin of the checkpoint."""
     file: tyro.conf.Positional[Path]
     """Checkpoint: .pth, .pt or .safetensors."""
@@ -39,10 +45,10 @@ def import_model(args: Sequence[str]) -> int:
     from ucn.training.config import NetworkConfig
     from ucn.training.model import save_model
     from ucn.training.networks import build_network
-    from ucn.training.networks.published_weights import read_published
+    from ucn.training.networks.published_weights import published_file, read_published
     from ucn.training.registry import NETWORKS
 
-    file, out = arguments.file, arguments.out
+    file, out = published_file(arguments.file), arguments.out
     if out.exists():
         raise UserError(f"{out}: exists; give another --out")
     name = _NETWORKS[arguments.publisher]

@@ -130,14 +130,16 @@ class NetworkConfig(FrozenConfig):
 
     name: Annotated[str, AfterValidator(NETWORKS.check)] = "small"
     """`small`: 2.0 M parameters, for CPUs; `googlenet`: the network of the UCN paper; `resunet`:
-    the networks of Open-UCN; or `package.module:Class`, a `DenseNetwork` of your own."""
+    the networks of Open-UCN; `efficientnet`: EfficientNet-Lite0 with a feature pyramid, to start
+    from ImageNet; or `package.module:Class`, a `DenseNetwork` of your own."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Options of the network. `small`: `dimension`, `width`; `googlenet`: `dimension`,
-    `transformer`, `head`; `resunet`: `variant`, `dimension`, `centred`."""
+    `transformer`, `head`; `resunet`: `variant`, `dimension`, `centred`; `efficientnet`:
+    `dimension`, `width`, `head`, `blocks`."""
     weights: Path | None = None
     """Local file of published weights to start from: torchvision's `googlenet` (ImageNet), or a
     checkpoint of Open-UCN for `resunet` (with the option `centred` false it gives the published
-    features)."""
+    features). For `efficientnet`, `imagenet` is the file of the extra `ucn[imagenet]`."""
 
 
 class LossConfig(FrozenConfig):

@@ -15,6 +15,7 @@ NETWORKS: "Registry[type[DenseNetwork]]" = Registry(
         "small": "ucn.training.networks.small:SmallUCN",
         "googlenet": "ucn.training.networks.googlenet:GoogLeNetUCN",
         "resunet": "ucn.training.networks.resunet:ResUNetUCN",
+        "efficientnet": "ucn.training.networks.efficientnet:EfficientNetUCN",
     },
     "ucn.training.networks.base:DenseNetwork",
 )

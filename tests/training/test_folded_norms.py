@@ -13,6 +13,7 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("small", {}),
     ("googlenet", {}),
     ("googlenet", {"transformer": "affine"}),
+    ("efficientnet", {"dimension": 8}),
     ("resunet", {"variant": "BN2D2"}),
     ("resunet", {"variant": "BN2D2", "centred": False}),
 ]

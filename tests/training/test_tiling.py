@@ -18,6 +18,7 @@ NETWORKS = {
     "small": {"dimension": 8, "width": 8},
     "resunet": {"variant": "BN2F", "dimension": 8},
     "googlenet": {"dimension": 8},
+    "efficientnet": {"dimension": 8, "width": 16},
 }
 
 
@@ -60,10 +61,10 @@ def test_tiles_grow_with_the_memory_and_stay_in_it(name: str) -> None:
     margin = tile_margin(network)
     assert margin % ALIGNMENT == 0
     assert margin >= network.receptive_field // 2
-    sizes = [tile_core(network, margin, mib) for mib in (1, 300, 1200)]
+    sizes = [tile_core(network, margin, mib) for mib in (1, 3000, 6000)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[2]
-    for mib, core in zip((300, 1200), sizes[1:], strict=True):
+    for mib, core in zip((3000, 6000), sizes[1:], strict=True):
         assert (core + 2 * margin) ** 2 * activation_bytes(network) <= mib * 2**20
     assert not any(module._forward_hooks for module in network.modules())
 

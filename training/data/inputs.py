@@ -17,6 +17,7 @@ from ucn.training.config import TrainConfig
 from ucn.training.data.prefetch import Prefetcher
 from ucn.training.data.sampler import Sampler
 from ucn.training.data.windows import Tars
+from ucn.training.networks.published_weights import IMAGENET, published_file
 from ucn.training.tracking import DatasetLink
 
 
@@ -90,9 +91,9 @@ def absolute_paths(config: TrainConfig) -> TrainConfig:
         }
     )
     weights = config.network.weights
-    network = config.network.model_copy(
-        update={"weights": weights and weights.expanduser().absolute()}
-    )
+    if weights is not None and weights != IMAGENET:
+        weights = weights.expanduser().absolute()
+    network = config.network.model_copy(update={"weights": weights})
     return config.model_copy(
         update={
             "data": data,
@@ -162,12 +163,10 @@ def input_digests(
 ) -> list[str | None]:
     """Digests of all inputs: the shards' manifests and the published weights."""
     weights = config.network.weights
-    if weights is not None and not weights.is_file():
-        raise UserError(f"{weights}: no such file; set network.weights to published weights")
     return [
         *(dataset.digest for dataset in training.datasets),
         None if validation is None else validation.digest,
-        None if weights is None else file_sha256(weights),
+        None if weights is None else file_sha256(published_file(weights)),
     ]
 
 

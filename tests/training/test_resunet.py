@@ -226,7 +226,7 @@ def test_other_weights_are_refused_by_what_they_are() -> None:
         ({"conv1.conv.weight": torch.zeros(64, 3, 7, 7)}, "no ResUNet of Open-UCN"),
         ({"conv1.weight": torch.zeros(())}, "no ResUNet of Open-UCN"),
         (drop(state, "norm2_tr.running_mean"), r"norm2_tr\.running_mean is missing"),
-        (state | {"norm9.weight": torch.zeros(1)}, r"norm9\.weight .* not of this network"),
+        (state | {"norm9.weight": torch.zeros(1)}, r"norm9\.weight is not of"),
         (state | {"conv1.weight": torch.zeros(16, 3, 3, 3)}, r"conv1\.weight .* shape"),
         (state | {"conv2.weight": torch.zeros(9, 1, 3, 3)}, "unknown ResUNet.*9"),
     ]

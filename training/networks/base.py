@@ -64,3 +64,32 @@ class DenseNetwork(nn.Module):
             ValueError: they are of another network; one line says how.
         """
         raise ValueError("no published weights are known for this network")
+
+
+def load_exactly(
+    module: nn.Module, state: Mapping[str, Tensor], title: str, own: tuple[str, ...] = ()
+) -> None:
+    """Load published tensors into a module.
+
+    Args:
+        state: tensors by the module's names. Counts of steps, which old files lack, may be missing.
+        title: of the network, for messages.
+        own: beginnings of names that the publisher's network does not have; they keep their values.
+
+    Raises:
+        ValueError: a tensor is missing, has another shape, or is not of the module.
+    """
+    expected = {
+        name: value for name, value in module.state_dict().items() if not name.startswith(own)
+    }
+    for name in sorted(expected.keys() | state.keys()):
+        if name not in expected:
+            raise ValueError(f"{name} is not of {title}")
+        if name not in state and not name.endswith(".num_batches_tracked"):
+            raise ValueError(f"{name} is missing; give all of {title}")
+        if name in state and state[name].shape != expected[name].shape:
+            raise ValueError(
+                f"{name} has shape {tuple(state[name].shape)} instead of "
+                f"{tuple(expected[name].shape)}; give {title}"
+            )
+    module.load_state_dict(state, strict=False)

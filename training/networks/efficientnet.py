@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ucn.training.config import Option
-from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.base import DenseNetwork, load_exactly
 
 _STAGES = (
     (1, 3, 1, 1, 16),
@@ -119,18 +119,7 @@ class EfficientNetUCN(DenseNetwork):
                 for pattern, ours in _PUBLISHED_NAMES:
                     name = re.sub(pattern, ours, name)
                 given[name] = value
-        expected = self.encoder.state_dict()
-        for name in sorted(expected.keys() | given.keys()):
-            if name not in expected:
-                raise ValueError(f"{name} is not of EfficientNet-Lite0")
-            if name not in given:
-                raise ValueError(f"{name} is missing; give all of EfficientNet-Lite0")
-            if given[name].shape != expected[name].shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(given[name].shape)} instead of "
-                    f"{tuple(expected[name].shape)}; give EfficientNet-Lite0"
-                )
-        self.encoder.load_state_dict(given)
+        load_exactly(self.encoder, given, "EfficientNet-Lite0")
 
 
 class _Encoder(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ucn.training.config import Option
-from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.base import DenseNetwork, load_exactly
 from ucn.training.networks.spatial_transformer import SpatialTransformerConv2d
 
 NOT_OURS = (
@@ -94,24 +94,9 @@ class GoogLeNetUCN(DenseNetwork):
         Raises:
             ValueError: a tensor is missing, has another shape, or is not of that network.
         """
-        expected = {
-            name: value
-            for name, value in self.state_dict().items()
-            if not name.startswith("head.") and ".localisation." not in name
-        }
         given = {name: value for name, value in state.items() if not name.startswith(NOT_OURS)}
-        for name in sorted(expected.keys() | given.keys()):
-            if name not in expected:
-                raise ValueError(f"{name} is not of torchvision's googlenet")
-            # Counts of steps, that nothing reads and that old files lack.
-            if name not in given and not name.endswith(".num_batches_tracked"):
-                raise ValueError(f"{name} is missing; give all of torchvision's googlenet")
-            if name in given and given[name].shape != expected[name].shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(given[name].shape)} instead of "
-                    f"{tuple(expected[name].shape)}; give torchvision's googlenet"
-                )
-        self.load_state_dict(given, strict=False)
+        own = tuple(name for name in self.state_dict() if ".localisation." in name)
+        load_exactly(self, given, "torchvision's googlenet", ("head.", *own))
 
 
 class _ConvNorm(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ucn.training.config import Option
-from ucn.training.networks.base import DenseNetwork
+from ucn.training.networks.base import DenseNetwork, load_exactly
 
 
 class Variant(NamedTuple):
@@ -150,15 +150,7 @@ class ResUNetUCN(DenseNetwork):
                 f"the weights are of variant {variant}, dimension {dimension}; the network is of "
                 f"variant {self.variant}, dimension {self.dimension}"
             )
-        state, own = _without_prefix(state), self.state_dict()
-        wrong = [
-            name
-            for name in sorted(own.keys() | state.keys())
-            if name not in own or name not in state or own[name].shape != state[name].shape
-        ]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is missing, of another shape, or not of this network")
-        self.load_state_dict(state)
+        load_exactly(self, _without_prefix(state), f"Open-UCN's {variant}")
 
 
 def receptive_field(depth: int, shift: int) -> int:

@@ -137,7 +137,7 @@ def size_sentence(one: SetReport, config: EvaluateConfig) -> str:
 
 
 def pck_sentence(one: SetReport) -> str:
-    """Definition of PCK, and the confidence interval of the first row."""
+    """Definition of PCK, and the confidence interval of the first row, which one pair has not."""
     sentence = ""
     if not one.criterion.length:
         sentence += (
@@ -149,6 +149,8 @@ def pck_sentence(one: SetReport) -> str:
             f"{LENGTHS[one.length]} of image 1 from the true position. "
         )
     first, threshold = one.methods[0], f"{one.criterion.threshold:g}"
+    if first.pairs == 1:
+        return sentence.rstrip()
     low, high = (
         first.metrics[f"{one.criterion.metric}_{end}/{threshold}"] for end in ("low", "high")
     )

@@ -12,7 +12,7 @@ import torch
 from ucn.cluster.session import ray_session
 from ucn.errors import UserError
 from ucn.evaluation import pool
-from ucn.evaluation.config import EvaluateConfig
+from ucn.evaluation.config import EvaluateConfig, PoseConfig
 from ucn.evaluation.job import choose_indices, evaluate, set_names
 from ucn.evaluation.state import EvaluationState, fingerprints, match_identity, read_inputs
 from ucn.evaluation.worker import PairWorker
@@ -103,6 +103,7 @@ def test_any_number_of_workers_gives_one_result(
             baselines=("daisy",),
             points=80,
             pictures=1,
+            pose=PoseConfig(seeds=(0,)),
             workers=workers,
             output=tmp_path / f"report-{workers}",
             json_path=tmp_path / f"{workers}.json",
@@ -241,6 +242,7 @@ def test_matches_are_reused_by_other_scores_methods_and_pairs(
                 "shards": (str(shift_set),),
                 "baselines": ("daisy",),
                 "points": 50,
+                "pose": {"seeds": (0,)},
                 "output": tmp_path / "report",
                 "tracking": {"enabled": False},
             }

@@ -267,6 +267,13 @@ def test_labelled_keypoints_are_scored_at_alpha(
     assert {"pck/10", "error_px_median", "pck_side/0.1", "pck_diagonal/0.1"} <= set(metrics)
 
 
+def test_one_pair_has_no_interval() -> None:
+    both = markdown_report([report_birds("cub", bird_pairs())], {}, CONFIG)
+    one = markdown_report([report_birds("cub", bird_pairs()[:1])], {}, CONFIG)
+    assert "95 % interval" in both
+    assert "95 % interval" not in one
+
+
 def test_class_table_has_a_row_a_class_and_their_mean() -> None:
     table = class_table(report_birds("cub", bird_pairs()))
     assert list(table.headings) == ["class", "points", "UCN", "dense SIFT"]

@@ -27,8 +27,8 @@ _STAGES = (
 """Blocks, kernel, stride, expansion and channels of each stage. The last published stage, of one
 block, and the classifier are left out."""
 
-_LEVELS = ((4, 2), (8, 4), (16, 10), (32, 14))
-"""Stride, and the last block of this stride. Blocks count from 0."""
+_LEVELS = (2, 4, 10, 14)
+"""The last blocks of strides 4, 8, 16 and 32. Blocks count from 0."""
 
 _PUBLISHED_NAMES = (
     (r"^_conv_stem\.", "stem.conv."),
@@ -75,9 +75,12 @@ class EfficientNetUCN(DenseNetwork):
         if min(dimension, width) < 1:
             raise ValueError(f"dimension {dimension} or width {width} is below 1")
         self.encoder = _Encoder()
-        self.pyramid = _Pyramid(width, dimension) if head else None
-        self._blocks = [block for _, block in _LEVELS]
-        if not head:
+        self._blocks = list(_LEVELS)
+        self.pyramid: _Pyramid | None = None
+        if head:
+            channels = [self.encoder.channels[block] for block in self._blocks]
+            self.pyramid = _Pyramid(channels, width, dimension)
+        else:
             self._blocks = [int(block) for block in blocks.split(",")]
             if not set(self._blocks) <= set(range(len(self.encoder.blocks))):
                 raise ValueError(f"blocks {blocks}; they are 0 to {len(self.encoder.blocks) - 1}")
@@ -190,9 +193,8 @@ class _ConvNorm(nn.Module):
 class _Pyramid(nn.Module):
     """Down to stride 4: doubles a level, adds the next one's features, and mixes by 3x3."""
 
-    def __init__(self, width: int, dimension: int) -> None:
+    def __init__(self, channels: list[int], width: int, dimension: int) -> None:
         super().__init__()
-        channels = [24, 40, 112, 192]
         self.laterals = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels)
         self.mixes = nn.ModuleList(_ConvNorm(width, width, 3) for _ in channels[:-1])
         self.head = nn.Conv2d(width, dimension, 1)
